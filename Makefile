@@ -1,0 +1,55 @@
+# Each target sets up what it needs (scripts/setup.sh) and may be run again at any time.
+# ARGS adds arguments: make gate ARGS='--config lockproof.yaml', make test ARGS='-E "test(recreate)"'
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-gate gate reproduce test check clean-runs
+
+CARGO ?= cargo
+ARGS ?=
+
+# Where rustup puts cargo, which a shell without a profile may not know, and where setup puts
+# cargo-nextest when cargo's own directory cannot be written.
+export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin
+
+# nextest reads this itself: nothing stops at the first failure in CI, and a JUnit file is written.
+ifdef CI
+export NEXTEST_PROFILE ?= ci
+endif
+
+# An engine on an unusual socket, found by setup. A DOCKER_HOST of the caller leaves no such file.
+engine = set -a; if [ -f target/lockproof.env ]; then . ./target/lockproof.env; fi; set +a;
+
+# The development profile serves gate and tests alike, so its dependencies are built once; they
+# are optimised (Cargo.toml), and a gate waits for containers, not for itself.
+# cargo run replaces itself by the program: Ctrl-C and exit code go straight through.
+lockproof = $(engine) $(CARGO) run --locked --package lockproof --bin lockproof --
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+gate: setup-gate ## set up, then gate the bundled demo (or what ARGS names): the main job
+	@$(lockproof) gate $(ARGS)
+
+reproduce: setup-gate ## set up, then tell the original bug and its fix as a timeline
+	@$(lockproof) reproduce $(ARGS)
+
+test: setup ## set up, then run every test: documentation examples, then all with cargo nextest
+	@$(engine) status=0; \
+	$(CARGO) test --locked --doc --workspace || status=$$?; \
+	$(CARGO) nextest run --locked --workspace $(ARGS) || status=$$?; \
+	exit $$status
+
+check: ## formatting, lints and documentation, with warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
+
+clean-runs: setup-gate ## remove what a killed run left in the engine
+	@$(lockproof) clean $(ARGS)
+
+setup: ## a linker, cargo-nextest and a container engine, installed where that is allowed
+	@scripts/setup.sh
+
+setup-gate:
+	@scripts/setup.sh --no-tests

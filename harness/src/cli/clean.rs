@@ -1,0 +1,48 @@
+//! `lockproof clean`.
+
+use clap::Args;
+
+use super::print;
+use crate::{
+    engine::{Engine, sweep::Whose},
+    error::Result,
+    exit,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Remove the things of every run, those that are under way among them.
+    #[arg(long)]
+    all: bool,
+    /// Only list what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
+pub(super) async fn run(arguments: Arguments) -> Result<u8> {
+    let engine = Engine::connect().await?;
+    let whose = if arguments.all { Whose::Everybody } else { Whose::Gone };
+    let found = engine.leftovers(whose).await?;
+    if found.is_empty() {
+        let more = engine.leftovers(Whose::Everybody).await?.len();
+        let hint = if more > 0 { format!(" ({more} runs are under way, or were on another machine: --all takes them, too)") } else { String::new() };
+        print(&format!("nothing to clean{hint}\n"))?;
+        return Ok(exit::OK);
+    }
+    for (run, leftovers) in found {
+        let what = format!(
+            "{} containers, {} volumes, {} networks",
+            leftovers.containers.len(),
+            leftovers.volumes.len(),
+            leftovers.networks.len()
+        );
+        if arguments.dry_run {
+            print(&format!("run {run}: {what} would be removed\n"))?;
+        } else {
+            engine.sweep(&leftovers).await?;
+            print(&format!("run {run}: {what} removed\n"))?;
+        }
+    }
+    Ok(exit::OK)
+}

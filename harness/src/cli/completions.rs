@@ -1,0 +1,20 @@
+//! `lockproof completions`.
+
+use clap::Args;
+
+use super::{command, print};
+use crate::{error::Result, exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command(), "lockproof", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(exit::OK)
+}

@@ -1,0 +1,43 @@
+//! `lockproof doctor`.
+
+use clap::Args;
+
+use super::{print, signal, style::Style};
+use crate::{
+    engine::{Engine, Run, sweep::{Leftovers, Whose}},
+    error::Result,
+    exit,
+    lab,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Build what is missing of the lab, too: its images and the wheels of its plugin.
+    #[arg(long)]
+    lab: bool,
+}
+
+pub(super) async fn run(arguments: Arguments, style: &Style) -> Result<u8> {
+    let check = if style.stdout_colour { "\u{1b}[32mok\u{1b}[0m" } else { "ok" };
+    let engine = Engine::connect().await?;
+    print(&format!("{check}  engine: {} at {}\n", engine.version().await?, engine.address()))?;
+    let left: usize = engine.leftovers(Whose::Gone).await?.values().map(Leftovers::count).sum();
+    print(&match left {
+        0 => format!("{check}  clean: no killed run left anything\n"),
+        n => format!("--  {n} things of killed runs are left: `lockproof clean` removes them\n"),
+    })?;
+    let run = Run::new();
+    if arguments.lab {
+        let kit = signal::guard(&engine, &run, lab::build_all(&engine, &run)).await?;
+        for variant in lab::VARIANTS {
+            print(&format!("{check}  lab: {}:{}\n", lab::REPOSITORY, variant.tag))?;
+        }
+        print(&format!("{check}  lab: plugin, scripts and wheels in {}\n", kit.root.display()))?;
+        let image = lab::require(&engine, lab::REPOSITORY).await?;
+        signal::guard(&engine, &run, engine.check_shares_this_machine(&run, &image.name)).await?;
+        print(&format!("{check}  the engine shares this machine's files and loopback\n"))?;
+    } else {
+        print("--  the lab was not looked at: `lockproof doctor --lab` builds what is missing\n")?;
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,183 @@
+//! `lockproof gate`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{print, progress::Talk, signal, style::Style};
+use crate::{
+    config::{duration::Span, load, plan::Plan},
+    engine::{Engine, Run},
+    error::{Error, Result},
+    event::Event,
+    finding::Severity,
+    gate::{self, Listener, Options},
+    lab::Kit,
+    report::{OpenReport, Report, ReportTarget, append_summary, open_all, terminal},
+};
+
+/// The file that is meant when none is named.
+const DEFAULT_CONFIG: &str = "lockproof.yaml";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// The configuration. Default: ./lockproof.yaml; where there is none, the bundled demo.
+    #[arg(long, short, value_name = "FILE", env = "LOCKPROOF_CONFIG")]
+    config: Option<PathBuf>,
+    /// Gate only this subject (repeatable).
+    #[arg(long, value_name = "NAME")]
+    subject: Vec<String>,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// What every command that gates takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// The events, separated by commas. Default: the file's; else restart,kill,recreate,down-up.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "EVENT,…", env = "LOCKPROOF_EVENTS")]
+    events: Option<Vec<Event>>,
+    /// Subjects gated at once. Default: the file's; else the number of cores.
+    #[arg(long, short, value_name = "N", env = "LOCKPROOF_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// The severity from which on a finding makes the exit code 1.
+    #[arg(long, value_enum, default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
+    fail_on: Severity,
+    /// A JSON report: findings that stand in it do not count.
+    #[arg(long, value_name = "REPORT.json", env = "LOCKPROOF_BASELINE")]
+    baseline: Option<PathBuf>,
+    /// The time that the whole run may take, such as 10m; what is not done by then is undecided.
+    #[arg(long, value_name = "DURATION", env = "LOCKPROOF_TIMEOUT")]
+    timeout: Option<Span>,
+    /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
+    #[arg(long, value_name = "FORMAT=PATH")]
+    report: Vec<ReportTarget>,
+}
+
+const AFTER_HELP: &str = "\
+An install script runs in the container, with:
+  COMFYUI_WORKSPACE_PATH    the container's own, else this machine's; may be unset
+  LOCKPROOF_PLUGIN          the plugin's directory (`from:`), lent for the script
+  LOCKPROOF_WHEELS          the directory of wheels (`wheels:`), lent for the script
+  LOCKPROOF_PYTHON          the Python that runs ComfyUI
+  LOCKPROOF_CUSTOM_NODES    where ComfyUI loads custom nodes from
+
+The password for the login form comes from the variable that `credential: { password_env: … }`
+names; without it, each run makes a random one.";
+
+/// What is run, and where its results go.
+pub(super) struct Prepared {
+    pub(super) engine: Engine,
+    pub(super) run: Run,
+    pub(super) plan: Plan,
+    pub(super) options: Options,
+    pub(super) reports: Vec<OpenReport>,
+}
+
+pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+    let file = arguments.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_CONFIG)).filter(|p| p.exists()));
+    if file.is_none() {
+        talk.line("no lockproof.yaml here: gating the bundled demo (write your own with `--config FILE`)");
+    }
+    let mut prepared = prepare(file.as_deref(), arguments.run).await?;
+    select(&mut prepared.plan, &arguments.subject)?;
+    let report = perform(prepared, talk).await?;
+    print(&terminal::render(&report, style.width, style.stdout_colour))?;
+    Ok(report.exit_code)
+}
+
+/// Reads everything that may be wrong before any work is done; `None`: the demo.
+pub(super) async fn prepare(file: Option<&Path>, arguments: RunArguments) -> Result<Prepared> {
+    // Read before reports are opened, which empties them: it may be the same file.
+    let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
+    let mut plan = file.map(read_plan).transpose()?;
+    if let (Some(plan), Some(events)) = (&mut plan, &arguments.events) {
+        plan.set_events(events)?;
+    }
+    let reports = open_all(&arguments.report)?;
+    let engine = Engine::connect().await?;
+    let run = Run::new();
+    let (mut plan, config) = match (plan, file) {
+        (Some(plan), Some(file)) => (plan, Some(file.display().to_string())),
+        _ => {
+            let kit = signal::guard(&engine, &run, Kit::prepare(&engine, &run)).await?;
+            (read_plan(&kit.demo())?, None)
+        }
+    };
+    if let Some(events) = &arguments.events {
+        plan.set_events(events)?;
+    }
+    if let Some(jobs) = arguments.jobs {
+        plan.jobs = jobs.into();
+    }
+    let options = Options { fail_on: arguments.fail_on, timeout: arguments.timeout.map(|t| t.0), baseline, config };
+    Ok(Prepared { engine, run, plan, options, reports })
+}
+
+/// Runs, and writes the reports, whatever the end is.
+pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Result<Report> {
+    let Prepared { engine, run, plan, options, reports } = prepared;
+    let (started, begun) = (Timestamp::now(), Instant::now());
+    let result = signal::guard(&engine, &run, gate::run(&engine, &run, &plan, &options, listener)).await;
+    let cut_short;
+    let report = match &result {
+        Ok(report) => report,
+        Err(e) => {
+            cut_short = Report::new(started, begun.elapsed(), e.exit_code(), Vec::new(), Vec::new());
+            &cut_short
+        }
+    };
+    write_reports(reports, report);
+    result
+}
+
+/// A report that cannot be written is complained of, and never changes the exit code.
+fn write_reports(reports: Vec<OpenReport>, report: &Report) {
+    for open in reports {
+        if let Err(e) = open.write(report) {
+            tracing::error!("{e}");
+        }
+    }
+    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|p| !p.is_empty())
+        && let Err(e) = append_summary(Path::new(&path), report)
+    {
+        tracing::error!("{e}");
+    }
+}
+
+fn read_plan(path: &Path) -> Result<Plan> {
+    let file = load::load(path)?;
+    let absolute = std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
+}
+
+fn read_baseline(path: &Path) -> Result<Report> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Error::usage(format!("cannot read the baseline {}", path.display()))
+            .detail(e)
+            .fix("give a file that `--report json=PATH` has written")
+    })?;
+    Report::from_json(&text, &path.display().to_string())
+}
+
+/// Keeps only the subjects that were asked for.
+pub(super) fn select(plan: &mut Plan, names: &[String]) -> Result<()> {
+    for name in names {
+        if !plan.subjects.iter().any(|s| s.name == *name) {
+            let known: Vec<&str> = plan.subjects.iter().map(|s| s.name.as_str()).collect();
+            return Err(Error::usage(format!("there is no subject `{name}`"))
+                .at("--subject")
+                .fix(format!("the subjects are: {}", known.join(", "))));
+        }
+    }
+    if !names.is_empty() {
+        plan.subjects.retain(|s| names.contains(&s.name));
+    }
+    Ok(())
+}

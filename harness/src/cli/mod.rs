@@ -1,0 +1,127 @@
+//! The command line: one file a subcommand. Results go to standard output; progress and
+//! diagnostics go to standard error.
+
+mod clean;
+mod completions;
+mod doctor;
+mod explain;
+mod gate;
+mod progress;
+mod reproduce;
+mod signal;
+mod style;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{error::{Error, Result}, exit};
+use style::{Color, Style};
+
+/// Proves that the login of a ComfyUI server survives what happens to its container.
+#[derive(Debug, Parser)]
+#[command(name = "lockproof", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, env = "LOCKPROOF_COLOR")]
+    color: Color,
+    /// Say more: engine calls and decisions (twice: everything).
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Show no progress.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  all as it must be
+  1  a finding that counts, or a verdict other than the expected one
+  2  usage or configuration error, before any work
+  3  environment: no engine, an image that cannot be had, a port taken, a full disk
+  4  undecided: it could not find out
+  130, 143  interrupted, after cleaning up";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Gate deployments: bring them up, lock them, put them through every event, judge each.
+    Gate(gate::Arguments),
+    /// Reproduce the original bug as a timeline, then prove its fix.
+    Reproduce(reproduce::Arguments),
+    /// Check the machine: the engine, what it shares with this machine, the lab.
+    Doctor(doctor::Arguments),
+    /// Remove what killed runs left on the engine.
+    Clean(clean::Arguments),
+    /// Tell why a rule matters, what shows it, and what to do.
+    Explain(explain::Arguments),
+    /// Print a completion script for a shell.
+    Completions(completions::Arguments),
+}
+
+/// Parses, runs, and gives the exit code.
+pub fn main<I, T>(arguments: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Clap's own codes: 0 for --help and --version, 2 for a mistake.
+            let _unwritable = e.print();
+            return ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let style = Style::of_this_process(cli.color);
+    let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli, &style)),
+        Err(e) => Err(Error::environment("no threads can be had").detail(e)),
+    };
+    ExitCode::from(code.unwrap_or_else(|error| {
+        complain(&style, &error);
+        error.exit_code()
+    }))
+}
+
+async fn run(cli: Cli, style: &Style) -> Result<u8> {
+    let talk = progress::Talk::begin(style, cli.verbose, cli.quiet);
+    match cli.command {
+        Command::Gate(arguments) => gate::run(arguments, style, &talk).await,
+        Command::Reproduce(arguments) => reproduce::run(arguments, style, &talk).await,
+        Command::Doctor(arguments) => doctor::run(arguments, style).await,
+        Command::Clean(arguments) => clean::run(arguments).await,
+        Command::Explain(arguments) => explain::run(&arguments, style),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+fn complain(style: &Style, error: &Error) {
+    let red = if style.stderr_colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    let _unwritable = writeln!(std::io::stderr(), "{red}: {error}");
+}
+
+/// Writes a result to standard output. A reader that has gone away is no error of ours.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::environment("cannot write to standard output").detail(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The whole command line, for completions and for the tests of `--help`.
+fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

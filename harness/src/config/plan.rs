@@ -1,0 +1,533 @@
+//! What a run is made of: the configuration with every default filled in and every mistake found
+//! before any work is done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    accept::Accept,
+    duration::Span,
+    file::{ConfigFile, CredentialEntry, InstallEntry, LayoutEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
+};
+use crate::{
+    error::{Error, Result},
+    event::Event,
+    scheme::Scheme,
+    verdict::Verdict,
+};
+
+/// A whole run: its subjects, its events, and what is tolerated.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The deployments under test.
+    pub subjects: Vec<Subject>,
+    /// What happens to each of them, in order; without `installed`.
+    pub events: Vec<Event>,
+    /// What is tolerated.
+    pub accept: Vec<Accept>,
+    /// Subjects gated at once.
+    pub jobs: usize,
+    /// Workflows and notebooks to replay, as absolute globs.
+    pub replays: Vec<String>,
+}
+
+/// One deployment under test.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Its name in the table and in every report.
+    pub name: String,
+    /// The image that runs ComfyUI.
+    pub image: String,
+    /// The port inside the container.
+    pub port: u16,
+    /// The command, if not the image's own.
+    pub command: Option<Vec<String>>,
+    /// The entry point, if not the image's own.
+    pub entrypoint: Option<Vec<String>>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Whether there is a route out.
+    pub network: bool,
+    /// What brings the process back when it dies.
+    pub restart: RestartPolicy,
+    /// The user that the process runs as, if not the image's own.
+    pub user: Option<String>,
+    /// The working directory, if not the image's own.
+    pub working_dir: Option<String>,
+    /// Whether an init runs as PID 1, if said.
+    pub init: Option<bool>,
+    /// Labels on the container.
+    pub labels: BTreeMap<String, String>,
+    /// What is mounted where.
+    pub mounts: Vec<Mount>,
+    /// What the file says of where things are.
+    pub layout: LayoutEntry,
+    /// How long the server may take until its first answer.
+    pub ready_timeout: Duration,
+    /// How long a stop waits before it kills.
+    pub stop_timeout: Duration,
+    /// The image for the event `upgrade`.
+    pub upgrade_to: Option<String>,
+    /// The verdicts that the file asks for; `locked` where it asks for none.
+    pub expect: BTreeMap<Event, Verdict>,
+    /// The lock.
+    pub lock: Lock,
+}
+
+/// How the lock of one subject gets in, and who holds its key.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    /// How it works.
+    pub scheme: Scheme,
+    /// How it gets in; `None`: the deployment installs it itself.
+    pub install: Option<Install>,
+    /// The user name for the form.
+    pub username: String,
+    /// The variable of this machine that holds the password.
+    pub password_env: Option<String>,
+    /// A file with the deployment's token.
+    pub token_file: Option<PathBuf>,
+    /// A variable with the deployment's token.
+    pub token_env: Option<String>,
+}
+
+/// What is put into the subject, and where.
+#[derive(Clone, Debug)]
+pub struct Install {
+    /// The plugin.
+    pub from: Option<PluginSource>,
+    /// The directory in the container; `None`: the layout's custom_nodes.
+    pub into: Option<String>,
+    /// A script that is run in the container instead of the copy.
+    pub script: Option<PathBuf>,
+    /// Wheels for its dependencies.
+    pub wheels: Option<PathBuf>,
+}
+
+/// Where the plugin comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginSource {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A git repository and, if said, a revision.
+    Git {
+        /// What `git clone` takes.
+        url: String,
+        /// A branch, tag or commit.
+        rev: Option<String>,
+    },
+}
+
+/// One mount of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The absolute path in the container.
+    pub target: String,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A named volume, under the name that the file gives it.
+    Volume(String),
+    /// A path of the host.
+    Bind(PathBuf),
+    /// A volume without a name.
+    Anonymous,
+    /// A file system in memory.
+    Tmpfs,
+}
+
+/// What brings a process back when it dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Nothing.
+    #[default]
+    No,
+    /// Always.
+    Always,
+    /// Always, unless it was stopped by hand.
+    UnlessStopped,
+    /// When it failed, so many times or for ever.
+    OnFailure(Option<u32>),
+}
+
+impl Plan {
+    /// Fills in the defaults of `file`, whose relative paths are relative to `base`.
+    ///
+    /// # Errors
+    /// A usage error for anything that cannot be meant.
+    pub fn new(file: &ConfigFile, base: &Path) -> Result<Self> {
+        if file.subjects.is_empty() {
+            return Err(Error::usage("there is no subject to gate")
+                .at("subjects")
+                .fix("name at least one: subjects: [{ name: comfyui, image: … }]"));
+        }
+        let mut seen = BTreeSet::new();
+        for subject in &file.subjects {
+            if !seen.insert(&subject.name) {
+                return Err(Error::usage(format!("two subjects are called `{}`", subject.name))
+                    .at("subjects")
+                    .fix("give each its own name; reports go by it"));
+            }
+        }
+        let accept = file.accept.iter().map(Accept::check).collect::<Result<Vec<_>>>()?;
+        for entry in &accept {
+            if let Some(subject) = &entry.subject
+                && !seen.contains(subject)
+            {
+                return Err(Error::usage(format!("accept names the subject `{subject}`, which does not exist"))
+                    .at(format!("accept: rule `{}`", entry.rule))
+                    .fix(format!("the subjects are: {}", list(file.subjects.iter().map(|s| &s.name)))));
+            }
+        }
+        if file.jobs == Some(0) {
+            return Err(Error::usage("`jobs: 0` would gate nothing").at("jobs").fix("write 1 or more, or leave it out"));
+        }
+        let subjects = file
+            .subjects
+            .iter()
+            .map(|s| Subject::new(s, &file.scheme, base).map_err(|e| e.or_at(format!("subject `{}`", s.name))))
+            .collect::<Result<Vec<_>>>()?;
+        let plan = Self {
+            subjects,
+            events: order(file.events.as_deref().unwrap_or(&Event::DEFAULT)),
+            accept,
+            jobs: file.jobs.unwrap_or_else(cores),
+            replays: file.replays.iter().map(|r| base.join(r).display().to_string()).collect(),
+        };
+        plan.check_events()?;
+        Ok(plan)
+    }
+
+    /// Takes other events than the file's.
+    ///
+    /// # Errors
+    /// A usage error where `upgrade` is asked for and a subject does not say what to upgrade to.
+    pub fn set_events(&mut self, events: &[Event]) -> Result<()> {
+        self.events = order(events);
+        self.check_events()
+    }
+
+    fn check_events(&self) -> Result<()> {
+        if !self.events.contains(&Event::Upgrade) {
+            return Ok(());
+        }
+        match self.subjects.iter().find(|s| s.upgrade_to.is_none()) {
+            None => Ok(()),
+            Some(subject) => Err(Error::usage(format!(
+                "the event `upgrade` was asked for, and the subject `{}` does not say what to upgrade to",
+                subject.name
+            ))
+            .at(format!("subject `{}`", subject.name))
+            .fix("add upgrade_to: IMAGE to the subject, or leave `upgrade` out of the events")),
+        }
+    }
+}
+
+/// Each event once, in the order in which they lose more and more; `installed` is always first.
+fn order(events: &[Event]) -> Vec<Event> {
+    let ordered: BTreeSet<Event> = events.iter().copied().filter(|e| *e != Event::Installed).collect();
+    ordered.into_iter().collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl Subject {
+    fn new(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
+        if entry.name.trim().is_empty() {
+            return Err(Error::usage("a subject has no name").fix("give it one: name: comfyui"));
+        }
+        let image = match (&entry.image, &entry.compose) {
+            (Some(image), None) if !image.trim().is_empty() => image.clone(),
+            (Some(_), None) => return Err(Error::usage("`image` is empty").fix("name the image that runs ComfyUI")),
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("it has both `image` and `compose`").fix("keep one of them"));
+            }
+            (None, Some(_)) => {
+                return Err(Error::usage("compose subjects cannot be gated by this version yet").fix(
+                    "gate the service's image with its mounts as an `image:` subject; \
+                     the volumes of the service become `mounts:`",
+                ));
+            }
+            (None, None) => {
+                return Err(Error::usage("it has neither `image` nor `compose`")
+                    .fix("name the image that runs ComfyUI: image: comfyui:cpu"));
+            }
+        };
+        let mounts = entry.mounts.iter().map(|m| Mount::new(m, base)).collect::<Result<Vec<_>>>()?;
+        let mut targets = BTreeSet::new();
+        for mount in &mounts {
+            if !targets.insert(mount.target.as_str()) {
+                return Err(Error::usage(format!("two mounts have the target {}", mount.target))
+                    .fix("keep one of them: the engine would refuse both"));
+            }
+        }
+        Ok(Self {
+            name: entry.name.clone(),
+            image,
+            port: entry.port.unwrap_or(8188),
+            command: entry.command.as_ref().map(|w| w.split("command")).transpose()?,
+            entrypoint: entry.entrypoint.as_ref().map(|w| w.split("entrypoint")).transpose()?,
+            env: texts(&entry.env),
+            network: entry.network.unwrap_or(true),
+            restart: entry.restart.as_deref().unwrap_or("no").parse()?,
+            user: entry.user.as_ref().map(|u| u.0.clone()),
+            working_dir: entry.working_dir.clone(),
+            init: entry.init,
+            labels: texts(&entry.labels),
+            mounts,
+            layout: entry.layout.clone().unwrap_or_default(),
+            ready_timeout: entry.ready_timeout.unwrap_or(Span::seconds(120)).0,
+            stop_timeout: entry.stop_timeout.unwrap_or(Span::seconds(10)).0,
+            upgrade_to: entry.upgrade_to.clone(),
+            expect: entry.expect.clone(),
+            lock: Lock::new(entry.scheme.as_ref().unwrap_or(shared), base)?,
+        })
+    }
+}
+
+fn texts(map: &BTreeMap<String, Scalar>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+}
+
+impl Words {
+    fn split(&self, key: &str) -> Result<Vec<String>> {
+        match self {
+            Self::List(words) => Ok(words.iter().map(|w| w.0.clone()).collect()),
+            Self::Line(line) => shlex::split(line).ok_or_else(|| {
+                Error::usage(format!("`{key}: {line}` has a quote that is not closed"))
+                    .fix(format!("write it as a list: {key}: [python, main.py]"))
+            }),
+        }
+    }
+}
+
+impl Mount {
+    fn new(entry: &MountEntry, base: &Path) -> Result<Self> {
+        let place = format!("mount `{}`", entry.target);
+        let mut sources = Vec::new();
+        if let Some(name) = &entry.volume {
+            sources.push(MountSource::Volume(name.clone()));
+        }
+        if let Some(path) = &entry.bind {
+            sources.push(MountSource::Bind(base.join(path)));
+        }
+        if entry.anonymous == Some(true) {
+            sources.push(MountSource::Anonymous);
+        }
+        if entry.tmpfs == Some(true) {
+            sources.push(MountSource::Tmpfs);
+        }
+        let [source] = <[MountSource; 1]>::try_from(sources).map_err(|found| {
+            Error::usage(format!("a mount has exactly one of volume, bind, anonymous, tmpfs; this has {}", found.len()))
+                .at(&place)
+                .fix("write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }")
+        })?;
+        if !entry.target.starts_with('/') {
+            return Err(Error::usage(format!("the target `{}` is not an absolute path", entry.target))
+                .at(&place)
+                .fix("write the path in the container, from /"));
+        }
+        if let MountSource::Bind(path) = &source
+            && !path.exists()
+        {
+            return Err(Error::usage(format!("{} does not exist", path.display()))
+                .at(&place)
+                .fix("create it, or correct `bind:`; it is relative to the configuration file"));
+        }
+        let target = match entry.target.trim_end_matches('/') {
+            "" => {
+                return Err(Error::usage("the target `/` would hide the whole image")
+                    .at(&place)
+                    .fix("mount a directory below /"));
+            }
+            trimmed => trimmed.to_owned(),
+        };
+        Ok(Self { target, source, read_only: entry.read_only.unwrap_or(false) })
+    }
+}
+
+impl Lock {
+    fn new(entry: &SchemeEntry, base: &Path) -> Result<Self> {
+        let scheme = Scheme::find(entry.use_.as_deref().unwrap_or(Scheme::DEFAULT), base)?;
+        let none = CredentialEntry::default();
+        let credential = entry.credential.as_ref().unwrap_or(&none);
+        if credential.token_file.is_some() && credential.token_env.is_some() {
+            return Err(Error::usage("the token comes from `token_file` and from `token_env`")
+                .at("scheme.credential")
+                .fix("keep one of them"));
+        }
+        Ok(Self {
+            install: entry.install.as_ref().map(|i| Install::new(i, &scheme, base)).transpose()?,
+            scheme,
+            username: credential.username.clone().unwrap_or_else(|| "lockproof".to_owned()),
+            password_env: credential.password_env.clone(),
+            // An absolute path may be one of the container, so it is looked for later.
+            token_file: credential.token_file.as_ref().map(|p| base.join(p)),
+            token_env: credential.token_env.clone(),
+        })
+    }
+}
+
+impl Install {
+    fn new(entry: &InstallEntry, scheme: &Scheme, base: &Path) -> Result<Self> {
+        let from = entry.from.as_deref().map(|f| PluginSource::new(f, scheme, base)).transpose()?;
+        let script = entry.script.as_ref().map(|s| existing(base, s, "script")).transpose()?;
+        let wheels = entry.wheels.as_ref().map(|w| existing(base, w, "wheels")).transpose()?;
+        if from.is_none() && script.is_none() {
+            return Err(Error::usage("`install` says neither what to install (`from`) nor how (`script`)")
+                .at("scheme.install")
+                .fix("add from: ./ComfyUI-Login; or leave `install` out when the deployment installs its lock itself"));
+        }
+        if let Some(wheels) = &wheels
+            && !wheels.is_dir()
+        {
+            return Err(Error::usage(format!("{} is not a directory", wheels.display()))
+                .at("scheme.install.wheels")
+                .fix("give the directory that holds the .whl files"));
+        }
+        Ok(Self { from, into: entry.into.clone(), script, wheels })
+    }
+}
+
+fn existing(base: &Path, path: &Path, key: &str) -> Result<PathBuf> {
+    let path = base.join(path);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Error::usage(format!("{} does not exist", path.display()))
+        .at(format!("scheme.install.{key}"))
+        .fix("correct the path; it is relative to the configuration file"))
+}
+
+impl PluginSource {
+    fn new(from: &str, scheme: &Scheme, base: &Path) -> Result<Self> {
+        let place = "scheme.install.from";
+        if let Some(rest) = from.strip_prefix("git+") {
+            // The `@` of a revision stands behind the last slash; one before it is a user's name.
+            let cut = rest.rfind('/').and_then(|slash| rest[slash..].find('@').map(|at| slash + at));
+            let (url, rev) = match cut {
+                Some(at) => (&rest[..at], Some(rest[at + 1..].to_owned())),
+                None => (rest, None),
+            };
+            return Ok(Self::Git { url: url.to_owned(), rev });
+        }
+        let path = base.join(from);
+        if !path.is_dir() {
+            return Err(Error::usage(format!("{} is not a directory", path.display()))
+                .at(place)
+                .fix("give the plugin's directory, or git+https://…@rev"));
+        }
+        if !path.join(&scheme.plugin.entry).is_file() {
+            return Err(Error::usage(format!("{} has no {}: ComfyUI would not load it", path.display(), scheme.plugin.entry))
+                .at(place)
+                .fix("give the directory of the plugin itself, not one above or below it"));
+        }
+        let path = path.canonicalize().map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())).at(place))?;
+        Ok(Self::Directory(path))
+    }
+}
+
+impl std::str::FromStr for RestartPolicy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "no" | "false" | "" => Self::No,
+            "always" => Self::Always,
+            "unless-stopped" => Self::UnlessStopped,
+            "on-failure" => Self::OnFailure(None),
+            other => match other.strip_prefix("on-failure:").and_then(|n| n.parse().ok()) {
+                Some(times) => Self::OnFailure(Some(times)),
+                None => {
+                    return Err(Error::usage(format!("`restart: {other}` is not a restart policy"))
+                        .fix("write no, always, unless-stopped, on-failure or on-failure:N"));
+                }
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::parse;
+
+    fn plan(text: &str) -> Result<Plan> {
+        Plan::new(&parse(text, "lockproof.yaml")?, Path::new("."))
+    }
+
+    fn error(text: &str) -> String {
+        plan(text).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn defaults_are_the_contract_s() {
+        let plan = plan("subjects: [{ name: a, image: b }]").expect("it is right");
+        let subject = &plan.subjects[0];
+        assert_eq!(plan.events, Event::DEFAULT);
+        assert_eq!((subject.port, subject.network), (8188, true));
+        assert_eq!(subject.ready_timeout, Duration::from_secs(120));
+        assert_eq!(subject.stop_timeout, Duration::from_secs(10));
+        assert_eq!(subject.lock.scheme.name, "comfyui-login");
+    }
+
+    #[test]
+    fn events_are_performed_in_the_order_of_what_they_lose() {
+        let plan = plan("subjects: [{ name: a, image: b }]\nevents: [wipe, down-up, installed, restart, down-up]")
+            .expect("it is right");
+        assert_eq!(plan.events, [Event::Restart, Event::DownUp, Event::Wipe]);
+    }
+
+    #[test]
+    fn a_mount_has_exactly_one_source() {
+        insta::assert_snapshot!(error("subjects: [{ name: a, image: b, mounts: [{ target: /x, tmpfs: true, volume: y }] }]"), @r"
+        a mount has exactly one of volume, bind, anonymous, tmpfs; this has 2
+          --> mount `/x`
+          = help: write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }
+        ");
+    }
+
+    #[test]
+    fn what_cannot_be_accepted_is_refused() {
+        let text = error("subjects: [{ name: a, image: b }]\naccept: [{ rule: lock/open, reason: why not }]");
+        assert!(text.contains("`lock/open` cannot be accepted"), "{text}");
+    }
+
+    #[test]
+    fn upgrade_needs_to_know_what_to_upgrade_to() {
+        let text = error("subjects: [{ name: a, image: b }]\nevents: [upgrade]");
+        assert!(text.contains("upgrade_to: IMAGE"), "{text}");
+    }
+
+    #[test]
+    fn a_plugin_directory_without_init_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let text = format!("subjects: [{{ name: a, image: b }}]\nscheme: {{ install: {{ from: {} }} }}", dir.path().display());
+        assert!(error(&text).contains("has no __init__.py: ComfyUI would not load it"));
+    }
+
+    #[test]
+    fn a_git_source_may_name_a_revision() {
+        let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
+        let source = PluginSource::new("git+ssh://git@host.example/a/b.git@v1", &scheme, Path::new("."));
+        assert_eq!(
+            source.ok(),
+            Some(PluginSource::Git { url: "ssh://git@host.example/a/b.git".into(), rev: Some("v1".into()) })
+        );
+    }
+}

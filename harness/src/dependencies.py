@@ -1,0 +1,103 @@
+"""Prints, as JSON, the Python distributions that a plugin needs and where they lie.
+
+Run by the subject's own Python: only it knows its search path. Arguments: the plugin's directory,
+then its requirements files. What is not installed is left out; the reader compares.
+"""
+import ast
+import importlib.metadata as metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+
+plugin, requirement_files = sys.argv[1], sys.argv[2:]
+
+
+def normalise(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def required_name(line):
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+    return normalise(match.group(1)) if match else None
+
+
+def listed():
+    for path in requirement_files:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name = required_name(line.split("#")[0])
+                if name:
+                    yield name
+
+
+def imported():
+    """Top-level modules that the plugin's own files import."""
+    for folder, folders, files in os.walk(plugin):
+        folders[:] = [f for f in folders if not f.startswith((".", "__"))]
+        for name in files:
+            if not name.endswith(".py"):
+                continue
+            try:
+                with open(os.path.join(folder, name), "rb") as file:
+                    tree = ast.parse(file.read())
+            except (SyntaxError, ValueError, OSError):
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name.split(".")[0] for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    yield node.module.split(".")[0]
+
+
+def by_module():
+    mapping = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        if not name:
+            continue
+        top = distribution.read_text("top_level.txt")
+        modules = top.split() if top else {
+            str(f).split("/")[0].split(".")[0] for f in distribution.files or [] if str(f).endswith(".py")
+        }
+        for module in modules:
+            mapping.setdefault(module, normalise(name))
+    return mapping
+
+
+def place(distribution):
+    """The directory of the package, which is what an import needs; else of its metadata."""
+    top = (distribution.read_text("top_level.txt") or "").split()
+    for module in [m for m in top if not m.startswith("_")] + [distribution.metadata["Name"].replace("-", "_")]:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError, AttributeError):
+            spec = None
+        if spec and spec.submodule_search_locations:
+            return list(spec.submodule_search_locations)[0]
+        if spec and spec.origin and spec.origin not in ("built-in", "frozen"):
+            return spec.origin
+    return str(getattr(distribution, "_path", ""))
+
+
+modules = by_module()
+wanted = list(listed()) + [modules[m] for m in imported() if m in modules]
+found = {}
+while wanted:
+    name = wanted.pop()
+    if name in found:
+        continue
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        continue
+    found[name] = place(distribution)
+    for requirement in distribution.requires or []:
+        # An extra is an option; what of it is installed shows when the plugin lists it.
+        if "extra ==" in requirement.replace("'", '"') and "cryptography" not in requirement:
+            continue
+        child = required_name(requirement)
+        if child:
+            wanted.append(child)
+print(json.dumps(found, sort_keys=True))

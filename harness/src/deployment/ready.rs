@@ -1,0 +1,174 @@
+//! When a server is ready: at the first complete HTTP answer from a container that still runs.
+//!
+//! An accepted connection is not an answer: the engine's port proxy accepts before the process
+//! listens. A container that exited will not answer, so it is not waited for.
+
+use std::time::{Duration, Instant};
+
+use super::Deployment;
+use crate::{
+    config::plan::RestartPolicy,
+    engine::{container::Life, exec::Command},
+    error::Result,
+    probe::{client::Client, message::Request},
+};
+
+/// How often it is tried.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long one try may take; a server that is busy loading may be slow.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a server came up.
+#[derive(Debug)]
+pub enum Readiness {
+    /// It answers.
+    Ready {
+        /// A client of it.
+        client: Client,
+        /// How long it took from the call on.
+        after: Duration,
+    },
+    /// It does not.
+    Down(Down),
+}
+
+/// Why a server does not answer.
+#[derive(Clone, Debug)]
+pub struct Down {
+    /// In one sentence.
+    pub why: String,
+    /// The last lines of its log.
+    pub log: Vec<String>,
+    /// What to look at.
+    pub fix: String,
+}
+
+impl Deployment {
+    /// Waits until the server answers, at most as long as the subject says.
+    ///
+    /// # Errors
+    /// An environment error when the engine fails. A server that does not come up is not an error.
+    pub async fn wait_ready(&self) -> Result<Readiness> {
+        self.wait_ready_for(self.subject.ready_timeout).await
+    }
+
+    async fn wait_ready_for(&self, timeout: Duration) -> Result<Readiness> {
+        let begun = Instant::now();
+        let mut client: Option<Client> = None;
+        let mut last = "nothing was tried".to_owned();
+        loop {
+            let life = self.life().await?;
+            if !life.running && !life.restarting && !self.may_come_back(&life) {
+                return Ok(Readiness::Down(self.exited(&life).await?));
+            }
+            if let Some(address) = life.address(self.subject.port) {
+                let known = client.take().filter(|c| c.address() == address);
+                let known = known.unwrap_or_else(|| Client::new(address, PATIENCE));
+                match known.send(&Request::get("/system_stats")).await {
+                    Ok(_) if self.life().await?.is_same(&life) => {
+                        let client = Client::new(address, Duration::from_secs(30));
+                        return Ok(Readiness::Ready { client, after: begun.elapsed() });
+                    }
+                    Ok(_) => "it answered and died".clone_into(&mut last),
+                    Err(fault) => last = fault.to_string(),
+                }
+                client = Some(known);
+            }
+            if begun.elapsed() > timeout {
+                return Ok(Readiness::Down(self.silent(timeout, &last).await?));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether a restart policy is about to bring the process back. Between a crash and the next
+    /// try the engine reports neither running nor, for an instant, restarting.
+    fn may_come_back(&self, life: &Life) -> bool {
+        match self.subject.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+            RestartPolicy::OnFailure(times) => {
+                life.exit_code != 0 && times.is_none_or(|times| life.restarts < i64::from(times))
+            }
+        }
+    }
+
+    async fn exited(&self, life: &Life) -> Result<Down> {
+        let memory = if life.oom_killed { ", killed for want of memory" } else { "" };
+        Ok(Down {
+            why: format!("the container exited with code {}{memory}", life.exit_code),
+            log: self.last_lines().await?,
+            fix: "the lines above are the last that the container logged; run the image by hand with the same \
+                  mounts and command to see more"
+                .to_owned(),
+        })
+    }
+
+    async fn silent(&self, timeout: Duration, last: &str) -> Result<Down> {
+        let port = self.subject.port;
+        let listening = self.listening_ports().await;
+        let fix = match listening.as_slice() {
+            [] => format!(
+                "nothing listens in the container; raise `ready_timeout` if it needs longer than {} s to start",
+                timeout.as_secs()
+            ),
+            ports if ports.contains(&port) => {
+                format!("something listens on port {port}, but gives no HTTP answer; is it ComfyUI?")
+            }
+            ports => format!(
+                "the container listens on port {}; set `port:`, and let ComfyUI listen on 0.0.0.0 (--listen 0.0.0.0)",
+                ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        Ok(Down {
+            why: format!("port {port} gave no answer within {} s ({last})", timeout.as_secs()),
+            log: self.last_lines().await?,
+            fix,
+        })
+    }
+
+    async fn last_lines(&self) -> Result<Vec<String>> {
+        self.engine.last_lines(&self.container_id(), 20).await
+    }
+
+    /// The TCP ports on which something listens in the container.
+    async fn listening_ports(&self) -> Vec<u16> {
+        let command = Command::new(["sh", "-c", "cat /proc/net/tcp /proc/net/tcp6"]).user("0");
+        match self.engine.exec(&self.container_id(), command).await {
+            Ok(output) => listening(&output.stdout),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Reads proc_net_tcp(5): the local address is the second field, state `0A` is LISTEN. The engine's
+/// own resolver listens on 127.0.0.11 and does not count.
+fn listening(table: &str) -> Vec<u16> {
+    let mut ports: Vec<u16> = table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace();
+            let (address, port) = fields.nth(1)?.rsplit_once(':')?;
+            let state = fields.nth(1)?;
+            (state == "0A" && address != "0B00007F").then(|| u16::from_str_radix(port, 16).ok()).flatten()
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_ports_are_read_from_the_kernel_s_table() {
+        let table = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:1FFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
+   1: 0B00007F:9C41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2 1
+   2: 0100007F:1FFC 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 3 1";
+        assert_eq!(listening(table), [8188]);
+    }
+}

@@ -1,0 +1,408 @@
+//! Containers: made from a specification, and asked how they are.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bollard::{
+    container::LogOutput,
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountType, MountVolumeOptions, PortBinding,
+        RestartPolicy as EnginePolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        RestartContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{Engine, failed, is_already, is_missing};
+use crate::{
+    config::plan::RestartPolicy,
+    error::{Error, Result},
+};
+
+/// What a container is made from.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    /// Its labels, the run's among them.
+    pub labels: HashMap<String, String>,
+    /// The command, if not the image's own.
+    pub command: Option<Vec<String>>,
+    /// The entry point, if not the image's own.
+    pub entrypoint: Option<Vec<String>>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// The user, if not the image's own.
+    pub user: Option<String>,
+    /// The working directory, if not the image's own.
+    pub working_dir: Option<String>,
+    /// Whether an init runs as PID 1, if said.
+    pub init: Option<bool>,
+    /// What brings it back.
+    pub restart: RestartPolicy,
+    /// What is mounted.
+    pub mounts: Vec<Attachment>,
+    /// The port that the server listens on, published on 127.0.0.1.
+    pub port: Option<u16>,
+    /// The port of 127.0.0.1 to publish it under; none: one that the engine chooses.
+    pub host_port: Option<u16>,
+    /// The network, by name; none: the engine's default one.
+    pub network: Option<String>,
+    /// Whether that network has no route out: then nothing can be published, and a look-up that
+    /// cannot succeed must fail soon.
+    pub isolated: bool,
+    /// How long a stop waits.
+    pub stop_timeout: Option<Duration>,
+    /// `host` for the one helper that must see processes of the machine.
+    pub pid_mode: Option<String>,
+}
+
+/// One mount, as the engine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A volume by its real name.
+    Volume {
+        /// The volume.
+        name: String,
+        /// The path in the container.
+        target: String,
+        /// Whether it is read-only.
+        read_only: bool,
+        /// Whether an empty volume stays empty instead of being filled from the image.
+        no_copy: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// The path in the container.
+        target: String,
+    },
+    /// A path of the host, read-only: for what lockproof itself lends a container.
+    Lent {
+        /// The path of the host.
+        source: String,
+        /// The path in the container.
+        target: String,
+    },
+}
+
+/// How a container is at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Its id.
+    pub id: String,
+    /// When its process was started; with the id, it names one life.
+    pub started_at: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// Whether the engine is about to start it again.
+    pub restarting: bool,
+    /// The exit code of its last life.
+    pub exit_code: i64,
+    /// Whether the kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// The id of its main process, as the machine sees it.
+    pub pid: i64,
+    /// How often the restart policy brought it back.
+    pub restarts: i64,
+    /// The port of 127.0.0.1 under which it is published now.
+    pub host_port: Option<u16>,
+    /// Its address in its network.
+    pub ip: Option<IpAddr>,
+}
+
+impl Life {
+    /// Whether `other` is the same process of the same container.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.started_at == other.started_at && self.running && other.running
+    }
+
+    /// Where the server is reached now: published on this machine's loopback, or in its network.
+    pub fn address(&self, port: u16) -> Option<SocketAddr> {
+        match (self.host_port, self.ip) {
+            (Some(host_port), _) => Some(SocketAddr::from(([127, 0, 0, 1], host_port))),
+            (None, Some(ip)) => Some(SocketAddr::new(ip, port)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl ContainerSpec {
+    fn body(&self) -> ContainerCreateBody {
+        let key = self.port.map(|p| format!("{p}/tcp"));
+        let published = key.clone().filter(|_| !self.isolated).map(|key| {
+            // The port is left to the engine; the address never is: 0.0.0.0 would publish the
+            // server under test to the whole network.
+            let binding = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())) };
+            HashMap::from([(key, Some(vec![binding]))])
+        });
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            cmd: self.command.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: Some(self.env.clone()),
+            user: self.user.clone(),
+            working_dir: self.working_dir.clone(),
+            labels: Some(self.labels.clone()),
+            exposed_ports: key.map(|key| vec![key]),
+            stop_timeout: self.stop_timeout.and_then(|t| i64::try_from(t.as_secs()).ok()),
+            host_config: Some(HostConfig {
+                port_bindings: published,
+                mounts: Some(self.mounts.iter().map(Attachment::to_engine).collect()),
+                network_mode: self.network.clone(),
+                init: self.init,
+                restart_policy: Some(self.restart.to_engine()),
+                pid_mode: self.pid_mode.clone(),
+                // An isolated network swallows packets instead of refusing them, so every
+                // look-up of a name runs into its time limit: make that a short one.
+                dns_options: self.isolated.then(|| vec!["timeout:1".into(), "attempts:1".into()]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+impl Attachment {
+    /// The path in the container.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Volume { target, .. } | Self::Tmpfs { target } | Self::Lent { target, .. } => target,
+        }
+    }
+
+    fn to_engine(&self) -> Mount {
+        match self {
+            Self::Volume { name, target, read_only, no_copy } => Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(name.clone()),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                volume_options: Some(MountVolumeOptions { no_copy: Some(*no_copy), ..Default::default() }),
+                ..Default::default()
+            },
+            Self::Tmpfs { target } => {
+                Mount { typ: Some(MountType::TMPFS), target: Some(target.clone()), ..Default::default() }
+            }
+            Self::Lent { source, target } => Mount {
+                typ: Some(MountType::BIND),
+                source: Some(source.clone()),
+                target: Some(target.clone()),
+                read_only: Some(true),
+                ..Default::default()
+            },
+        }
+    }
+}
+
+impl RestartPolicy {
+    fn to_engine(self) -> EnginePolicy {
+        let (name, times) = match self {
+            Self::No => (RestartPolicyNameEnum::NO, None),
+            Self::Always => (RestartPolicyNameEnum::ALWAYS, None),
+            Self::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+            Self::OnFailure(times) => (RestartPolicyNameEnum::ON_FAILURE, times.map(i64::from)),
+        };
+        EnginePolicy { name: Some(name), maximum_retry_count: times }
+    }
+}
+
+impl Engine {
+    /// Makes a container, without starting it, and gives its id.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
+        let made = self
+            .docker
+            .create_container(Some(options), spec.body())
+            .await
+            .map_err(|e| failed(&format!("making a container of {}", spec.image), &e))?;
+        Ok(made.id)
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot: a command that does not exist, a port taken.
+    pub async fn start(&self, id: &str) -> Result<()> {
+        match self.docker.start_container(id, None::<StartContainerOptions>).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => Err(failed("starting the container", &e)),
+        }
+    }
+
+    /// Stops a container: SIGTERM, and SIGKILL when `grace` has passed.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        let options = StopContainerOptionsBuilder::default().t(seconds(grace)).build();
+        match self.docker.stop_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => Err(failed("stopping the container", &e)),
+        }
+    }
+
+    /// Restarts a container.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn restart(&self, id: &str, grace: Duration) -> Result<()> {
+        let options = RestartContainerOptionsBuilder::default().t(seconds(grace)).build();
+        self.docker.restart_container(id, Some(options)).await.map_err(|e| failed("restarting the container", &e))
+    }
+
+    /// Kills a container with SIGKILL. The engine takes this for a stop by hand: whatever the
+    /// restart policy, it does not come back by itself.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn kill(&self, id: &str) -> Result<()> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match self.docker.kill_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => Err(failed("killing the container", &e)),
+        }
+    }
+
+    /// Removes a container, running or not, if it is there. Volumes stay.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn remove(&self, id: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(false).build();
+        match self.docker.remove_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
+            Err(e) if is_already(&e) => self.wait_removed(id).await,
+            Err(e) => Err(failed("removing a container", &e)),
+        }
+    }
+
+    /// A removal that somebody else began is waited for.
+    async fn wait_removed(&self, id: &str) -> Result<()> {
+        for _ in 0..100 {
+            if self.life(id).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Error::environment(format!("the container {id} cannot be removed")).fix("remove it with `docker rm -f`"))
+    }
+
+    /// How a container is; `None` when there is none.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn life(&self, id: &str) -> Result<Option<Life>> {
+        match self.docker.inspect_container(id, None).await {
+            Ok(response) => Ok(Some(life_of(&response))),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(failed("looking at the container", &e)),
+        }
+    }
+
+    /// The last `count` lines of a container's log, of all its lives.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not give it.
+    pub async fn last_lines(&self, id: &str, count: usize) -> Result<Vec<String>> {
+        let options =
+            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&count.to_string()).build();
+        let mut stream = self.docker.logs(id, Some(options));
+        let mut text = String::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk.map_err(|e| failed("reading the container's log", &e))? {
+                LogOutput::StdErr { message } | LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                    text.push_str(&String::from_utf8_lossy(&message));
+                }
+                LogOutput::StdIn { .. } => {}
+            }
+        }
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(lines[lines.len().saturating_sub(count)..].to_vec())
+    }
+
+    /// The paths of a container's own layer that differ from its image: added or changed ones.
+    ///
+    /// Mount points and byte-code caches are among them; who asks must leave them out.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn layer_diff(&self, id: &str) -> Result<Vec<String>> {
+        use bollard::models::ChangeType;
+        let changes = self
+            .docker
+            .container_changes(id)
+            .await
+            .map_err(|e| failed("comparing the container with its image", &e))?;
+        Ok(changes
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|change| change.kind != ChangeType::_2)
+            .map(|change| change.path)
+            .collect())
+    }
+}
+
+fn seconds(grace: Duration) -> i32 {
+    i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn life_of(response: &ContainerInspectResponse) -> Life {
+    let state = response.state.clone().unwrap_or_default();
+    let network = response.network_settings.clone().unwrap_or_default();
+    let host_port = network
+        .ports
+        .unwrap_or_default()
+        .into_values()
+        .flatten()
+        .flatten()
+        .filter(|binding| binding.host_ip.as_deref() == Some("127.0.0.1"))
+        .find_map(|binding| binding.host_port?.parse().ok());
+    let ip = network
+        .networks
+        .unwrap_or_default()
+        .into_values()
+        .find_map(|endpoint| endpoint.ip_address?.parse().ok());
+    Life {
+        id: response.id.clone().unwrap_or_default(),
+        started_at: state.started_at.unwrap_or_default(),
+        running: state.running.unwrap_or_default() && !state.restarting.unwrap_or_default(),
+        restarting: state.restarting.unwrap_or_default(),
+        exit_code: state.exit_code.unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        pid: state.pid.unwrap_or_default(),
+        restarts: response.restart_count.unwrap_or_default(),
+        host_port,
+        ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_published_on_the_loopback_address_only() {
+        let spec = ContainerSpec { port: Some(8188), ..Default::default() };
+        let json = serde_json::to_value(spec.body()).expect("it can be written");
+        assert_eq!(json["HostConfig"]["PortBindings"]["8188/tcp"][0]["HostIp"], "127.0.0.1");
+        let isolated = ContainerSpec { port: Some(8188), isolated: true, ..Default::default() };
+        let json = serde_json::to_value(isolated.body()).expect("it can be written");
+        assert!(json["HostConfig"].get("PortBindings").is_none());
+        assert_eq!(json["HostConfig"]["DnsOptions"][0], "timeout:1");
+    }
+}

@@ -1,0 +1,258 @@
+//! From what was seen to findings: each broken rule once, with what shows it and what to do.
+
+use crate::{
+    deployment::{Deployment, ready::Down},
+    event::Event,
+    finding::{Finding, Rule, Severity},
+    install::Installed,
+    keys::Keys,
+    layout::Layout,
+    probe::{
+        claim::Claim,
+        client::Client,
+        look::{Look, Seen, Works},
+        matrix::{Found, evidence},
+        message::in_words,
+        watch::Exposure,
+    },
+    state::{Owner, State},
+    state_map::{StateEntry, StateMap},
+    verdict::Verdict,
+};
+
+/// What findings are made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The subject's name.
+    pub subject: &'a str,
+    /// The event.
+    pub event: Event,
+    /// The start of a URL for evidence: with the port inside the container, because the published
+    /// one is another one each time.
+    pub base: &'a str,
+}
+
+impl Scene<'_> {
+    fn finding(&self, rule: Rule, message: impl Into<String>) -> Finding {
+        Finding::new(rule, self.subject, Some(self.event), message)
+    }
+}
+
+/// The server does not come up.
+pub fn down(scene: Scene<'_>, down: &Down) -> Finding {
+    let mut finding = scene.finding(Rule::LockDown, "the server does not come up").evidence(down.why.clone());
+    finding.evidence.extend(down.log.iter().map(|line| format!("log: {line}")));
+    finding.remedy(down.fix.clone())
+}
+
+/// The lock is open, or some sentinels get through.
+pub fn sentinels(scene: Scene<'_>, look: &Look, map: Option<(&StateMap, &Layout, &Installed)>, lost: &[State]) -> Vec<Finding> {
+    let line = |seen: &&Seen| format!("{}  →  {}", seen.request.curl(scene.base), in_words(&seen.anonymous));
+    let through = look.through();
+    if look.all_through() {
+        let mut finding = scene.finding(Rule::LockOpen, "anonymous requests get everything that the token gets");
+        finding.evidence.extend(through.iter().map(line));
+        if let Some((map, layout, installed)) = map {
+            let remedies: Vec<String> = map
+                .entries
+                .iter()
+                .filter(|entry| lost.contains(&entry.state) && matches!(entry.state, State::Plugin | State::Deps))
+                .map(|entry| super::remedy::keep(entry, layout, &installed.plugin_dir))
+                .collect();
+            if !remedies.is_empty() {
+                finding.remedy = remedies.join("\n");
+            }
+        }
+        return vec![finding];
+    }
+    if through.is_empty() {
+        return Vec::new();
+    }
+    let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");
+    finding.evidence.extend(through.iter().map(line));
+    finding.routes = through.iter().map(|s| s.request.path().to_owned()).collect();
+    vec![finding]
+}
+
+/// A visitor can obtain access.
+pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
+    let rule = if claim.empty_token { Rule::LockEmptyToken } else { Rule::LockClaimable };
+    let mut finding = scene
+        .finding(rule, claim.how.clone())
+        .evidence(format!("{}  →  {}", claim.request.curl(scene.base), claim.got));
+    if scene.event == Event::Wipe {
+        // The credential went with the volumes, as was asked for.
+        finding.severity = Severity::Warning;
+    }
+    finding
+}
+
+/// What the matrix found: one finding for each rule, with the smallest requests that show it.
+pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (rule, hits) in &found.hits {
+        let mut hits: Vec<_> = hits.iter().collect();
+        hits.sort_by_key(|hit| (hit.probe.changes, hit.probe.request.curl(scene.base).len()));
+        let mut routes: Vec<String> =
+            hits.iter().map(|hit| format!("{} {}", hit.probe.request.method, hit.probe.route)).collect();
+        routes.sort();
+        routes.dedup();
+        let paths = hits.iter().map(|hit| hit.probe.route.clone()).collect::<std::collections::BTreeSet<_>>();
+        let mut finding = scene.finding(*rule, rule.facts().title.clone());
+        // The smallest of each kind: one that reads, and one that changes something.
+        let reading = hits.iter().find(|hit| !hit.probe.changes);
+        let changing = hits.iter().find(|hit| hit.probe.changes);
+        finding.evidence.extend([reading, changing].into_iter().flatten().map(|hit| evidence(hit, scene.base)));
+        finding.evidence.push(format!("{} requests get through, on: {}", hits.len(), routes.join(", ")));
+        findings.push(finding.routes(paths));
+    }
+    if let Some(first) = found.malformed.first() {
+        findings.push(
+            scene
+                .finding(Rule::LockMalformedHeader, Rule::LockMalformedHeader.facts().title.clone())
+                .evidence(evidence(first, scene.base))
+                .evidence(format!("{} forged credentials break the server; the lock held", found.malformed.len())),
+        );
+    }
+    findings
+}
+
+/// The token of record is rejected: either the credential has changed, or nobody gets in.
+pub fn token(scene: Scene<'_>, look: &Look, changed: bool) -> Option<Finding> {
+    if look.token != Works::No {
+        return None;
+    }
+    let shown = look.sentinels.first().map(|seen| format!("{} with the token  →  {}", seen.request.target, in_words(&seen.token)));
+    let finding = if changed {
+        scene
+            .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
+            .evidence("the token that the credential file holds now works")
+    } else {
+        scene.finding(Rule::LockLockedOut, "the token of record is rejected, and nobody gets in")
+    };
+    Some(shown.into_iter().fold(finding, Finding::evidence))
+}
+
+/// Browser sessions died.
+pub fn session(scene: Scene<'_>, before: Works, look: &Look) -> Option<Finding> {
+    let dead = before == Works::Yes && look.session == Works::No && scene.event != Event::Rotate;
+    dead.then(|| {
+        scene
+            .finding(Rule::LockSessionLost, "every browser session is dead: people must log in again")
+            .evidence("the session cookie of before the event is rejected")
+    })
+}
+
+/// After a rotation, whatever opened before must be dead.
+pub async fn old_keys(scene: Scene<'_>, client: &Client, scheme: &crate::scheme::Scheme, old: &Keys, look: &Look) -> Option<Finding> {
+    let request = crate::probe::sentinel::sentinels(scheme).into_iter().find(|r| r.method == http::Method::GET)?;
+    let mut alive = Vec::new();
+    let with_token = crate::keys::authorised(request.clone(), scheme, old.token());
+    let outcome = client.send(&with_token).await;
+    let reference = look.sentinels.iter().find(|s| s.request == request).and_then(|s| s.token.as_ref().ok());
+    if crate::probe::decide::decide(&outcome, reference).let_through() {
+        alive.push(format!("the old token: {}  →  {}", with_token.curl(scene.base), in_words(&outcome)));
+    }
+    if let Some(cookie) = old.session()
+        && crate::probe::look::session_works(client, scheme, cookie, &look.sentinels).await == Works::Yes
+    {
+        alive.push("a browser session of before the rotation is still served".to_owned());
+    }
+    if alive.is_empty() {
+        return None;
+    }
+    let mut finding = scene.finding(Rule::LockOldTokenAlive, "after the credential was changed, old keys still open the lock");
+    finding.evidence = alive;
+    finding.routes = vec![request.path().to_owned()];
+    Some(finding)
+}
+
+/// The API was public for a while before the lock took hold.
+pub fn exposure(scene: Scene<'_>, exposure: &Exposure, verdict: Verdict) -> Option<Finding> {
+    if verdict == Verdict::Open || exposure.served == 0 {
+        return None;
+    }
+    let first = exposure.first.clone().unwrap_or_default();
+    Some(
+        scene
+            .finding(Rule::LockBootWindow, "the API is public for a while before the lock takes hold")
+            .evidence(format!("for {} ms; the first public answer: {first}", exposure.total.as_millis())),
+    )
+}
+
+/// The states that an event took.
+pub fn losses(scene: Scene<'_>, map: &StateMap, lost: &[State], layout: &Layout, installed: &Installed) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for entry in map.entries.iter().filter(|entry| lost.contains(&entry.state)) {
+        let Some(owner) = entry.owner else { continue };
+        let rule = match entry.state {
+            State::Plugin => Rule::PersistPlugin,
+            State::Deps => Rule::PersistDeps,
+            State::Credential => Rule::PersistCredential,
+            State::SessionKey => Rule::PersistSessionKey,
+            State::Data => Rule::PersistData,
+        };
+        let remedy = super::remedy::keep(entry, layout, &installed.plugin_dir);
+        findings.push(
+            scene
+                .finding(rule, format!("{} lies on {} and does not last", words(entry.state), owner.words()))
+                .evidence(lost_paths(entry))
+                .evidence(format!("{} takes {}", scene.event, scene.event.takes()))
+                .remedy(remedy.clone()),
+        );
+        let by_mount = match owner {
+            Owner::AnonymousVolume => Some(Rule::PersistAnonymousVolume),
+            Owner::Tmpfs => Some(Rule::PersistTmpfs),
+            _ => None,
+        };
+        if let (Some(rule), Some(mount)) = (by_mount, &entry.mount)
+            && !findings.iter().any(|f| f.rule == rule && f.message.contains(&mount.target))
+        {
+            findings.push(
+                scene
+                    .finding(rule, format!("{} is {}, and the lock keeps its state on it", mount.target, owner.words()))
+                    .evidence(lost_paths(entry))
+                    .remedy(remedy),
+            );
+        }
+    }
+    findings
+}
+
+fn lost_paths(entry: &StateEntry) -> String {
+    let shown: Vec<&str> = entry.paths.iter().take(4).map(String::as_str).collect();
+    let more = entry.paths.len().saturating_sub(shown.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("lost: {}{more}", shown.join(", "))
+}
+
+fn words(state: State) -> &'static str {
+    match state {
+        State::Plugin => "the lock's plugin",
+        State::Deps => "the lock's Python dependencies",
+        State::Credential => "the lock's credential",
+        State::SessionKey => "the key that signs browser sessions",
+        State::Data => "the data",
+    }
+}
+
+/// Prediction and proof differ.
+pub fn prediction(scene: Scene<'_>, predicted: Option<Verdict>, verdict: Verdict) -> Option<Finding> {
+    let predicted = predicted.filter(|p| *p != verdict)?;
+    Some(
+        scene
+            .finding(Rule::PersistPrediction, "what the mounts promised is not what happened")
+            .evidence(format!("predicted {predicted}, seen {verdict}"))
+            .remedy("trust what was seen; the state map lacks something: `--report json` shows what it assumed"),
+    )
+}
+
+/// An upgrade that upgraded nothing.
+pub fn masked(scene: Scene<'_>, deployment: &Deployment, layout: &Layout) -> Finding {
+    scene
+        .finding(
+            Rule::PersistMasksImage,
+            format!("a mount over {} goes on running the old code: the upgrade upgraded nothing", layout.code_dir),
+        )
+        .evidence(format!("the code of {} differs from what runs in {}", deployment.image(), layout.code_dir))
+}

@@ -1,0 +1,292 @@
+//! The run: every subject through every event.
+
+pub mod diagnose;
+pub mod expect;
+pub mod judge;
+pub mod remedy;
+pub mod subject;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{
+    config::plan::{Plan, Subject},
+    engine::{Engine, Run, sweep::Whose},
+    error::{Error, ErrorKind, Result},
+    event::Event,
+    exit,
+    finding::{Finding, Severity},
+    report::{EventReport, LayoutReport, Report, SubjectReport},
+    verdict::Verdict,
+};
+use expect::Losses;
+
+/// Who is told how the run goes on. Everything may be called from several subjects at once.
+pub trait Listener: Send + Sync {
+    /// A subject is at a new step.
+    fn step(&self, subject: &str, step: &str);
+    /// An event is done.
+    fn event(&self, subject: &str, event: &EventReport);
+    /// A subject is done.
+    fn done(&self, subject: &str);
+}
+
+/// Nobody is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Listener for Silent {
+    fn step(&self, _: &str, _: &str) {}
+    fn event(&self, _: &str, _: &EventReport) {}
+    fn done(&self, _: &str) {}
+}
+
+/// What decides the exit code beside the plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The severity from which on a finding counts.
+    pub fail_on: Severity,
+    /// The time that the whole run may take.
+    pub timeout: Option<Duration>,
+    /// An earlier report, whose findings do not count.
+    pub baseline: Option<Report>,
+    /// The configuration file, for reports.
+    pub config: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fail_on: Severity::Warning, timeout: None, baseline: None, config: None }
+    }
+}
+
+/// What is known of one subject so far. It is written as the subject goes on, so that a run that is
+/// cut short still reports what it found.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// The subject's part of the report.
+    pub report: SubjectReport,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// The states that each event took.
+    pub losses: Losses,
+    /// What stopped it.
+    pub error: Option<Error>,
+}
+
+/// A ledger that its subject writes and the run reads.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// The ledger, also after a panic of the subject that wrote it: what stands in it stands.
+    pub fn open(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a plan on an engine, and removes everything that it made, whatever happens but SIGKILL;
+/// what an earlier run left that was killed is removed first.
+///
+/// # Errors
+/// An environment error when the engine cannot be used at all. What befalls one subject stands in
+/// the report.
+pub async fn run(engine: &Engine, run: &Run, plan: &Plan, options: &Options, listener: &dyn Listener) -> Result<Report> {
+    let started = Timestamp::now();
+    let begun = Instant::now();
+    tidy_up_after_others(engine).await;
+    preflight(engine, run, plan).await?;
+    let ledgers: Vec<(&Subject, SharedLedger)> =
+        plan.subjects.iter().map(|subject| (subject, SharedLedger::default())).collect();
+    let work = stream::iter(ledgers.iter().enumerate())
+        .map(|(index, (subject, ledger))| subject_to_end(engine, run, plan, index, subject, ledger, listener))
+        .buffer_unordered(plan.jobs)
+        .collect::<()>();
+    match options.timeout {
+        None => work.await,
+        Some(limit) => {
+            if tokio::time::timeout(limit.saturating_sub(begun.elapsed()), work).await.is_err() {
+                for (subject, ledger) in &ledgers {
+                    cut_short(plan, subject, &mut ledger.open(), limit);
+                }
+            }
+        }
+    }
+    let swept = engine.sweep_run(run.id()).await;
+    let report = add_up(plan, options, ledgers, started, begun.elapsed());
+    swept.map(|()| report)
+}
+
+/// The image of a subject must be had, and the engine must be on this machine, before any work.
+async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
+    let mut checked = false;
+    for subject in &plan.subjects {
+        let image = crate::lab::require(engine, &subject.image).await.map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
+        if !checked {
+            engine.check_shares_this_machine(run, &image.name).await?;
+            checked = true;
+        }
+        if let Some(next) = subject.upgrade_to.as_ref().filter(|_| plan.events.contains(&Event::Upgrade)) {
+            crate::lab::require(engine, next).await.map_err(|e| e.or_at(format!("subject `{}`, upgrade_to", subject.name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what killed runs left. That it fails must not keep this run from its work.
+async fn tidy_up_after_others(engine: &Engine) {
+    match engine.leftovers(Whose::Gone).await {
+        Ok(found) => {
+            for (run, leftovers) in found {
+                tracing::info!("removing {} things that the killed run {run} left", leftovers.count());
+                if let Err(e) = engine.sweep(&leftovers).await {
+                    tracing::warn!("{e}");
+                }
+            }
+        }
+        Err(e) => tracing::warn!("{e}"),
+    }
+}
+
+async fn subject_to_end(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    index: usize,
+    subject: &Subject,
+    ledger: &SharedLedger,
+    listener: &dyn Listener,
+) {
+    {
+        let mut open = ledger.open();
+        open.report.name.clone_from(&subject.name);
+        open.report.image.clone_from(&subject.image);
+    }
+    if let Err(error) = subject::gate(engine, run, plan, index, subject, ledger, listener).await {
+        let mut open = ledger.open();
+        open.report.error = Some(error.one_line());
+        open.error = Some(error);
+    }
+    listener.done(&subject.name);
+}
+
+/// The run's time is over: what was not done yet is undecided.
+fn cut_short(plan: &Plan, subject: &Subject, ledger: &mut Ledger, limit: Duration) {
+    let missing: Vec<Event> = std::iter::once(Event::Installed)
+        .chain(plan.events.iter().copied())
+        .filter(|event| !ledger.report.events.iter().any(|e| e.event == *event))
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    subject.name.clone_into(&mut ledger.report.name);
+    subject.image.clone_into(&mut ledger.report.image);
+    for event in missing {
+        let mut report = EventReport::new(event, expect::expected(subject, event, None));
+        report.undecided = Some(format!("the run's time of {} s was over", limit.as_secs()));
+        ledger.report.events.push(report);
+    }
+}
+
+/// Adds up the ledgers: expectations, accepted findings, the baseline, and the exit code.
+fn add_up(
+    plan: &Plan,
+    options: &Options,
+    ledgers: Vec<(&Subject, SharedLedger)>,
+    started: Timestamp,
+    duration: Duration,
+) -> Report {
+    let mut subjects = Vec::new();
+    let mut findings = Vec::new();
+    let mut errors = Vec::new();
+    for (subject, ledger) in ledgers {
+        let mut ledger = ledger.open();
+        let verdicts: BTreeMap<Event, Verdict> =
+            ledger.report.events.iter().filter_map(|e| Some((e.event, e.verdict?))).collect();
+        let losses = std::mem::take(&mut ledger.losses);
+        expect::mark_expected(&mut ledger.findings, subject, &verdicts, &losses);
+        findings.append(&mut ledger.findings);
+        errors.extend(ledger.error.take());
+        subjects.push(std::mem::take(&mut ledger.report));
+    }
+    let used = expect::mark_accepted(&mut findings, &plan.accept, today());
+    findings.extend(expect::unused(&plan.accept, &used));
+    if let Some(baseline) = &options.baseline {
+        expect::mark_baseline(&mut findings, baseline);
+    }
+    let code = exit_code(&subjects, &findings, &errors, options.fail_on);
+    let mut report = Report::new(started, duration, code, subjects, findings);
+    report.fail_on = options.fail_on;
+    report.config.clone_from(&options.config);
+    report
+}
+
+fn today() -> jiff::civil::Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}
+
+/// 2 before work is not for here; then 1 if anything definitely failed, else 3, else 4, else 0.
+fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
+    let events = || subjects.iter().flat_map(|s| &s.events);
+    let failed = events().any(|e| e.as_it_must_be() == Some(false)) || findings.iter().any(|f| f.counts(fail_on));
+    if failed {
+        return exit::FAILED;
+    }
+    let of_kind = |kind: ErrorKind| errors.iter().any(|e| e.kind() == kind);
+    if of_kind(ErrorKind::Usage) {
+        return exit::USAGE;
+    }
+    if of_kind(ErrorKind::Environment) {
+        return exit::ENVIRONMENT;
+    }
+    if !errors.is_empty() || events().any(|e| e.undecided.is_some()) {
+        return exit::UNDECIDED;
+    }
+    exit::OK
+}
+
+/// The layout as a report shows it.
+fn layout_report(layout: &crate::layout::Layout) -> LayoutReport {
+    LayoutReport {
+        code_dir: Some(layout.code_dir.clone()),
+        custom_nodes: Some(layout.custom_nodes_dir().to_owned()),
+        python: Some(layout.python.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Rule;
+
+    fn subject(verdict: Option<Verdict>, undecided: bool) -> SubjectReport {
+        let mut event = EventReport::new(Event::Restart, Verdict::Locked);
+        event.verdict = verdict;
+        event.undecided = undecided.then(|| "because".to_owned());
+        SubjectReport { events: vec![event], ..Default::default() }
+    }
+
+    #[test]
+    fn what_failed_goes_before_what_could_not_be_done() {
+        let code = |subjects: &[SubjectReport], findings: &[Finding], errors: &[Error]| {
+            exit_code(subjects, findings, errors, Severity::Warning)
+        };
+        let locked = subject(Some(Verdict::Locked), false);
+        let open = subject(Some(Verdict::Open), false);
+        let undecided = subject(None, true);
+        let environment = Error::environment("no engine");
+        let warning = Finding::new(Rule::PersistPlugin, "a", None, "m");
+        let note = Finding::new(Rule::LockMalformedHeader, "a", None, "m");
+        assert_eq!(code(std::slice::from_ref(&locked), &[note], &[]), exit::OK);
+        assert_eq!(code(&[locked.clone(), undecided.clone()], &[], &[]), exit::UNDECIDED);
+        assert_eq!(code(&[locked.clone(), undecided], &[], std::slice::from_ref(&environment)), exit::ENVIRONMENT);
+        assert_eq!(code(&[locked.clone(), open], &[], &[environment]), exit::FAILED);
+        assert_eq!(code(&[locked], &[warning], &[]), exit::FAILED);
+    }
+}

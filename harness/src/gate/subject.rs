@@ -1,0 +1,540 @@
+//! One subject through every event.
+//!
+//! After an event whose verdict or states changed, and after one that leaves the subject otherwise
+//! than it was installed (another image, no network, another credential), it is put back: taken
+//! down and brought up and installed anew, so that every event is judged on its own.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{Listener, SharedLedger, diagnose, diagnose::Scene, expect, judge, layout_report};
+use crate::{
+    config::plan::{Plan, Subject},
+    deployment::{
+        Deployment,
+        lifecycle::Performed,
+        ready::{Down, Readiness},
+    },
+    engine::{Engine, Run},
+    error::{Error, ErrorKind, Result},
+    event::Event,
+    finding::Finding,
+    install::{self, Installed},
+    keys::{self, Keys},
+    layout::{self, Layout},
+    probe::{
+        claim::{empty_token, form_claim},
+        client::Client,
+        look::{Look, Reference, Works, look},
+        matrix::{self, Counts},
+        message::URL,
+        watch::{Exposure, Guarded, Watch, guarded},
+    },
+    report::{EventReport, ProbeCounts, StateReport, Survival},
+    state::State,
+    state_map::{Origin, StateMap, upgrade_is_effective},
+    verdict::Verdict,
+};
+
+/// How long the exposure watch goes on after the server is ready.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+/// The grace of the restart that makes an installation take effect: it is no event, and a server
+/// that ignores SIGTERM would only cost time.
+const INSTALL_GRACE: Duration = Duration::from_secs(1);
+
+/// A subject with its lock installed.
+struct Installation {
+    deployment: Deployment,
+    client: Client,
+    layout: Layout,
+    installed: Installed,
+    keys: Keys,
+    map: StateMap,
+    ready: Duration,
+    checks: Vec<Finding>,
+}
+
+/// What came of bringing a subject up.
+enum BroughtUp {
+    Installed(Box<Installation>),
+    Down(Box<Deployment>, Down),
+}
+
+/// What the first look found, against which events are compared.
+struct Baseline {
+    verdict: Verdict,
+    reference: Reference,
+    session: Works,
+    guarded: Vec<Guarded>,
+}
+
+/// Gates one subject, writing into its ledger as it goes.
+///
+/// # Errors
+/// What kept it from going on; what was found until then is in the ledger.
+pub async fn gate(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    index: usize,
+    subject: &Subject,
+    ledger: &SharedLedger,
+    listener: &dyn Listener,
+) -> Result<()> {
+    let mut gate = Gate { engine, run, plan, index, subject, ledger, listener, times_up: 0 };
+    gate.run().await
+}
+
+struct Gate<'a> {
+    engine: &'a Engine,
+    run: &'a Run,
+    plan: &'a Plan,
+    index: usize,
+    subject: &'a Subject,
+    ledger: &'a SharedLedger,
+    listener: &'a dyn Listener,
+    times_up: u32,
+}
+
+impl Gate<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut current = match self.bring_up().await? {
+            BroughtUp::Installed(installation) => *installation,
+            BroughtUp::Down(deployment, down) => {
+                self.record_down(Event::Installed, &down, None, begun, None);
+                return deployment.take_down().await;
+            }
+        };
+        self.enter(&current);
+        let (baseline, mut dirty) = match self.first_look(&mut current, begun).await {
+            Ok(Some(found)) => found,
+            // Undecided at `installed`: there is nothing to compare with.
+            Ok(None) => {
+                self.undecide_rest("the installed state could not be judged");
+                return current.deployment.take_down().await;
+            }
+            Err(e) => return Err(e),
+        };
+        for (position, event) in self.plan.events.iter().copied().enumerate() {
+            if dirty {
+                self.listener.step(&self.subject.name, "putting it back");
+                current.deployment.take_down().await?;
+                current = match self.bring_up().await? {
+                    BroughtUp::Installed(installation) => *installation,
+                    BroughtUp::Down(deployment, down) => {
+                        deployment.take_down().await?;
+                        return Err(Error::undecided("it came up once, and does not come up again").detail(down.why).fix(down.fix));
+                    }
+                };
+            }
+            dirty = self.event(&mut current, &baseline, event).await?;
+            dirty &= position + 1 < self.plan.events.len();
+        }
+        self.listener.step(&self.subject.name, "taking it down");
+        current.deployment.take_down().await
+    }
+
+    /// Brings the subject up and installs its lock.
+    async fn bring_up(&mut self) -> Result<BroughtUp> {
+        self.times_up += 1;
+        let key = format!("s{}u{}", self.index, self.times_up);
+        let name = &self.subject.name;
+        self.listener.step(name, "bringing it up");
+        let deployment = Deployment::bring_up(self.engine, self.run, &key, self.subject).await?;
+        let (mut client, mut ready) = match deployment.wait_ready().await? {
+            Readiness::Ready { client, after } => (client, after),
+            Readiness::Down(down) => return Ok(BroughtUp::Down(Box::new(deployment), down)),
+        };
+        let layout = layout::detect(&deployment, &client).await?;
+        let mut checks = Vec::new();
+        if self.subject.lock.install.is_some() {
+            self.listener.step(name, "installing the lock");
+            checks = install::check::check(&deployment, &layout).await?;
+            if self.times_up == 1 {
+                // Should the installation fail, they say why.
+                self.ledger.open().findings.extend(checks.iter().cloned());
+            }
+        }
+        let installed = install::install(&deployment, &layout).await?;
+        if self.subject.lock.install.is_some() {
+            self.engine.restart(&deployment.container_id(), INSTALL_GRACE).await?;
+            (client, ready) = match deployment.wait_ready().await? {
+                Readiness::Ready { client, after } => (client, after),
+                Readiness::Down(down) => return Ok(BroughtUp::Down(Box::new(deployment), down)),
+            };
+        }
+        self.listener.step(name, "minting a token");
+        let had_token = keys::read(&deployment, &layout, &installed).await?.is_some();
+        let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
+        let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
+        let map = StateMap::draw(&deployment, &layout, &installed, origin).await?;
+        Ok(BroughtUp::Installed(Box::new(Installation { deployment, client, layout, installed, keys, map, ready, checks })))
+    }
+
+    /// Writes down what is known once the lock is installed.
+    fn enter(&self, current: &Installation) {
+        let mut ledger = self.ledger.open();
+        ledger.report.layout = layout_report(&current.layout);
+        ledger.report.image = current.deployment.subject.image.clone();
+        ledger.report.states = current
+            .map
+            .entries
+            .iter()
+            .map(|entry| StateReport {
+                state: entry.state,
+                paths: entry.paths.clone(),
+                owner: entry.owner,
+                survives: self
+                    .plan
+                    .events
+                    .iter()
+                    .map(|event| {
+                        let predicted = entry.predicted.get(event).copied().flatten();
+                        (*event, Survival { predicted, observed: None })
+                    })
+                    .collect(),
+            })
+            .collect();
+        for path in current.deployment.copied_binds() {
+            tracing::warn!("{}: copied, because this engine cannot mount it copy-on-write", path.display());
+        }
+        for check in &current.checks {
+            tracing::debug!("{}: {}", self.subject.name, check.message);
+        }
+    }
+
+    /// Judges the installed state. Gives what events are compared with, and whether the subject has
+    /// to be put back.
+    async fn first_look(&mut self, current: &mut Installation, begun: Instant) -> Result<Option<(Baseline, bool)>> {
+        let event = Event::Installed;
+        self.listener.step(&self.subject.name, "probing the installed lock");
+        let seen = self.examine(current, event, &Reference::default(), true, None).await?;
+        let mut report = EventReport::new(event, Verdict::Locked);
+        report.ready_ms = Some(millis(current.ready));
+        report.probes = seen.counts(&current.client);
+        let verdict = seen.verdict.clone();
+        self.record(report, seen.verdict, seen.findings, begun);
+        let Ok(verdict) = verdict else { return Ok(None) };
+        let baseline = Baseline {
+            verdict,
+            reference: seen.look.reference(),
+            session: seen.look.session,
+            guarded: guarded(&seen.look),
+        };
+        Ok(Some((baseline, seen.disturbed)))
+    }
+
+    /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
+    async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
+        let begun = Instant::now();
+        self.listener.step(&self.subject.name, event.name());
+        let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
+        let old_keys = current.keys.clone();
+        if event == Event::Rotate {
+            match keys::rotate(&current.deployment, &current.layout, &current.installed).await {
+                Ok(keys) => current.keys = keys,
+                Err(e) if e.kind() == ErrorKind::Undecided => {
+                    self.record_undecided(event, &e, predicted, begun);
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let watch = Watch::begin(
+            self.engine.clone(),
+            current.deployment.follow(),
+            self.subject.port,
+            baseline.guarded.clone(),
+        );
+        match current.deployment.perform(event).await {
+            Ok(Performed::Done) => {}
+            Ok(Performed::Skipped(why)) => {
+                watch.end().await;
+                let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+                report.predicted = predicted;
+                report.skipped = Some(why);
+                report.duration_ms = millis(begun.elapsed());
+                self.push(report);
+                return Ok(false);
+            }
+            Err(e) if e.kind() == ErrorKind::Undecided => {
+                watch.end().await;
+                self.record_undecided(event, &e, predicted, begun);
+                return Ok(true);
+            }
+            Err(e) => return Err(e),
+        }
+        let ready = match current.deployment.wait_ready().await? {
+            Readiness::Ready { client, after } => {
+                current.client = client;
+                after
+            }
+            Readiness::Down(down) => {
+                let exposure = watch.end().await;
+                let lost = self.observe(current, event).await.unwrap_or_default();
+                self.record_down(event, &down, predicted, begun, Some((current, &lost, &exposure)));
+                return Ok(true);
+            }
+        };
+        let settled = Instant::now() + AFTERWARDS;
+        // The lock may move while it starts; what is judged is what it settles to.
+        let mut early = self.look_and_matrix(current, event, baseline).await;
+        tokio::time::sleep_until(settled.into()).await;
+        let exposure = watch.end().await;
+        if exposure.served > 0 && !early.look.all_through() {
+            early = self.look_and_matrix(current, event, baseline).await;
+        }
+        let seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
+        let mut report = EventReport::new(event, Verdict::Locked);
+        report.predicted = predicted;
+        report.ready_ms = Some(millis(ready));
+        report.exposure_ms = (baseline.verdict != Verdict::Open).then(|| millis(exposure.total));
+        report.probes = seen.counts(&current.client);
+        let mut findings = seen.findings;
+        let scene = self.scene(event);
+        if let Ok(verdict) = &seen.verdict {
+            findings.extend(diagnose::exposure(scene, &exposure, *verdict));
+            findings.extend(diagnose::prediction(scene, predicted, *verdict));
+        }
+        if event == Event::Upgrade && !upgrade_is_effective(&current.deployment, &current.layout).await? {
+            report.effective = false;
+            findings.push(diagnose::masked(scene, &current.deployment, &current.layout));
+        }
+        let changed = seen.verdict.as_ref() != Ok(&baseline.verdict) || !seen.lost.is_empty() || seen.disturbed;
+        let leaves_traces = matches!(event, Event::Offline | Event::Upgrade | Event::Wipe | Event::Rotate);
+        self.record(report, seen.verdict, findings, begun);
+        Ok(changed || leaves_traces)
+    }
+
+    fn scene(&self, event: Event) -> Scene<'_> {
+        Scene { subject: &self.subject.name, event, base: URL }
+    }
+
+    /// Everything at once, for the installed state.
+    async fn examine(
+        &self,
+        current: &mut Installation,
+        event: Event,
+        reference: &Reference,
+        thorough: bool,
+        before: Option<(&Baseline, &Keys)>,
+    ) -> Result<Seen> {
+        let none = Baseline {
+            verdict: Verdict::Locked,
+            reference: reference.clone(),
+            session: Works::Absent,
+            guarded: Vec::new(),
+        };
+        let early = self.look_and_matrix(current, event, &none).await;
+        self.finish(current, event, early, thorough, before).await
+    }
+
+    /// Sentinels, token, session; then the matrix, unless it is open anyway.
+    async fn look_and_matrix(&self, current: &Installation, event: Event, baseline: &Baseline) -> Early {
+        let scheme = &self.subject.lock.scheme;
+        let look = look(&current.client, scheme, Some(&current.keys), &baseline.reference).await;
+        let scene = self.scene(event);
+        let (mut findings, mut counts) = (Vec::new(), Counts::default());
+        if !look.all_through() && look.token == Works::Yes {
+            let found = matrix::run(&current.client, scheme, &current.keys).await;
+            findings = diagnose::matrix(scene, &found);
+            counts = found.counts;
+        }
+        Early { look, findings, counts }
+    }
+
+    /// What comes last: states, claim, and the verdict.
+    async fn finish(
+        &self,
+        current: &mut Installation,
+        event: Event,
+        early: Early,
+        thorough: bool,
+        before: Option<(&Baseline, &Keys)>,
+    ) -> Result<Seen> {
+        let scheme = &self.subject.lock.scheme;
+        let Early { look: seen, mut findings, counts } = early;
+        let lost = if event == Event::Installed { Vec::new() } else { self.observe(current, event).await? };
+        let scene = self.scene(event);
+        let map = Some((&current.map, &current.layout, &current.installed));
+        findings.extend(diagnose::sentinels(scene, &seen, map, &lost));
+        let mut disturbed = false;
+        let mut claimed = false;
+        let mut changed_token = false;
+        if !seen.all_through() {
+            if seen.token == Works::No {
+                changed_token = self.credential_changed(current).await?;
+            }
+            if let Some((_, old)) = before.filter(|_| event == Event::Rotate) {
+                findings.extend(diagnose::old_keys(scene, &current.client, scheme, old, &seen).await);
+            }
+            let empty = empty_token(&current.client, scheme, &seen).await;
+            if let Some(claim) = &empty {
+                // It is told once, as what makes it claimable.
+                findings.retain(|f| f.rule != crate::finding::Rule::LockEmptyToken);
+                findings.push(diagnose::claim(scene, claim));
+                claimed = true;
+            }
+            let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
+            if suspicious && let Some(claim) = form_claim(&current.client, scheme, &seen).await {
+                findings.push(diagnose::claim(scene, &claim));
+                claimed = true;
+                disturbed = true;
+            }
+        }
+        if let Some((baseline, _)) = before {
+            findings.extend(diagnose::session(scene, baseline.session, &seen));
+        }
+        expect::mark_accepted(&mut findings, &self.plan.accept, super::today());
+        let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted)
+            || seen.through().len() > findings.iter().filter(|f| f.accepted).map(|f| f.routes.len()).sum::<usize>();
+        let verdict = judge::judge(judge::Case { look: &seen, claimed, leaks });
+        if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
+            findings.extend(diagnose::token(scene, &seen, changed_token));
+        }
+        let as_it_must_be = verdict.as_ref().is_ok_and(|v| {
+            let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(*v)));
+            report.verdict = Some(*v);
+            report.as_it_must_be() == Some(true)
+        });
+        // `wipe` takes the volumes because it was asked to.
+        if event != Event::Wipe || !as_it_must_be {
+            findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
+        }
+        Ok(Seen { look: seen, counts, findings, verdict, lost, disturbed })
+    }
+
+    /// Whether the credential holds another token now, and that one works.
+    async fn credential_changed(&self, current: &Installation) -> Result<bool> {
+        let scheme = &self.subject.lock.scheme;
+        let now = keys::read(&current.deployment, &current.layout, &current.installed).await?;
+        let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
+        let keys = Keys::new(token, None, None);
+        let again = look(&current.client, scheme, Some(&keys), &Reference::default()).await;
+        Ok(again.token == Works::Yes)
+    }
+
+    /// Compares the states with what they were; writes it down, and gives what is lost.
+    async fn observe(&self, current: &Installation, event: Event) -> Result<Vec<State>> {
+        let kept: BTreeMap<State, bool> =
+            current.map.observe(&current.deployment, &current.layout, &current.installed).await?;
+        let mut ledger = self.ledger.open();
+        let mut lost = Vec::new();
+        for (state, kept) in kept {
+            // A rotation changes the credential: that is no loss.
+            let kept = kept || (event == Event::Rotate && state == State::Credential);
+            if let Some(report) = ledger.report.states.iter_mut().find(|s| s.state == state) {
+                report.survives.entry(event).or_default().observed = Some(kept);
+            }
+            if !kept {
+                lost.push(state);
+            }
+        }
+        ledger.losses.0.insert(event, lost.iter().copied().collect());
+        Ok(lost)
+    }
+
+    fn record(&self, mut report: EventReport, verdict: Result<Verdict, String>, findings: Vec<Finding>, begun: Instant) {
+        match verdict {
+            Ok(verdict) => {
+                report.expected = expect::expected(self.subject, report.event, Some(verdict));
+                report.verdict = Some(verdict);
+                if report.event == Event::Installed {
+                    report.predicted = None;
+                }
+            }
+            Err(why) => {
+                report.expected = expect::expected(self.subject, report.event, None);
+                report.undecided = Some(why);
+            }
+        }
+        report.duration_ms = millis(begun.elapsed());
+        self.ledger.open().findings.extend(findings);
+        self.push(report);
+    }
+
+    fn record_down(
+        &self,
+        event: Event,
+        down: &Down,
+        predicted: Option<Verdict>,
+        begun: Instant,
+        known: Option<(&Installation, &[State], &Exposure)>,
+    ) {
+        let scene = self.scene(event);
+        let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(Verdict::Down)));
+        report.verdict = Some(Verdict::Down);
+        report.predicted = predicted;
+        report.duration_ms = millis(begun.elapsed());
+        let mut findings = vec![diagnose::down(scene, down)];
+        if let Some((current, lost, exposure)) = known {
+            report.exposure_ms = Some(millis(exposure.total));
+            findings.extend(diagnose::exposure(scene, exposure, Verdict::Down));
+            findings.extend(diagnose::losses(scene, &current.map, lost, &current.layout, &current.installed));
+        }
+        self.ledger.open().findings.extend(findings);
+        self.push(report);
+    }
+
+    fn record_undecided(&self, event: Event, error: &Error, predicted: Option<Verdict>, begun: Instant) {
+        let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+        report.predicted = predicted;
+        report.undecided = Some(error.one_line());
+        report.duration_ms = millis(begun.elapsed());
+        self.push(report);
+    }
+
+    fn undecide_rest(&self, why: &str) {
+        for event in self.plan.events.clone() {
+            let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+            report.undecided = Some(why.to_owned());
+            self.push(report);
+        }
+    }
+
+    fn push(&self, report: EventReport) {
+        self.listener.event(&self.subject.name, &report);
+        self.ledger.open().report.events.push(report);
+    }
+}
+
+/// The first half of an examination.
+struct Early {
+    look: Look,
+    findings: Vec<Finding>,
+    counts: Counts,
+}
+
+/// A whole examination.
+struct Seen {
+    look: Look,
+    counts: Counts,
+    findings: Vec<Finding>,
+    verdict: Result<Verdict, String>,
+    lost: Vec<State>,
+    /// Whether probing itself has changed the subject.
+    disturbed: bool,
+}
+
+impl Seen {
+    fn counts(&self, client: &Client) -> ProbeCounts {
+        let mut all = self.counts;
+        for seen in &self.look.sentinels {
+            all.add(seen.decision);
+        }
+        ProbeCounts {
+            sent: client.sent(),
+            rejected: all.rejected,
+            served: all.served,
+            passed: all.passed,
+            indeterminate: all.indeterminate,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

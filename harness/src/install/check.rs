@@ -1,0 +1,151 @@
+//! What the incident taught, checked before anything is installed: is the workspace variable set,
+//! is what looks mounted really mounted and written through, may the process write there?
+
+use crate::{
+    deployment::Deployment,
+    engine::{archive::normalise, exec::Command},
+    error::Result,
+    event::Event,
+    finding::{Finding, Rule},
+    layout::Layout,
+    secret,
+    state::Owner,
+};
+
+/// The variable that names the workspace.
+pub const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
+
+/// The workspace's path in the container: what the container has in its environment, else what this
+/// machine has.
+pub fn workspace(deployment: &Deployment) -> Option<String> {
+    deployment
+        .env(WORKSPACE)
+        .map(str::to_owned)
+        .or_else(|| std::env::var(WORKSPACE).ok())
+        .filter(|path| !path.trim().is_empty())
+}
+
+/// Checks the mounts of a running subject, and gives what is wrong as findings.
+///
+/// # Errors
+/// An environment error when the container cannot be asked.
+pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    findings.extend(check_workspace(deployment)?);
+    for mounted in deployment.mounted() {
+        if mounted.owner == Owner::Tmpfs || !concerns_lock(deployment, layout, &mounted.target) {
+            continue;
+        }
+        if mounted.read_only {
+            findings.extend(check_read_only(deployment, layout, &mounted.target));
+            continue;
+        }
+        findings.extend(check_written_through(deployment, layout, &mounted.target, mounted.owner).await?);
+    }
+    Ok(findings)
+}
+
+fn finding(deployment: &Deployment, rule: Rule, message: String) -> Finding {
+    Finding::new(rule, &deployment.subject.name, Some(Event::Installed), message)
+}
+
+/// Whether a mount holds, or lies in, a place where the lock keeps something; models and caches may
+/// well be read-only.
+fn concerns_lock(deployment: &Deployment, layout: &Layout, target: &str) -> bool {
+    let lock = &deployment.subject.lock;
+    let credential = lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, ""));
+    let into = lock.install.as_ref().and_then(|i| i.into.clone());
+    let places = layout.custom_nodes.iter().cloned().chain(credential).chain(into).chain(workspace(deployment));
+    places.map(|p| normalise(&p)).any(|place| is_within(&place, target) || is_within(target, &place))
+}
+
+/// Whether `path` is `directory` or lies below it.
+pub fn is_within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || directory == "/")
+}
+
+/// A script that is meant to use the workspace gets nothing when the variable is unset.
+fn check_workspace(deployment: &Deployment) -> Result<Option<Finding>> {
+    let Some(script) = deployment.subject.lock.install.as_ref().and_then(|i| i.script.as_ref()) else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(script).unwrap_or_default();
+    if !text.contains(WORKSPACE) || workspace(deployment).is_some() {
+        return Ok(None);
+    }
+    Ok(Some(
+        finding(
+            deployment,
+            Rule::DeployWorkspaceUnset,
+            format!("the install script uses {WORKSPACE}, which is set neither in the container nor here"),
+        )
+        .evidence(format!("{} uses ${WORKSPACE}", script.display()))
+        .remedy(format!("set it for the subject: env: {{ {WORKSPACE}: /workspace }}, the path of the mount in the container")),
+    ))
+}
+
+/// The lock must be able to write its state where it keeps it.
+fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Option<Finding> {
+    let login = deployment.subject.lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, ""));
+    let hit = [Some(layout.custom_nodes_dir().to_owned()), login].into_iter().flatten().find(|p| is_within(p, target))?;
+    Some(
+        finding(
+            deployment,
+            Rule::PersistReadOnly,
+            format!("{target} is mounted read-only, and the lock keeps its state in {hit}"),
+        )
+        .evidence(format!("mount {target}: read_only: true"))
+        .remedy(format!("mount {target} writable, or mount a writable volume over {hit}")),
+    )
+}
+
+/// Writes a marker as the user that the process runs as, and looks whether it went through the
+/// mount or into the container's own layer.
+async fn check_written_through(
+    deployment: &Deployment,
+    layout: &Layout,
+    target: &str,
+    owner: Owner,
+) -> Result<Option<Finding>> {
+    let id = deployment.container_id();
+    let marker = format!("{target}/.lockproof-marker-{}", secret::random(8));
+    let as_process = format!("{}:{}", layout.ids.0, layout.ids.1);
+    let write = format!("echo marker > {}", shlex::try_quote(&marker).unwrap_or_default());
+    let written = deployment.engine.exec(&id, Command::new(["sh", "-c", &write]).user(&as_process)).await?;
+    if !written.ok() {
+        return Ok(Some(
+            finding(
+                deployment,
+                Rule::PersistReadOnly,
+                format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
+            )
+            .evidence(written.tail(2))
+            .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`")),
+        ));
+    }
+    let in_layer = deployment.engine.layer_diff(&id).await?.contains(&marker);
+    let removed = deployment.engine.exec(&id, Command::new(["rm", "-f", &marker]).user("0")).await?;
+    if !removed.ok() {
+        tracing::warn!("the marker {marker} could not be removed again");
+    }
+    if !in_layer {
+        return Ok(None);
+    }
+    Ok(Some(
+        finding(
+            deployment,
+            Rule::PersistInertMount,
+            format!("what is written to {target} does not reach {}: it lands in the container's own layer", owner.words()),
+        )
+        .evidence(format!("{marker} was written, and is in the container's layer diff"))
+        .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned()),
+    ))
+}
+
+/// Fills in the names of a scheme's path.
+pub fn fill(pattern: &str, layout: &Layout, plugin_dir: &str) -> String {
+    pattern
+        .replace("{code_dir}", &layout.code_dir)
+        .replace("{custom_nodes}", layout.custom_nodes_dir())
+        .replace("{plugin_dir}", plugin_dir)
+}

@@ -1,0 +1,316 @@
+//! How a lock gets into a subject: its plugin by copy or by the deployment's own script, and its
+//! dependencies with the subject's own Python.
+
+pub mod check;
+pub mod pip;
+pub mod source;
+
+use std::path::Path;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::{
+    config::plan::Install,
+    deployment::Deployment,
+    engine::{
+        archive::{Ownership, Tarball, normalise, unreadable},
+        exec::{Command, Output},
+    },
+    error::{Error, Result},
+    layout::Layout,
+    scheme::Scheme,
+};
+
+/// Where a script of the deployment finds what lockproof lends it.
+const STAGE: &str = "/tmp/lockproof-install";
+
+/// Where the lock's plugin is, once it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The plugin's directory in the container.
+    pub plugin_dir: String,
+    /// The files in it that list its Python dependencies.
+    pub requirements: Vec<String>,
+}
+
+/// Installs the lock, and tells where it is. It takes effect at the next start.
+///
+/// # Errors
+/// An undecided error when the installation fails, with what it printed.
+pub async fn install(deployment: &Deployment, layout: &Layout) -> Result<Installed> {
+    let lock = &deployment.subject.lock;
+    if let Some(install) = &lock.install {
+        match &install.script {
+            Some(script) => run_script(deployment, layout, install, script).await?,
+            None => copy(deployment, layout, install).await?,
+        }
+    }
+    find(deployment, layout).await?.ok_or_else(|| {
+        let looked = search_path(deployment, layout).join(", ");
+        let script = lock.install.as_ref().is_some_and(|i| i.script.is_some());
+        let fix = if script {
+            "the script ended with 0, but put no plugin there; say with `into:` where it puts it"
+        } else if lock.install.is_some() {
+            "say with `into:` where the plugin goes"
+        } else {
+            "the deployment was expected to bring its lock; say with `install: { from: … }` what to install, \
+             or with `into:` where it lies"
+        };
+        Error::undecided(format!("no login plugin is found below {looked}")).fix(fix)
+    })
+}
+
+/// The plugin's directory, if there is one: the name of the source, or a name by which the scheme
+/// knows it.
+///
+/// # Errors
+/// An environment error when the container cannot be read.
+pub async fn find(deployment: &Deployment, layout: &Layout) -> Result<Option<Installed>> {
+    let lock = &deployment.subject.lock;
+    let named = lock.install.as_ref().and_then(|i| i.from.as_ref()).map(source::name);
+    for directory in search_path(deployment, layout) {
+        for name in plugin_names(deployment, &directory, &lock.scheme, named.as_deref()).await? {
+            let plugin_dir = format!("{directory}/{name}");
+            if exists(deployment, &format!("{plugin_dir}/{}", lock.scheme.plugin.entry)).await? {
+                let mut requirements = Vec::new();
+                for file in &lock.scheme.plugin.requirements {
+                    let path = format!("{plugin_dir}/{file}");
+                    if exists(deployment, &path).await? {
+                        requirements.push(path);
+                    }
+                }
+                return Ok(Some(Installed { plugin_dir, requirements }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Where the plugin may lie: where the file says, then wherever ComfyUI loads custom nodes from.
+fn search_path(deployment: &Deployment, layout: &Layout) -> Vec<String> {
+    let asked = deployment.subject.lock.install.as_ref().and_then(|i| i.into.as_deref()).map(normalise);
+    asked.into_iter().chain(layout.custom_nodes.iter().cloned()).collect()
+}
+
+async fn exists(deployment: &Deployment, path: &str) -> Result<bool> {
+    deployment.engine.exists(&deployment.container_id(), path).await
+}
+
+/// Names of directories below `directory` that may be the plugin, the likeliest first.
+async fn plugin_names(deployment: &Deployment, directory: &str, scheme: &Scheme, named: Option<&str>) -> Result<Vec<String>> {
+    if let Some(name) = named {
+        return Ok(vec![name.to_owned()]);
+    }
+    let script = format!("ls -1 {} 2>/dev/null", shlex::try_quote(directory).unwrap_or_default());
+    let command = Command::new(["sh", "-c", &script]).user("0");
+    let listed = deployment.engine.exec(&deployment.container_id(), command).await?.stdout;
+    let mut names = Vec::new();
+    for pattern in &scheme.plugin.names {
+        let Ok(glob) = Glob::new(&pattern.to_lowercase()) else { continue };
+        let glob = glob.compile_matcher();
+        for name in listed.lines() {
+            let lower = name.to_lowercase();
+            // ComfyUI itself leaves these out.
+            let disabled = lower.ends_with(".disabled") || lower == "__pycache__";
+            if glob.is_match(&lower) && !disabled && !names.iter().any(|n| n == name) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+async fn copy(deployment: &Deployment, layout: &Layout, install: &Install) -> Result<()> {
+    let Some(from) = &install.from else { return Ok(()) };
+    let fetched = source::fetch(from, &deployment.subject.lock.scheme).await?;
+    let into = install.into.as_deref().map_or_else(|| layout.custom_nodes_dir().to_owned(), normalise);
+    let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
+    make_directory(deployment, &into).await?;
+    let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
+    let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
+    deployment.engine.upload(&deployment.container_id(), &into, archive).await.map_err(|e| {
+        e.or_at(format!("subject `{}`, {into}", deployment.subject.name))
+            .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
+    })?;
+    let plugin_dir = format!("{into}/{}", fetched.name);
+    for file in &deployment.subject.lock.scheme.plugin.requirements {
+        let path = format!("{plugin_dir}/{file}");
+        if exists(deployment, &path).await? {
+            install_requirements(deployment, layout, install, &path).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `mkdir -p`, as the user that the container runs commands as.
+async fn make_directory(deployment: &Deployment, path: &str) -> Result<()> {
+    let command = Command::new(["mkdir", "-p", path]);
+    let output = deployment.engine.exec(&deployment.container_id(), command).await?;
+    if output.ok() {
+        return Ok(());
+    }
+    Err(Error::undecided(format!("{path} cannot be made in the container"))
+        .at(format!("subject `{}`", deployment.subject.name))
+        .detail(output.tail(3))
+        .fix("mount it writable for the user that the container runs as, or give another directory with `into:`"))
+}
+
+fn archive_of(path: &Path, name: &str, owner: Ownership, skip: &GlobSet) -> Result<bytes::Bytes> {
+    let mut tarball = Tarball::new();
+    tarball
+        .tree(path, name, owner, &|name| skip.is_match(name))
+        .and_then(|()| tarball.finish())
+        .map_err(|e| unreadable(path, &e))
+}
+
+/// The globs of a scheme; one that is none matches nothing.
+pub fn globs(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in patterns.iter().filter_map(|p| Glob::new(p).ok()) {
+        set.add(glob);
+    }
+    set.build().unwrap_or_else(|_| GlobSet::empty())
+}
+
+/// Installs what a requirements file lists, with the subject's own Python and as its own user.
+async fn install_requirements(deployment: &Deployment, layout: &Layout, install: &Install, file: &str) -> Result<()> {
+    let settings = pip::Settings::of_this_machine();
+    let id = deployment.container_id();
+    let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "-r", file];
+    let wheels = format!("{STAGE}/wheels");
+    if let Some(directory) = &install.wheels {
+        stage(deployment, directory, "wheels").await?;
+        arguments.extend(["--no-index", "--find-links", &wheels]);
+    } else if let Some((directory, archive)) = settings.certificates()? {
+        deployment.engine.upload(&id, directory, archive).await?;
+    }
+    let mut output = run_pip(deployment, layout, &settings, &arguments).await?;
+    if !output.ok() && output.stderr.contains("externally-managed-environment") {
+        // The system's own Python, without a virtual environment: what its users do then.
+        arguments.push("--break-system-packages");
+        output = run_pip(deployment, layout, &settings, &arguments).await?;
+    }
+    clean_stage(deployment, &settings).await?;
+    if output.ok() {
+        return Ok(());
+    }
+    Err(Error::undecided("the lock's Python dependencies cannot be installed")
+        .at(format!("subject `{}`, {} -m pip {}", deployment.subject.name, layout.python, arguments.join(" ")))
+        .detail(output.tail(8))
+        .fix(
+            "where the container does not reach an index, give the wheels: install: { wheels: ./wheels };\n\
+             behind a proxy that intercepts TLS, set PIP_CERT to the bundle of its certificates",
+        ))
+}
+
+async fn run_pip(deployment: &Deployment, layout: &Layout, settings: &pip::Settings, arguments: &[&str]) -> Result<Output> {
+    let words = [layout.python.as_str(), "-m", "pip"].into_iter().chain(arguments.iter().copied());
+    let mut command = Command::new(words);
+    for (name, value) in settings.pairs() {
+        command = command.env(&name, &value);
+    }
+    deployment.engine.exec(&deployment.container_id(), command).await
+}
+
+/// Lends a directory of this machine to the container, below [`STAGE`].
+async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<()> {
+    let stage = STAGE.trim_start_matches("/tmp/");
+    let mut tarball = Tarball::new();
+    let archive = tarball
+        .directory(stage, 0o755, Ownership::ROOT)
+        .and_then(|()| tarball.tree(directory, &format!("{stage}/{name}"), Ownership::ROOT, &|n| n == "__pycache__"))
+        .and_then(|()| tarball.finish())
+        .map_err(|e| unreadable(directory, &e))?;
+    deployment.engine.upload(&deployment.container_id(), "/tmp", archive).await
+}
+
+/// Takes back what was lent: it must not be taken for a part of the installation.
+async fn clean_stage(deployment: &Deployment, settings: &pip::Settings) -> Result<()> {
+    let command = Command::new(["rm", "-rf", STAGE, &settings.bundle_in_container()]).user("0");
+    deployment.engine.exec(&deployment.container_id(), command).await.map(|_| ())
+}
+
+/// Runs the deployment's own install script in the container.
+///
+/// | variable | is |
+/// |---|---|
+/// | `COMFYUI_WORKSPACE_PATH` | the container's own, or this machine's; unset when neither has it |
+/// | `LOCKPROOF_PLUGIN` | the plugin's directory, lent for the script |
+/// | `LOCKPROOF_WHEELS` | the directory of wheels, where one is given |
+/// | `LOCKPROOF_PYTHON` | the subject's Python |
+/// | `LOCKPROOF_CUSTOM_NODES` | where ComfyUI loads custom nodes from |
+async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install, script: &Path) -> Result<()> {
+    let text = std::fs::read(script).map_err(|e| unreadable(script, &e))?;
+    let mut tarball = Tarball::new();
+    let stage_name = STAGE.trim_start_matches("/tmp/");
+    let archive = tarball
+        .directory(stage_name, 0o755, Ownership::ROOT)
+        .and_then(|()| tarball.file(&format!("{stage_name}/install.sh"), &text, 0o755, Ownership::ROOT))
+        .and_then(|()| tarball.finish())
+        .map_err(|e| unreadable(script, &e))?;
+    deployment.engine.upload(&deployment.container_id(), "/tmp", archive).await?;
+
+    let settings = pip::Settings::of_this_machine();
+    let mut command = Command::new([interpreter(&text), format!("{STAGE}/install.sh")])
+        .directory(&layout.code_dir)
+        .env("LOCKPROOF_PYTHON", &layout.python)
+        .env("LOCKPROOF_CUSTOM_NODES", layout.custom_nodes_dir());
+    for (name, value) in settings.pairs() {
+        command = command.env(&name, &value);
+    }
+    if let Some(workspace) = check::workspace(deployment) {
+        command = command.env(check::WORKSPACE, &workspace);
+    }
+    if let Some(from) = &install.from {
+        let fetched = source::fetch(from, &deployment.subject.lock.scheme).await?;
+        stage(deployment, &fetched.path, &fetched.name).await?;
+        command = command.env("LOCKPROOF_PLUGIN", &format!("{STAGE}/{}", fetched.name));
+    }
+    if let Some(wheels) = &install.wheels {
+        stage(deployment, wheels, "wheels").await?;
+        command = command.env("LOCKPROOF_WHEELS", &format!("{STAGE}/wheels"));
+    } else if let Some((directory, archive)) = settings.certificates()? {
+        deployment.engine.upload(&deployment.container_id(), directory, archive).await?;
+    }
+    let output = deployment.engine.exec(&deployment.container_id(), command).await?;
+    clean_stage(deployment, &settings).await?;
+    if output.ok() {
+        return Ok(());
+    }
+    Err(Error::undecided(format!("the install script ended with {}", output.code))
+        .at(format!("subject `{}`, {}", deployment.subject.name, script.display()))
+        .detail(output.tail(12))
+        .fix(format!(
+            "correct the script, or what it needs; it runs in the container with {} and the variables that \
+             `lockproof gate --help` lists",
+            check::WORKSPACE
+        )))
+}
+
+/// The shell that a script asks for in its first line; `sh` when it asks for nothing.
+///
+/// The script is given to it as an argument, because the directory that it is lent in may be
+/// mounted without the right to execute.
+fn interpreter(script: &[u8]) -> String {
+    let first = script.split(|b| *b == b'\n').next().unwrap_or_default();
+    let first = String::from_utf8_lossy(first);
+    let asked = first.strip_prefix("#!").unwrap_or_default();
+    let words: Vec<&str> = asked.split_whitespace().collect();
+    match words.as_slice() {
+        [env, name, ..] if env.ends_with("/env") => (*name).to_owned(),
+        [path, ..] => (*path).to_owned(),
+        [] => "sh".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_s_first_line_names_its_interpreter() {
+        assert_eq!(interpreter(b"#!/usr/bin/env bash\nset -e"), "bash");
+        assert_eq!(interpreter(b"#!/bin/sh -e\n"), "/bin/sh");
+        assert_eq!(interpreter(b"echo hello"), "sh");
+    }
+}

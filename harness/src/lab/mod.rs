@@ -1,0 +1,88 @@
+//! The lab: a stand-in for ComfyUI with a login plugin of our own, built on first use out of the
+//! fixtures that are in this binary. It never needs an image registry.
+
+mod fixtures;
+mod image;
+mod rootfs;
+mod wheels;
+
+use std::path::PathBuf;
+
+use crate::{
+    engine::{Engine, Run, image::ImageFacts},
+    error::Result,
+};
+
+pub use image::{REPOSITORY, VARIANTS};
+
+/// An image that is there.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The name under which the engine has it.
+    pub name: String,
+    /// What there is to know of it.
+    pub facts: ImageFacts,
+}
+
+/// The image `name`, which is built when it is the lab's and pulled when it is not here.
+///
+/// # Errors
+/// An environment error when it cannot be had.
+pub async fn require(engine: &Engine, name: &str) -> Result<Found> {
+    let name = match image::variant(name)? {
+        Some(variant) => image::ensure(engine, variant).await?,
+        None => name.to_owned(),
+    };
+    let facts = engine.require_image(&name).await?;
+    Ok(Found { name, facts })
+}
+
+/// The lab's files on this machine: the plugin, the install scripts, the demo and the wheels.
+#[derive(Clone, Debug)]
+pub struct Kit {
+    /// The directory that holds `plugins/`, `scripts/`, `demo/` and `wheels/`.
+    pub root: PathBuf,
+}
+
+impl Kit {
+    /// Unpacks the fixtures into the cache, and fetches the login plugin's wheels once.
+    ///
+    /// # Errors
+    /// An environment error when the cache cannot be written or the wheels cannot be had.
+    pub async fn prepare(engine: &Engine, run: &Run) -> Result<Self> {
+        let root = fixtures::unpack()?;
+        wheels::ensure(engine, run, &root).await?;
+        Ok(Self { root })
+    }
+
+    /// The demo's configuration.
+    pub fn demo(&self) -> PathBuf {
+        self.root.join("demo/lockproof.yaml")
+    }
+
+    /// The login plugin of our own.
+    pub fn plugin(&self) -> PathBuf {
+        self.root.join("plugins/lab-login")
+    }
+
+    /// The wheels of its dependencies.
+    pub fn wheels(&self) -> PathBuf {
+        self.root.join("wheels")
+    }
+
+    /// The install scripts.
+    pub fn scripts(&self) -> PathBuf {
+        self.root.join("scripts")
+    }
+}
+
+/// Builds what is missing of the lab: every variant of the image, and the wheels.
+///
+/// # Errors
+/// An environment error when something cannot be had.
+pub async fn build_all(engine: &Engine, run: &Run) -> Result<Kit> {
+    for variant in VARIANTS {
+        image::ensure(engine, variant).await?;
+    }
+    Kit::prepare(engine, run).await
+}

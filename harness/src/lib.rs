@@ -1,0 +1,29 @@
+//! lockproof proves that the lock on a ComfyUI server holds: that it rejects anonymous requests and
+//! accepts valid tokens not only on the day it is installed, but after every restart, crash,
+//! re-creation and upgrade of the container.
+//!
+//! The command `lockproof` is a thin layer over this library; the engine of the run,
+//! [`gate::run`], knows nothing of the command line.
+
+pub mod cli;
+pub mod config;
+pub mod deployment;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod exit;
+pub mod finding;
+pub mod gate;
+pub mod install;
+pub mod keys;
+pub mod lab;
+pub mod layout;
+pub mod probe;
+pub mod report;
+pub mod scheme;
+pub mod secret;
+pub mod state;
+pub mod state_map;
+pub mod surface;
+pub mod testcontainers;
+pub mod verdict;

@@ -1,0 +1,162 @@
+//! The HTTP/1.1 client of the probes: hyper's connection, without a URL library above it, so that
+//! every target and header goes out as it was written.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::message::{Answer, Fault, Outcome, Request};
+
+/// As much of a body as is looked at: enough for the largest `/object_info` seen.
+const LARGEST_BODY: usize = 8 * 1024 * 1024;
+
+/// A client of one server; clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: SocketAddr,
+    host: String,
+    timeout: Duration,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    sent: AtomicU64,
+}
+
+impl Client {
+    /// A client of the server at `address`. An answer that takes longer than `timeout` is a fault.
+    pub fn new(address: SocketAddr, timeout: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                address,
+                host: address.to_string(),
+                timeout,
+                idle: Mutex::default(),
+                sent: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The address of the server as the start of a URL.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.shared.host)
+    }
+
+    /// The address of the server.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// How many requests were sent.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends one request and reads its answer.
+    pub async fn send(&self, request: &Request) -> Outcome {
+        self.shared.sent.fetch_add(1, Ordering::Relaxed);
+        tokio::time::timeout(self.shared.timeout, self.exchange(request)).await.unwrap_or(Err(Fault::Timeout))
+    }
+
+    async fn exchange(&self, request: &Request) -> Outcome {
+        let message = self.message(request)?;
+        // A connection that was kept may have been closed meanwhile, which shows only when it is
+        // used; that says nothing about the request, so it is sent once more on a new one.
+        while let Some(mut kept) = self.take_idle() {
+            if kept.ready().await.is_err() {
+                continue;
+            }
+            match self.round_trip(kept, message.clone()).await {
+                Err(Fault::Broken(_)) => break,
+                outcome => return outcome,
+            }
+        }
+        let fresh = self.connect().await?;
+        self.round_trip(fresh, message).await
+    }
+
+    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        self.shared.idle.lock().ok()?.pop()
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Fault> {
+        let stream = TcpStream::connect(self.shared.address).await.map_err(|e| Fault::Refused(e.to_string()))?;
+        // Small requests must not wait for one another's acknowledgement.
+        stream.set_nodelay(true).map_err(|e| Fault::Broken(e.to_string()))?;
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .preserve_header_case(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        tokio::spawn(async move {
+            // Its end shows at the request that used it.
+            let _ended = connection.with_upgrades().await;
+        });
+        Ok(sender)
+    }
+
+    async fn round_trip(&self, mut sender: SendRequest<Full<Bytes>>, message: http::Request<Full<Bytes>>) -> Outcome {
+        let response = sender.send_request(message).await.map_err(broken)?;
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = BytesMut::new();
+        let mut whole = true;
+        // A switched protocol has no body that would end.
+        if parts.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame.map_err(broken)?.into_data() {
+                    bytes.extend_from_slice(&data);
+                }
+                if bytes.len() > LARGEST_BODY {
+                    whole = false;
+                    break;
+                }
+            }
+            if whole && let Ok(mut idle) = self.shared.idle.lock() {
+                idle.push(sender);
+            }
+        }
+        Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.freeze() })
+    }
+
+    fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, Fault> {
+        let invalid = |what: &str, e: &dyn std::fmt::Display| Fault::Broken(format!("{what} cannot be sent: {e}"));
+        let uri: Uri = request.target.parse().map_err(|e| invalid("the target", &e))?;
+        let mut message = http::Request::new(Full::new(request.body.clone()));
+        *message.method_mut() = request.method.clone();
+        *message.uri_mut() = uri;
+        let headers = message.headers_mut();
+        for (name, value) in &request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid("a header", &e))?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|e| invalid("a header", &e))?;
+            headers.append(name, value);
+        }
+        if !headers.contains_key(http::header::HOST) {
+            let host = HeaderValue::from_str(&self.shared.host).map_err(|e| invalid("the host", &e))?;
+            headers.insert(http::header::HOST, host);
+        }
+        Ok(message)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn broken(error: hyper::Error) -> Fault {
+    let mut text = error.to_string();
+    if let Some(source) = std::error::Error::source(&error) {
+        text.push_str(&format!(": {source}"));
+    }
+    Fault::Broken(text)
+}

@@ -1,0 +1,10 @@
+//! Sends requests, decides what their answers mean, and watches the server while an event happens.
+
+pub mod claim;
+pub mod client;
+pub mod decide;
+pub mod look;
+pub mod matrix;
+pub mod message;
+pub mod sentinel;
+pub mod watch;

@@ -1,0 +1,153 @@
+//! The exposure watch: it asks the sentinels anonymously, over and over, while an event happens.
+//!
+//! A sample counts only when the same container, with the same start time, was there before and
+//! after it: ports are mapped anew at every start, and addresses are used again by others.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    client::Client,
+    decide::{Decision, decide},
+    look::Look,
+    message::{Answer, Request, in_words},
+};
+use crate::engine::{Engine, container::Life};
+
+/// The pause between samples while the server answers.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long one sample may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A sentinel that was rejected at `installed`, and what the token gets for it.
+#[derive(Clone, Debug)]
+pub struct Guarded {
+    /// The request.
+    pub request: Request,
+    /// What being let through looks like.
+    pub reference: Option<Answer>,
+}
+
+/// The sentinels that a look saw rejected.
+pub fn guarded(installed: &Look) -> Vec<Guarded> {
+    let mut found: Vec<Guarded> = installed
+        .sentinels
+        .iter()
+        .filter(|s| s.decision == Decision::Rejected)
+        .map(|s| Guarded { request: s.request.clone(), reference: s.token.clone().ok() })
+        .collect();
+    // Building the description of every node takes a real server long, and the others say as much.
+    if found.len() > 1 {
+        found.retain(|g| g.request.path() != "/object_info");
+    }
+    found
+}
+
+/// What a watch saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// How long the API was public.
+    pub total: Duration,
+    /// The first public answer, in words.
+    pub first: Option<String>,
+    /// How many samples were taken of a server that answered.
+    pub samples: u64,
+    /// Whether a public answer came from a container that then was locked again.
+    pub served: u64,
+}
+
+/// A watch that is under way.
+#[derive(Debug)]
+pub struct Watch {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Exposure>,
+}
+
+impl Watch {
+    /// Begins to watch the container that `container` follows.
+    pub fn begin(engine: Engine, container: watch::Receiver<String>, port: u16, guarded: Vec<Guarded>) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(engine, container, port, guarded, stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Ends the watch, and tells what it saw.
+    pub async fn end(self) -> Exposure {
+        self.stop.cancel();
+        self.task.await.unwrap_or_default()
+    }
+}
+
+async fn run(
+    engine: Engine,
+    container: watch::Receiver<String>,
+    port: u16,
+    guarded: Vec<Guarded>,
+    stop: CancellationToken,
+) -> Exposure {
+    let mut exposure = Exposure::default();
+    if guarded.is_empty() {
+        return exposure;
+    }
+    let mut client: Option<Client> = None;
+    // The end of the last public sample, and the life that gave it.
+    let mut public: Option<(Instant, Life)> = None;
+    let mut turn = 0;
+    let mut before = None;
+    while !stop.is_cancelled() {
+        let id = container.borrow().clone();
+        let life = match before.take() {
+            Some(life) => life,
+            None => match engine.life(&id).await {
+                Ok(Some(life)) if life.running => life,
+                _ => {
+                    public = None;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let Some(address) = life.address(port) else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        if client.as_ref().is_none_or(|c| c.address() != address) {
+            client = Some(Client::new(address, PATIENCE));
+        }
+        let Some(current) = &client else { continue };
+        let asked = &guarded[turn % guarded.len()];
+        turn += 1;
+        let begun = Instant::now();
+        let outcome = current.send(&asked.request).await;
+        let ended = Instant::now();
+        let after = match engine.life(&id).await {
+            Ok(Some(after)) if after.is_same(&life) && *container.borrow() == id => after,
+            _ => {
+                public = None;
+                continue;
+            }
+        };
+        if outcome.is_ok() {
+            exposure.samples += 1;
+        }
+        let served = decide(&outcome, asked.reference.as_ref()).let_through();
+        if let Some((since, _)) = public.take_if(|(_, whose)| whose.is_same(&after)) {
+            exposure.total += begun.saturating_duration_since(since) + if served { ended - begun } else { Duration::ZERO };
+        } else if served {
+            exposure.total += ended - begun;
+        }
+        if served {
+            exposure.served += 1;
+            if exposure.first.is_none() {
+                exposure.first =
+                    Some(format!("{} {} got {}", asked.request.method, asked.request.target, in_words(&outcome)));
+            }
+            public = Some((ended, after.clone()));
+        }
+        before = Some(after);
+        tokio::time::sleep(PAUSE).await;
+    }
+    exposure
+}

@@ -1,0 +1,251 @@
+//! How a lock works, as data: how it is known, where its state lies, how a token is minted and
+//! presented, what stays public, and what the loss of each state does.
+//!
+//! A scheme file is YAML with the keys of [`Scheme`]; the built-in ones are written the same way.
+
+use std::{collections::BTreeMap, path::Path};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::load::parse_as,
+    error::{Error, Result},
+    state::State,
+    verdict::Verdict,
+};
+
+/// The schemes that lockproof brings.
+const BUILT_IN: &[(&str, &str)] = &[("comfyui-login", include_str!("builtin/comfyui-login.yaml"))];
+
+/// How a lock works.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scheme {
+    /// The name by which `use:` finds it.
+    pub name: String,
+    /// What people call it.
+    #[serde(default)]
+    pub title: String,
+    /// The plugin's own files.
+    pub plugin: PluginFacts,
+    /// Where the credential lies.
+    #[serde(default)]
+    pub credential: Option<CredentialFacts>,
+    /// Where the key that signs sessions lies.
+    #[serde(default)]
+    pub session_key: Option<SessionKeyFacts>,
+    /// The login form.
+    #[serde(default)]
+    pub login: Option<LoginFacts>,
+    /// How a token is shown, the preferred way first.
+    pub present: Vec<Presentation>,
+    /// What anybody may ask.
+    #[serde(default)]
+    pub public: Vec<PublicRoute>,
+    /// Further sentinels, beside the four of the contract.
+    #[serde(default)]
+    pub sentinels: Vec<SentinelRoute>,
+    /// The verdict when a state is lost; none: no change.
+    #[serde(default)]
+    pub on_loss: BTreeMap<State, Verdict>,
+}
+
+/// The plugin's own files.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginFacts {
+    /// The file that makes its directory a plugin.
+    pub entry: String,
+    /// Files that list its Python dependencies.
+    #[serde(default)]
+    pub requirements: Vec<String>,
+    /// Globs by which its directory is known below custom_nodes; the first that matches wins.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Globs of files that change while it runs.
+    #[serde(default)]
+    pub volatile: Vec<String>,
+}
+
+/// Where the credential lies.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFacts {
+    /// The path in the container; `{code_dir}`, `{custom_nodes}` and `{plugin_dir}` are filled in.
+    pub file: String,
+    /// What of the file is the token.
+    pub token: TokenIn,
+    /// How the file is written anew when the credential is changed; none: it cannot be.
+    #[serde(default)]
+    pub rotate: Option<Rotation>,
+}
+
+/// How a credential file is written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rotation {
+    /// The first line becomes the bcrypt hash of a new password; the other lines stay.
+    Bcrypt,
+}
+
+/// What of a file is the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenIn {
+    /// The first line.
+    FirstLine,
+    /// The whole file, without white space around it.
+    Whole,
+}
+
+impl TokenIn {
+    /// The token in the text of the file, if there is one.
+    pub fn of(self, text: &str) -> Option<String> {
+        let token = match self {
+            Self::FirstLine => text.lines().next().unwrap_or_default().trim(),
+            Self::Whole => text.trim(),
+        };
+        (!token.is_empty()).then(|| token.to_owned())
+    }
+}
+
+/// Where the key that signs sessions lies.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionKeyFacts {
+    /// The path in the container, with the same names to fill in.
+    pub file: String,
+}
+
+/// The login form.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginFacts {
+    /// The path of the page, which is also where the form is posted.
+    pub path: String,
+    /// The field of the user name.
+    pub username: String,
+    /// The field of the password.
+    pub password: String,
+}
+
+/// One way to show a token.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Presentation {
+    /// In a header; `{token}` is filled in.
+    Header {
+        /// The header's name.
+        header: String,
+        /// Its value.
+        value: String,
+    },
+    /// In the query.
+    Query {
+        /// The parameter's name.
+        query: String,
+    },
+}
+
+/// A route that anybody may ask.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublicRoute {
+    /// The method; none: every one.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// The path; `*` matches anything.
+    pub path: String,
+}
+
+/// A further sentinel.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SentinelRoute {
+    /// The method. Default: GET.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// The path.
+    pub path: String,
+}
+
+impl Scheme {
+    /// The scheme that is meant when none is named.
+    pub const DEFAULT: &str = "comfyui-login";
+
+    /// The built-in scheme of that name, or the scheme file at that path below `base`.
+    ///
+    /// # Errors
+    /// A usage error when there is neither, or the file is wrong.
+    pub fn find(name: &str, base: &Path) -> Result<Self> {
+        if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return parse_as(text, name);
+        }
+        let path = base.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Error::usage(format!("there is no scheme `{name}`: it is not built in, and {} cannot be read", path.display()))
+                .at("scheme.use")
+                .detail(e)
+                .fix(format!("the built-in schemes are: {}", built_in_names()))
+        })?;
+        let scheme: Self = parse_as(&text, &path.display().to_string())?;
+        if scheme.present.is_empty() {
+            return Err(Error::usage("the scheme does not say how a token is shown")
+                .at(path.display())
+                .fix("add present: [{ header: Authorization, value: \"Bearer {token}\" }]"));
+        }
+        Ok(scheme)
+    }
+
+    /// Whether anybody may ask `method` `path`, with or without the prefix `/api`.
+    pub fn is_public(&self, method: &str, path: &str) -> bool {
+        let bare = path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        self.public.iter().any(|route| {
+            route.method.as_deref().is_none_or(|m| m.eq_ignore_ascii_case(method))
+                && (matches(&route.path, path) || matches(&route.path, bare))
+        })
+    }
+
+    /// What the loss of `state` alone does to a lock that held.
+    pub fn verdict_without(&self, state: State) -> Option<Verdict> {
+        self.on_loss.get(&state).copied()
+    }
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    pattern == path
+        || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(path))
+}
+
+fn built_in_names() -> String {
+    BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_scheme_can_be_read() {
+        for (name, _) in BUILT_IN {
+            let scheme = Scheme::find(name, Path::new(".")).expect("it is ours");
+            assert_eq!(scheme.name, *name);
+        }
+    }
+
+    #[test]
+    fn only_the_login_page_is_public() {
+        let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
+        assert!(scheme.is_public("GET", "/login"));
+        assert!(scheme.is_public("POST", "/api/login"));
+        assert!(!scheme.is_public("GET", "/logins"));
+        assert!(!scheme.is_public("GET", "/system_stats"));
+    }
+
+    #[test]
+    fn the_token_is_the_first_line() {
+        assert_eq!(TokenIn::FirstLine.of("$2b$x \nuser"), Some("$2b$x".to_owned()));
+        assert_eq!(TokenIn::FirstLine.of("\nuser"), None);
+    }
+}

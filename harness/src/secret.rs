@@ -1,0 +1,90 @@
+//! Tokens and passwords are known here, so that every sink can leave them out.
+//!
+//! A secret is registered the moment it is made or read; [`redact`] runs over everything that is
+//! printed, reported or logged. Forms in which a secret travels (percent-encoded, as a cookie) are
+//! registered with it.
+
+use std::sync::{OnceLock, RwLock};
+
+/// What stands in place of a secret.
+pub const PLACEHOLDER: &str = "<redacted>";
+
+/// Shorter strings are not secrets but words: redacting `a` everywhere would ruin every report.
+const SHORTEST: usize = 6;
+
+fn registry() -> &'static RwLock<Vec<String>> {
+    static SECRETS: OnceLock<RwLock<Vec<String>>> = OnceLock::new();
+    SECRETS.get_or_init(RwLock::default)
+}
+
+/// Makes `secret` unprintable from now on.
+pub fn register(secret: &str) {
+    let secret = secret.trim();
+    if secret.len() < SHORTEST {
+        return;
+    }
+    let encoded = percent_encode(secret);
+    if let Ok(mut secrets) = registry().write() {
+        for form in [secret.to_owned(), encoded] {
+            if !secrets.contains(&form) {
+                secrets.push(form);
+            }
+        }
+        // The longest first, so that a secret that contains another one goes as a whole.
+        secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
+    }
+}
+
+/// `text` without any registered secret.
+pub fn redact(text: &str) -> String {
+    let Ok(secrets) = registry().read() else { return PLACEHOLDER.to_owned() };
+    let mut out = text.to_owned();
+    for secret in secrets.iter() {
+        if out.contains(secret.as_str()) {
+            out = out.replace(secret.as_str(), PLACEHOLDER);
+        }
+    }
+    out
+}
+
+/// Percent-encodes everything but unreserved characters (RFC 3986, section 2.3).
+pub fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// `length` random characters out of letters and digits: for run ids, passwords and nonces.
+///
+/// # Panics
+/// When the operating system gives no random bytes, without which no secret can be made.
+pub fn random(length: usize) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = vec![0_u8; length];
+    getrandom::fill(&mut bytes).expect("the operating system must give random bytes");
+    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_secret_is_left_out_in_every_form() {
+        register("$2b$12$abcdefghijk/secret");
+        let text = redact("token=$2b$12$abcdefghijk/secret and %242b%2412%24abcdefghijk%2Fsecret");
+        assert_eq!(text, "token=<redacted> and <redacted>");
+    }
+
+    #[test]
+    fn a_short_word_is_not_a_secret() {
+        register("gate");
+        assert_eq!(redact("the gate"), "the gate");
+    }
+}

@@ -1,0 +1,371 @@
+//! The state map: for each thing that a lock needs, where it lies, who owns that place, and so
+//! which events it survives. The run then proves or refutes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    deployment::{Deployment, Mounted},
+    engine::{archive::Entry, container::ContainerSpec, exec::Command},
+    error::Result,
+    event::Event,
+    install::{Installed, check::{fill, is_within}, globs},
+    layout::Layout,
+    scheme::Scheme,
+    state::{Owner, State},
+    verdict::Verdict,
+};
+
+/// One state of one subject.
+#[derive(Clone, Debug)]
+pub struct StateEntry {
+    /// Which.
+    pub state: State,
+    /// Its paths in the container, without links.
+    pub paths: Vec<String>,
+    /// Who owns the one of them that survives least; `None` when there is no path.
+    pub owner: Option<Owner>,
+    /// The mount on which that one lies.
+    pub mount: Option<Mounted>,
+    /// Whether it will survive each event; `None`: it cannot be known.
+    pub predicted: BTreeMap<Event, Option<bool>>,
+    /// What it was when the lock was installed.
+    print: Print,
+}
+
+/// What tells a state from another: enough to see whether it is still the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Print {
+    /// The files of a directory.
+    Files(BTreeSet<String>),
+    /// The names of distributions.
+    Names(BTreeSet<String>),
+    /// The bytes of a file; `None` when there is none.
+    Bytes(Option<Vec<u8>>),
+}
+
+/// How the lock came to be there, as far as it decides what comes back by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Whether lockproof installed it; a deployment that installs its lock itself may do so again.
+    pub by_us: bool,
+    /// Whether lockproof made the credential.
+    pub minted: bool,
+}
+
+/// All states of one subject.
+#[derive(Clone, Debug, Default)]
+pub struct StateMap {
+    /// In the order of [`State`].
+    pub entries: Vec<StateEntry>,
+}
+
+impl StateMap {
+    /// Draws the map of a subject whose lock has just been installed.
+    ///
+    /// # Errors
+    /// An environment error when the container cannot be read.
+    pub async fn draw(deployment: &Deployment, layout: &Layout, installed: &Installed, origin: Origin) -> Result<Self> {
+        let id = deployment.container_id();
+        let layer: BTreeSet<String> = deployment.engine.layer_diff(&id).await?.into_iter().collect();
+        let mounts = deployment.mounted();
+        let here = Bare::of(deployment, deployment.image()).await?;
+        let next = match &deployment.subject.upgrade_to {
+            Some(image) => Some(Bare::of(deployment, &crate::lab::require(&deployment.engine, image).await?.name).await?),
+            None => None,
+        };
+        let mut entries = Vec::new();
+        for (state, paths, print) in states(deployment, layout, installed).await? {
+            let paths = real_paths(deployment, paths).await?;
+            let entry = &deployment.subject.lock.scheme.plugin.entry;
+            let mut owned = Vec::new();
+            for path in &paths {
+                // A directory is listed in the diff when anything below it changed; what was added
+                // is the file itself.
+                let witness = if state == State::Plugin { format!("{path}/{entry}") } else { path.clone() };
+                let (owner, mount) = owner_of(&witness, &mounts, &layer);
+                owned.push((path.clone(), owner, mount));
+            }
+            let least = owned.iter().min_by_key(|(_, owner, _)| *owner).cloned();
+            let mut predicted = BTreeMap::new();
+            for event in Event::ALL {
+                let mut survival = Some(true);
+                for (path, owner, _) in &owned {
+                    let one = survives(*owner, event, path, &here, next.as_ref()).await?;
+                    let one = if one == Some(false) && may_come_back(state, *owner, event, origin) { None } else { one };
+                    survival = match (survival, one) {
+                        (Some(false), _) | (_, Some(false)) => Some(false),
+                        (None, _) | (_, None) => None,
+                        _ => Some(true),
+                    };
+                }
+                predicted.insert(event, if owned.is_empty() { None } else { survival });
+            }
+            entries.push(StateEntry {
+                state,
+                paths,
+                owner: least.as_ref().map(|(_, owner, _)| *owner),
+                mount: least.and_then(|(_, _, mount)| mount),
+                predicted,
+                print,
+            });
+        }
+        here.remove(deployment).await?;
+        if let Some(next) = next {
+            next.remove(deployment).await?;
+        }
+        Ok(Self { entries })
+    }
+
+    /// Whether each state is still what it was.
+    ///
+    /// # Errors
+    /// An environment error when the container cannot be read.
+    pub async fn observe(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<BTreeMap<State, bool>> {
+        let now: BTreeMap<State, Print> =
+            states(deployment, layout, installed).await?.into_iter().map(|(state, _, print)| (state, print)).collect();
+        Ok(self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.state, entry.print.is_kept(now.get(&entry.state)?))))
+            .collect())
+    }
+
+    /// The verdict that the map promises after `event`: the worst of the installed one and of what
+    /// the scheme says of each lost state. `None` when a state that cannot be known might make it
+    /// worse.
+    pub fn predict(&self, scheme: &Scheme, installed: Verdict, event: Event) -> Option<Verdict> {
+        let mut worst = installed;
+        let mut possible = installed;
+        for entry in &self.entries {
+            let Some(loss) = scheme.verdict_without(entry.state) else { continue };
+            match entry.predicted.get(&event).copied().flatten() {
+                Some(true) => {}
+                Some(false) => worst = worst.min(loss),
+                None => possible = possible.min(loss),
+            }
+        }
+        (worst <= possible).then_some(worst)
+    }
+}
+
+impl Print {
+    fn is_kept(&self, now: &Self) -> bool {
+        match (self, now) {
+            // More is no loss: a newer version of the plugin or of a package has what it needs.
+            (Self::Files(before), Self::Files(now)) | (Self::Names(before), Self::Names(now)) => before.is_subset(now),
+            _ => self == now,
+        }
+    }
+}
+
+/// Every state with its paths and its print, as it is now.
+async fn states(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Vec<(State, Vec<String>, Print)>> {
+    let scheme = &deployment.subject.lock.scheme;
+    let mut found = Vec::new();
+    found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
+    let dependencies = dependencies(deployment, layout, installed).await?;
+    found.push((
+        State::Deps,
+        dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
+        Print::Names(dependencies.into_keys().collect()),
+    ));
+    let files = [
+        (State::Credential, scheme.credential.as_ref().map(|c| &c.file)),
+        (State::SessionKey, scheme.session_key.as_ref().map(|k| &k.file)),
+    ];
+    for (state, pattern) in files {
+        if let Some(pattern) = pattern {
+            let path = fill(pattern, layout, &installed.plugin_dir);
+            let bytes = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+            let paths = if bytes.is_some() { vec![path] } else { Vec::new() };
+            found.push((state, paths, Print::Bytes(bytes)));
+        }
+    }
+    Ok(found)
+}
+
+async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<Print> {
+    let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
+    let tree = deployment.engine.tree(&deployment.container_id(), &installed.plugin_dir).await?.unwrap_or_default();
+    let files = tree
+        .into_iter()
+        .filter(|(name, entry)| {
+            matches!(entry, Entry::File(_)) && !name.split('/').any(|part| volatile.is_match(part))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    Ok(Print::Files(files))
+}
+
+/// The distributions that the plugin needs and where they lie; none when the container does not run.
+async fn dependencies(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<BTreeMap<String, String>> {
+    let id = deployment.container_id();
+    if !deployment.life().await?.running {
+        return Ok(BTreeMap::new());
+    }
+    let script = include_str!("dependencies.py");
+    let words = [layout.python.as_str(), "-c", script, installed.plugin_dir.as_str()]
+        .into_iter()
+        .chain(installed.requirements.iter().map(String::as_str));
+    // In the code directory, the subject's own modules would shadow installed ones.
+    let output = deployment.engine.exec(&id, Command::new(words).directory("/")).await?;
+    Ok(serde_json::from_str(output.stdout.trim()).unwrap_or_default())
+}
+
+/// The paths without links, as the container sees them.
+async fn real_paths(deployment: &Deployment, paths: Vec<String>) -> Result<Vec<String>> {
+    if paths.is_empty() {
+        return Ok(paths);
+    }
+    let words = ["readlink", "-f", "--"].into_iter().chain(paths.iter().map(String::as_str));
+    let output = deployment.engine.exec(&deployment.container_id(), Command::new(words).user("0")).await?;
+    let real: Vec<String> = output.stdout.lines().map(str::to_owned).collect();
+    let mut paths = if output.ok() && real.len() == paths.len() { real } else { paths };
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// Who owns a path: the nearest mount above it, else the container's layer or the image.
+fn owner_of(path: &str, mounts: &[Mounted], layer: &BTreeSet<String>) -> (Owner, Option<Mounted>) {
+    let nearest = mounts.iter().filter(|m| is_within(path, &m.target)).max_by_key(|m| m.target.len());
+    match nearest {
+        Some(mount) => (mount.owner, Some(mount.clone())),
+        None if layer.contains(path) => (Owner::ContainerLayer, None),
+        None => (Owner::Image, None),
+    }
+}
+
+/// Whether a path survives an event: as its owner does, except that a new volume is filled from the
+/// image, and that another image may have it, too.
+async fn survives(owner: Owner, event: Event, path: &str, here: &Bare, next: Option<&Bare>) -> Result<Option<bool>> {
+    let filled = matches!(owner, Owner::Volume | Owner::AnonymousVolume);
+    match owner.survives(event) {
+        Some(false) if filled => match (event, next) {
+            (Event::Upgrade, Some(next)) => Ok(Some(next.has_same(here, path).await?)),
+            (Event::Upgrade, None) => Ok(None),
+            _ => Ok(Some(here.has(path).await?)),
+        },
+        None => match next {
+            Some(next) => Ok(Some(next.has(path).await?)),
+            None => Ok(None),
+        },
+        known => Ok(known),
+    }
+}
+
+/// Whether something that the event takes may be put back by the deployment itself at its start.
+fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bool {
+    let by_deployment = match state {
+        State::Credential => !origin.minted,
+        _ => !origin.by_us,
+    };
+    by_deployment && (event.new_container() || owner == Owner::Tmpfs)
+}
+
+/// A container of an image that is never started and has no mounts: the image's own files.
+struct Bare {
+    engine: crate::engine::Engine,
+    id: String,
+}
+
+impl Bare {
+    async fn of(deployment: &Deployment, image: &str) -> Result<Self> {
+        let spec = ContainerSpec {
+            name: deployment.scratch_name("image"),
+            image: image.to_owned(),
+            labels: deployment.labels(),
+            entrypoint: Some(vec!["true".to_owned()]),
+            ..Default::default()
+        };
+        let id = deployment.engine.create(&spec).await?;
+        Ok(Self { engine: deployment.engine.clone(), id })
+    }
+
+    async fn has(&self, path: &str) -> Result<bool> {
+        self.engine.exists(&self.id, path).await
+    }
+
+    /// Whether this image has what the other one has.
+    async fn has_same(&self, other: &Self, path: &str) -> Result<bool> {
+        Ok(self.has(path).await? && other.has(path).await?)
+    }
+
+    async fn remove(self, deployment: &Deployment) -> Result<()> {
+        deployment.engine.remove(&self.id).await
+    }
+}
+
+/// Whether the image's own code runs after an upgrade: `false` when a mount over the code directory
+/// goes on showing other code.
+///
+/// # Errors
+/// An environment error when the container cannot be read.
+pub async fn upgrade_is_effective(deployment: &Deployment, layout: &Layout) -> Result<bool> {
+    let covered = deployment.mounted().iter().any(|m| is_within(&layout.code_dir, &m.target));
+    if !covered {
+        return Ok(true);
+    }
+    let bare = Bare::of(deployment, deployment.image()).await?;
+    let mut effective = true;
+    for file in ["comfyui_version.py", "main.py", "server.py", "nodes.py", "execution.py"] {
+        let path = format!("{}/{file}", layout.code_dir);
+        let of_image = deployment.engine.read_file(&bare.id, &path).await?;
+        let running = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+        effective &= of_image.is_none() || of_image == running;
+    }
+    bare.remove(deployment).await?;
+    Ok(effective)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn mount(target: &str, owner: Owner) -> Mounted {
+        Mounted { target: target.into(), owner, read_only: false, source: None }
+    }
+
+    #[test]
+    fn the_nearest_mount_owns_a_path() {
+        let mounts = [mount("/opt", Owner::Bind), mount("/opt/ComfyUI/custom_nodes", Owner::Volume)];
+        let layer = BTreeSet::from(["/srv/x".to_owned()]);
+        let owner = |path: &str| owner_of(path, &mounts, &layer).0;
+        assert_eq!(owner("/opt/ComfyUI/custom_nodes/a/__init__.py"), Owner::Volume);
+        assert_eq!(owner("/opt/ComfyUI/login/PASSWORD"), Owner::Bind);
+        assert_eq!(owner("/optional"), Owner::Image);
+        assert_eq!(owner("/srv/x"), Owner::ContainerLayer);
+    }
+
+    fn map(states: &[(State, Option<bool>)]) -> StateMap {
+        let entries = states
+            .iter()
+            .map(|(state, survives)| StateEntry {
+                state: *state,
+                paths: vec![],
+                owner: None,
+                mount: None,
+                predicted: BTreeMap::from([(Event::Recreate, *survives)]),
+                print: Print::Bytes(None),
+            })
+            .collect();
+        StateMap { entries }
+    }
+
+    #[test]
+    fn a_prediction_is_the_worst_of_what_is_lost() {
+        let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
+        let predict = |states: &[(State, Option<bool>)], installed| map(states).predict(&scheme, installed, Event::Recreate);
+        let all = [(State::Plugin, Some(true)), (State::Credential, Some(true)), (State::SessionKey, Some(false))];
+        assert_eq!(predict(&all, Verdict::Locked), Some(Verdict::Locked));
+        assert_eq!(predict(&all, Verdict::Leaky), Some(Verdict::Leaky));
+        let credential = [(State::Plugin, Some(true)), (State::Credential, Some(false))];
+        assert_eq!(predict(&credential, Verdict::Leaky), Some(Verdict::Claimable));
+        let plugin = [(State::Plugin, Some(false)), (State::Credential, None)];
+        assert_eq!(predict(&plugin, Verdict::Locked), Some(Verdict::Open));
+        let unknown = [(State::Plugin, None), (State::Credential, Some(false))];
+        assert_eq!(predict(&unknown, Verdict::Locked), None);
+    }
+}

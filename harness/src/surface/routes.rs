@@ -1,0 +1,99 @@
+//! The inventory of routes, as data.
+
+use std::sync::OnceLock;
+
+use http::Method;
+use serde::Deserialize;
+
+use crate::{config::load::parse_as, probe::message::Request};
+
+/// One route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The method.
+    method: String,
+    /// The path, with names in braces.
+    pub path: String,
+    /// Whether it stands below `/api` as well.
+    #[serde(default = "yes")]
+    pub api: bool,
+    /// The body of a request that cannot take effect.
+    #[serde(default)]
+    body: String,
+    /// Whether the handler changes something.
+    #[serde(default)]
+    pub changes: bool,
+    /// Whether even that request leaves something behind, under a name of ours.
+    #[serde(default)]
+    pub writes: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Values for the names in braces.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// A name that is ours: `lockproof-<nonce>`.
+    pub nonce: String,
+}
+
+impl Route {
+    /// Every route of the inventory.
+    ///
+    /// # Panics
+    /// When the inventory, which is built in and tested, cannot be read.
+    pub fn all() -> &'static [Self] {
+        static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+        ROUTES.get_or_init(|| parse_as(include_str!("routes.yaml"), "routes.yaml").expect("the inventory is tested"))
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method.parse().unwrap_or(Method::GET)
+    }
+
+    /// The request for it, without a credential, below `prefix`.
+    pub fn request(&self, prefix: &str, fill: &Fill) -> Request {
+        let mut request = Request::new(self.method(), format!("{prefix}{}", fill.apply(&self.path)));
+        if !self.body.is_empty() {
+            request = request.header("Content-Type", "application/json").body(fill.apply(&self.body));
+        }
+        request
+    }
+
+    /// Whether its path ends in a segment that the caller chooses.
+    pub fn free_ending(&self) -> bool {
+        self.path.ends_with('}') && !self.path.contains('?')
+    }
+}
+
+impl Fill {
+    /// Fills the names in braces.
+    pub fn apply(&self, text: &str) -> String {
+        text.replace("{file}", &self.nonce)
+            .replace("{prompt_id}", &self.nonce)
+            .replace("{id}", &self.nonce)
+            .replace("{directory}", "output")
+            .replace("{folder}", "checkpoints")
+            .replace("{node_class}", "SaveImage")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inventory_can_be_read_and_filled() {
+        let fill = Fill { nonce: "lockproof-x".into() };
+        for route in Route::all() {
+            let request = route.request("", &fill);
+            assert!(!request.target.contains('{'), "{}", request.target);
+            assert!(request.target.parse::<http::Uri>().is_ok(), "{}", request.target);
+            assert_eq!(request.method, route.method.as_str());
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! ComfyUI as a [testcontainers](::testcontainers) image, for Rust tests of your own.

@@ -1,0 +1,60 @@
+//! What the probes after one event add up to.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A verdict, worst first, so that the worst of several is their minimum.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every sentinel gets what the token would get.
+    Open,
+    /// Not open, but a visitor can obtain access from the server itself.
+    Claimable,
+    /// Neither, but some protected route or forged credential gets through.
+    Leaky,
+    /// No way in, and the token of record is rejected.
+    LockedOut,
+    /// It exits, or never answers within `ready_timeout`.
+    Down,
+    /// Every sentinel and forgery is rejected, and the token of record works.
+    Locked,
+}
+
+impl Verdict {
+    /// Every verdict, worst first.
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Claimable, Self::Leaky, Self::LockedOut, Self::Down, Self::Locked];
+
+    /// The name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Claimable => "claimable",
+            Self::Leaky => "leaky",
+            Self::LockedOut => "locked-out",
+            Self::Down => "down",
+            Self::Locked => "locked",
+        }
+    }
+
+    /// One sentence for a person who sees the word for the first time.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Open => "everybody gets in, as if there were no lock",
+            Self::Claimable => "a visitor can obtain access from the server itself",
+            Self::Leaky => "the lock holds, but there are ways around it",
+            Self::LockedOut => "nobody gets in, the owner's token included",
+            Self::Down => "the server does not come up",
+            Self::Locked => "anonymous requests are rejected and the token works",
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
