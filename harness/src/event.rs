@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An event, in the order in which a gate performs them: those that lose most come last.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-    clap::ValueEnum,
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
@@ -74,9 +73,7 @@ impl Event {
     pub fn takes(self) -> &'static str {
         match self {
             Self::Installed => "nothing",
-            Self::Restart | Self::StopStart | Self::Kill | Self::Crash => {
-                "the process and what is on tmpfs"
-            }
+            Self::Restart | Self::StopStart | Self::Kill | Self::Crash => "the process and what is on tmpfs",
             Self::Rotate => "the old token and the old sessions",
             Self::Recreate => "the container's own layer",
             Self::DownUp => "the container's own layer and anonymous volumes",
@@ -88,10 +85,7 @@ impl Event {
 
     /// Whether the container is replaced by a new one.
     pub fn new_container(self) -> bool {
-        matches!(
-            self,
-            Self::Recreate | Self::DownUp | Self::Offline | Self::Upgrade | Self::Wipe
-        )
+        matches!(self, Self::Recreate | Self::DownUp | Self::Offline | Self::Upgrade | Self::Wipe)
     }
 }
 

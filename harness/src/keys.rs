@@ -137,9 +137,11 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
         let here = std::env::var(name).ok().filter(|v| !v.is_empty());
         let token = here.or_else(|| deployment.env(name).map(str::to_owned));
         return token.map(Some).ok_or_else(|| {
-            Error::usage(format!("the variable {name}, which should hold the token, is set neither here nor in the container"))
-                .at("scheme.credential.token_env")
-                .fix(format!("export {name}=…, or set it in the subject's `env:`"))
+            Error::usage(format!(
+                "the variable {name}, which should hold the token, is set neither here nor in the container"
+            ))
+            .at("scheme.credential.token_env")
+            .fix(format!("export {name}=…, or set it in the subject's `env:`"))
         });
     }
     let Some(path) = &lock.token_file else { return Ok(None) };
@@ -169,7 +171,12 @@ pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installe
 }
 
 /// Logs in by the form; `None` without a form, a password or success.
-pub async fn open_session(client: &Client, login: Option<&LoginFacts>, username: &str, password: Option<&str>) -> Option<String> {
+pub async fn open_session(
+    client: &Client,
+    login: Option<&LoginFacts>,
+    username: &str,
+    password: Option<&str>,
+) -> Option<String> {
     let answer = client.send(&form(login?, username, password?)).await.ok()?;
     // Whether the cookie opens anything shows when it is used; a wrong password may set one, too.
     answer.cookies()

@@ -82,7 +82,9 @@ pub async fn detect(deployment: &Deployment, client: &Client) -> Result<Layout> 
             Some(python) => python,
             None => return Err(not_found("the Python that runs ComfyUI", "python: /opt/venv/bin/python", &processes)),
         },
-        (None, None) => return Err(not_found("the Python that runs ComfyUI", "python: /opt/venv/bin/python", &processes)),
+        (None, None) => {
+            return Err(not_found("the Python that runs ComfyUI", "python: /opt/venv/bin/python", &processes));
+        }
     };
     let custom_nodes = match &given.custom_nodes {
         Some(dir) => vec![normalise(dir)],
@@ -178,7 +180,10 @@ async fn find_server<'p>(
 fn server_process<'p>(processes: &'p [Process], code_dir: &str) -> Option<&'p Process> {
     let mut running = processes.iter().filter(|p| p.script().is_some_and(|s| parent(&s) == code_dir));
     // A shell that started it (`sh -c "python main.py …"`) names the script, too; Python comes last.
-    running.clone().find(|p| p.arguments[0].rsplit('/').next().is_some_and(|n| n.starts_with("python"))).or_else(|| running.next())
+    running
+        .clone()
+        .find(|p| p.arguments[0].rsplit('/').next().is_some_and(|n| n.starts_with("python")))
+        .or_else(|| running.next())
 }
 
 async fn interpreter(deployment: &Deployment, process: &Process) -> Result<Option<String>> {
@@ -204,9 +209,8 @@ async fn custom_nodes(
     if let Some(paths) = asked(client).await {
         return Ok(paths);
     }
-    let base = process
-        .and_then(|p| Some(p.absolute(p.option("--base-directory")?)))
-        .unwrap_or_else(|| code_dir.to_owned());
+    let base =
+        process.and_then(|p| Some(p.absolute(p.option("--base-directory")?))).unwrap_or_else(|| code_dir.to_owned());
     let mut found = vec![format!("{base}/custom_nodes")];
     let mut files = vec![format!("{code_dir}/extra_model_paths.yaml")];
     if let Some(process) = process {
@@ -301,7 +305,15 @@ mod tests {
 
     #[test]
     fn options_are_read_in_both_spellings() {
-        let p = process(&["python", "main.py", "--base-directory=/data", "--extra-model-paths-config", "a.yaml", "b.yaml", "--cpu"]);
+        let p = process(&[
+            "python",
+            "main.py",
+            "--base-directory=/data",
+            "--extra-model-paths-config",
+            "a.yaml",
+            "b.yaml",
+            "--cpu",
+        ]);
         assert_eq!(p.option("--base-directory"), Some("/data"));
         assert_eq!(p.options("--extra-model-paths-config"), ["a.yaml", "b.yaml"]);
     }
@@ -318,11 +330,7 @@ mod tests {
         let text = "a:\n  base_path: /data\n  custom_nodes: nodes\nb:\n  is_default: true\n  custom_nodes: |\n    /x/one\n    two\n";
         assert_eq!(
             extra_custom_nodes(text, "/opt/ComfyUI"),
-            [
-                ("/data/nodes".to_owned(), false),
-                ("/x/one".to_owned(), true),
-                ("/opt/ComfyUI/two".to_owned(), true),
-            ]
+            [("/data/nodes".to_owned(), false), ("/x/one".to_owned(), true), ("/opt/ComfyUI/two".to_owned(), true),]
         );
     }
 }

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 
 /// One of the things that a lock needs in order to last.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The plugin's own code.
@@ -44,9 +42,7 @@ impl std::fmt::Display for State {
 }
 
 /// On what a path lies. Ordered by how little it survives: the first of several decides.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owner {
     /// In memory: gone with the process's container, at every stop.
@@ -105,9 +101,7 @@ impl Owner {
             Self::Image => (event != Upgrade).then_some(true),
             Self::Volume => Some(event != Wipe),
             Self::AnonymousVolume => Some(!matches!(event, DownUp | Offline | Upgrade | Wipe)),
-            Self::ContainerLayer => {
-                Some(!matches!(event, Recreate | DownUp | Offline | Upgrade | Wipe))
-            }
+            Self::ContainerLayer => Some(!matches!(event, Recreate | DownUp | Offline | Upgrade | Wipe)),
             Self::Tmpfs => Some(event == Installed),
         }
     }
@@ -127,14 +121,9 @@ mod tests {
     #[test]
     fn what_an_owner_survives_is_the_table() {
         let mut rows = Vec::new();
-        for owner in [
-            Owner::Tmpfs,
-            Owner::ContainerLayer,
-            Owner::AnonymousVolume,
-            Owner::Volume,
-            Owner::Image,
-            Owner::Bind,
-        ] {
+        for owner in
+            [Owner::Tmpfs, Owner::ContainerLayer, Owner::AnonymousVolume, Owner::Volume, Owner::Image, Owner::Bind]
+        {
             let row: String = Event::ALL
                 .iter()
                 .map(|&e| match owner.survives(e) {

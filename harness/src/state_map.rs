@@ -8,7 +8,11 @@ use crate::{
     engine::{archive::Entry, container::ContainerSpec, exec::Command},
     error::Result,
     event::Event,
-    install::{Installed, check::{fill, is_within}, globs},
+    install::{
+        Installed,
+        check::{fill, is_within},
+        globs,
+    },
     layout::Layout,
     scheme::Scheme,
     state::{Owner, State},
@@ -70,7 +74,9 @@ impl StateMap {
         let mounts = deployment.mounted();
         let here = Bare::of(deployment, deployment.image()).await?;
         let next = match &deployment.subject.upgrade_to {
-            Some(image) => Some(Bare::of(deployment, &crate::lab::require(&deployment.engine, image).await?.name).await?),
+            Some(image) => {
+                Some(Bare::of(deployment, &crate::lab::require(&deployment.engine, image).await?.name).await?)
+            }
             None => None,
         };
         let mut entries = Vec::new();
@@ -85,13 +91,18 @@ impl StateMap {
                 let (owner, mount) = owner_of(&witness, &mounts, &layer);
                 owned.push((path.clone(), owner, mount));
             }
+            // What the image brings anyway is not what the installation depends on.
+            if state == State::Deps && owned.iter().any(|(_, owner, _)| *owner != Owner::Image) {
+                owned.retain(|(_, owner, _)| *owner != Owner::Image);
+            }
             let least = owned.iter().min_by_key(|(_, owner, _)| *owner).cloned();
             let mut predicted = BTreeMap::new();
             for event in Event::ALL {
                 let mut survival = Some(true);
                 for (path, owner, _) in &owned {
                     let one = survives(*owner, event, path, &here, next.as_ref()).await?;
-                    let one = if one == Some(false) && may_come_back(state, *owner, event, origin) { None } else { one };
+                    let one =
+                        if one == Some(false) && may_come_back(state, *owner, event, origin) { None } else { one };
                     survival = match (survival, one) {
                         (Some(false), _) | (_, Some(false)) => Some(false),
                         (None, _) | (_, None) => None,
@@ -102,7 +113,7 @@ impl StateMap {
             }
             entries.push(StateEntry {
                 state,
-                paths,
+                paths: owned.iter().map(|(path, _, _)| path.clone()).collect(),
                 owner: least.as_ref().map(|(_, owner, _)| *owner),
                 mount: least.and_then(|(_, _, mount)| mount),
                 predicted,
@@ -120,7 +131,12 @@ impl StateMap {
     ///
     /// # Errors
     /// An environment error when the container cannot be read.
-    pub async fn observe(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<BTreeMap<State, bool>> {
+    pub async fn observe(
+        &self,
+        deployment: &Deployment,
+        layout: &Layout,
+        installed: &Installed,
+    ) -> Result<BTreeMap<State, bool>> {
         let now: BTreeMap<State, Print> =
             states(deployment, layout, installed).await?.into_iter().map(|(state, _, print)| (state, print)).collect();
         Ok(self
@@ -159,7 +175,11 @@ impl Print {
 }
 
 /// Every state with its paths and its print, as it is now.
-async fn states(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Vec<(State, Vec<String>, Print)>> {
+async fn states(
+    deployment: &Deployment,
+    layout: &Layout,
+    installed: &Installed,
+) -> Result<Vec<(State, Vec<String>, Print)>> {
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
     found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
@@ -189,16 +209,18 @@ async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<
     let tree = deployment.engine.tree(&deployment.container_id(), &installed.plugin_dir).await?.unwrap_or_default();
     let files = tree
         .into_iter()
-        .filter(|(name, entry)| {
-            matches!(entry, Entry::File(_)) && !name.split('/').any(|part| volatile.is_match(part))
-        })
+        .filter(|(name, entry)| matches!(entry, Entry::File(_)) && !name.split('/').any(|part| volatile.is_match(part)))
         .map(|(name, _)| name)
         .collect();
     Ok(Print::Files(files))
 }
 
 /// The distributions that the plugin needs and where they lie; none when the container does not run.
-async fn dependencies(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<BTreeMap<String, String>> {
+async fn dependencies(
+    deployment: &Deployment,
+    layout: &Layout,
+    installed: &Installed,
+) -> Result<BTreeMap<String, String>> {
     let id = deployment.container_id();
     if !deployment.life().await?.running {
         return Ok(BTreeMap::new());
@@ -357,7 +379,8 @@ mod tests {
     #[test]
     fn a_prediction_is_the_worst_of_what_is_lost() {
         let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
-        let predict = |states: &[(State, Option<bool>)], installed| map(states).predict(&scheme, installed, Event::Recreate);
+        let predict =
+            |states: &[(State, Option<bool>)], installed| map(states).predict(&scheme, installed, Event::Recreate);
         let all = [(State::Plugin, Some(true)), (State::Credential, Some(true)), (State::SessionKey, Some(false))];
         assert_eq!(predict(&all, Verdict::Locked), Some(Verdict::Locked));
         assert_eq!(predict(&all, Verdict::Leaky), Some(Verdict::Leaky));

@@ -4,9 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A verdict, worst first, so that the worst of several is their minimum.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Every sentinel gets what the token would get.
@@ -25,8 +23,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, worst first.
-    pub const ALL: [Self; 6] =
-        [Self::Open, Self::Claimable, Self::Leaky, Self::LockedOut, Self::Down, Self::Locked];
+    pub const ALL: [Self; 6] = [Self::Open, Self::Claimable, Self::Leaky, Self::LockedOut, Self::Down, Self::Locked];
 
     /// The name in files and reports.
     pub fn name(self) -> &'static str {

@@ -26,7 +26,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8> {
     let found = engine.leftovers(whose).await?;
     if found.is_empty() {
         let more = engine.leftovers(Whose::Everybody).await?.len();
-        let hint = if more > 0 { format!(" ({more} runs are under way, or were on another machine: --all takes them, too)") } else { String::new() };
+        let hint = if more > 0 {
+            format!(" ({more} runs are under way, or were on another machine: --all takes them, too)")
+        } else {
+            String::new()
+        };
         print(&format!("nothing to clean{hint}\n"))?;
         return Ok(exit::OK);
     }

@@ -4,10 +4,12 @@ use clap::Args;
 
 use super::{print, signal, style::Style};
 use crate::{
-    engine::{Engine, Run, sweep::{Leftovers, Whose}},
+    engine::{
+        Engine, Run,
+        sweep::{Leftovers, Whose},
+    },
     error::Result,
-    exit,
-    lab,
+    exit, lab,
 };
 
 #[derive(Debug, Args)]

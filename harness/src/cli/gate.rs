@@ -152,7 +152,8 @@ fn write_reports(reports: Vec<OpenReport>, report: &Report) {
 
 fn read_plan(path: &Path) -> Result<Plan> {
     let file = load::load(path)?;
-    let absolute = std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
+    let absolute =
+        std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
     Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
 }

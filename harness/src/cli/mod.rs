@@ -15,7 +15,10 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{error::{Error, Result}, exit};
+use crate::{
+    error::{Error, Result},
+    exit,
+};
 use style::{Color, Style};
 
 /// Proves that the login of a ComfyUI server survives what happens to its container.

@@ -86,9 +86,7 @@ impl Accept {
         self.rule == rule
             && self.subject.as_deref().is_none_or(|s| s == subject)
             && self.event.is_none_or(|e| Some(e) == event)
-            && self.route.as_ref().is_none_or(|glob| {
-                !routes.is_empty() && routes.iter().all(|r| glob.is_match(r))
-            })
+            && self.route.as_ref().is_none_or(|glob| !routes.is_empty() && routes.iter().all(|r| glob.is_match(r)))
     }
 
     /// Whether its last day has passed.

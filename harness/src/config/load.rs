@@ -15,9 +15,7 @@ const LARGEST: u64 = 1024 * 1024;
 /// A usage error when the file cannot be read, is not YAML, or says something it may not.
 pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
-    let size = std::fs::metadata(path)
-        .map_err(|e| unreadable(path, &e))?
-        .len();
+    let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
     if size > LARGEST {
         return Err(Error::usage(format!("{shown} is {size} bytes long; a configuration has at most {LARGEST}"))
             .at(&shown)
@@ -75,10 +73,7 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
 
 /// "did you mean" for the nearest word, and otherwise all there are.
 fn suggest(word: &str, expected: &[&str], kind: &str) -> String {
-    let nearest = expected
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(&word.to_lowercase(), known), *known))
-        .min();
+    let nearest = expected.iter().map(|known| (strsim::damerau_levenshtein(&word.to_lowercase(), known), *known)).min();
     match nearest {
         Some((distance, known)) if distance <= word.len().max(known.len()) / 2 => {
             format!("did you mean `{known}`?")
@@ -136,8 +131,8 @@ mod tests {
 
     #[test]
     fn numbers_and_booleans_may_stand_in_the_environment() {
-        let file = parse("subjects:\n  - { name: a, image: b, env: { A: 1, B: true, C: x } }\n", "f")
-            .expect("it is right");
+        let file =
+            parse("subjects:\n  - { name: a, image: b, env: { A: 1, B: true, C: x } }\n", "f").expect("it is right");
         let env: Vec<_> = file.subjects[0].env.values().map(|v| v.0.as_str()).collect();
         assert_eq!(env, ["1", "true", "x"]);
     }

@@ -10,7 +10,9 @@ use std::{
 use super::{
     accept::Accept,
     duration::Span,
-    file::{ConfigFile, CredentialEntry, InstallEntry, LayoutEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
+    file::{
+        ConfigFile, CredentialEntry, InstallEntry, LayoutEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words,
+    },
 };
 use crate::{
     error::{Error, Result},
@@ -189,7 +191,9 @@ impl Plan {
             }
         }
         if file.jobs == Some(0) {
-            return Err(Error::usage("`jobs: 0` would gate nothing").at("jobs").fix("write 1 or more, or leave it out"));
+            return Err(Error::usage("`jobs: 0` would gate nothing")
+                .at("jobs")
+                .fix("write 1 or more, or leave it out"));
         }
         let subjects = file
             .subjects
@@ -391,7 +395,9 @@ impl Install {
         if from.is_none() && script.is_none() {
             return Err(Error::usage("`install` says neither what to install (`from`) nor how (`script`)")
                 .at("scheme.install")
-                .fix("add from: ./ComfyUI-Login; or leave `install` out when the deployment installs its lock itself"));
+                .fix(
+                    "add from: ./ComfyUI-Login; or leave `install` out when the deployment installs its lock itself",
+                ));
         }
         if let Some(wheels) = &wheels
             && !wheels.is_dir()
@@ -433,11 +439,16 @@ impl PluginSource {
                 .fix("give the plugin's directory, or git+https://…@rev"));
         }
         if !path.join(&scheme.plugin.entry).is_file() {
-            return Err(Error::usage(format!("{} has no {}: ComfyUI would not load it", path.display(), scheme.plugin.entry))
-                .at(place)
-                .fix("give the directory of the plugin itself, not one above or below it"));
+            return Err(Error::usage(format!(
+                "{} has no {}: ComfyUI would not load it",
+                path.display(),
+                scheme.plugin.entry
+            ))
+            .at(place)
+            .fix("give the directory of the plugin itself, not one above or below it"));
         }
-        let path = path.canonicalize().map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())).at(place))?;
+        let path =
+            path.canonicalize().map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())).at(place))?;
         Ok(Self::Directory(path))
     }
 }
@@ -497,7 +508,7 @@ mod tests {
     fn a_mount_has_exactly_one_source() {
         insta::assert_snapshot!(error("subjects: [{ name: a, image: b, mounts: [{ target: /x, tmpfs: true, volume: y }] }]"), @r"
         a mount has exactly one of volume, bind, anonymous, tmpfs; this has 2
-          --> mount `/x`
+          --> subject `a`, mount `/x`
           = help: write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }
         ");
     }
@@ -517,7 +528,8 @@ mod tests {
     #[test]
     fn a_plugin_directory_without_init_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
-        let text = format!("subjects: [{{ name: a, image: b }}]\nscheme: {{ install: {{ from: {} }} }}", dir.path().display());
+        let text =
+            format!("subjects: [{{ name: a, image: b }}]\nscheme: {{ install: {{ from: {} }} }}", dir.path().display());
         assert!(error(&text).contains("has no __init__.py: ComfyUI would not load it"));
     }
 

@@ -76,7 +76,9 @@ impl Deployment {
     /// machine's processes, and has no network, sends the signal.
     async fn crash(&self) -> Result<Performed> {
         if self.subject.restart == RestartPolicy::No {
-            return Ok(Performed::Skipped("no restart policy would bring it back (add `restart: unless-stopped`)".into()));
+            return Ok(Performed::Skipped(
+                "no restart policy would bring it back (add `restart: unless-stopped`)".into(),
+            ));
         }
         let before = self.life().await?;
         let spec = ContainerSpec {
@@ -178,7 +180,12 @@ impl Deployment {
         self.wait_for(&self.container_id(), what, done).await
     }
 
-    async fn wait_for(&self, id: &str, what: &str, done: impl Fn(&crate::engine::container::Life) -> bool) -> Result<()> {
+    async fn wait_for(
+        &self,
+        id: &str,
+        what: &str,
+        done: impl Fn(&crate::engine::container::Life) -> bool,
+    ) -> Result<()> {
         let deadline = tokio::time::Instant::now() + COMES_BACK;
         loop {
             if let Some(life) = self.engine.life(id).await?

@@ -106,6 +106,19 @@ impl Deployment {
 
     async fn silent(&self, timeout: Duration, last: &str) -> Result<Down> {
         let port = self.subject.port;
+        let life = self.life().await?;
+        if life.restarts > 0 {
+            return Ok(Down {
+                why: format!(
+                    "the process exited with code {} and was restarted {} times within {} s, without an answer",
+                    life.exit_code,
+                    life.restarts,
+                    timeout.as_secs()
+                ),
+                log: self.last_lines().await?,
+                fix: "the lines above are the last that the container logged; correct what they complain of".to_owned(),
+            });
+        }
         let listening = self.listening_ports().await;
         let fix = match listening.as_slice() {
             [] => format!(

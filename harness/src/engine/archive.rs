@@ -73,7 +73,13 @@ impl Tarball {
     ///
     /// # Errors
     /// When something below it cannot be read.
-    pub fn tree(&mut self, from: &Path, to: &str, owner: Ownership, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
+    pub fn tree(
+        &mut self,
+        from: &Path,
+        to: &str,
+        owner: Ownership,
+        skip: &dyn Fn(&str) -> bool,
+    ) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(from)?.permissions().mode() & 0o7777;
         self.directory(to, mode, owner)?;
@@ -275,9 +281,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("__pycache__")).expect("made");
         let make = || {
             let mut tarball = Tarball::new();
-            tarball
-                .tree(dir.path(), "plugin", Ownership::ROOT, &|name| name == "__pycache__")
-                .expect("read");
+            tarball.tree(dir.path(), "plugin", Ownership::ROOT, &|name| name == "__pycache__").expect("read");
             tarball.finish().expect("finished")
         };
         let (first, second) = (make(), make());

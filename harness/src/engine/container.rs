@@ -140,7 +140,10 @@ impl ContainerSpec {
         let published = key.clone().filter(|_| !self.isolated).map(|key| {
             // The port is left to the engine; the address never is: 0.0.0.0 would publish the
             // server under test to the whole network.
-            let binding = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())) };
+            let binding = PortBinding {
+                host_ip: Some("127.0.0.1".into()),
+                host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())),
+            };
             HashMap::from([(key, Some(vec![binding]))])
         });
         ContainerCreateBody {
@@ -319,8 +322,7 @@ impl Engine {
     /// # Errors
     /// An environment error when the engine does not give it.
     pub async fn last_lines(&self, id: &str, count: usize) -> Result<Vec<String>> {
-        let options =
-            LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&count.to_string()).build();
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&count.to_string()).build();
         let mut stream = self.docker.logs(id, Some(options));
         let mut text = String::new();
         while let Some(chunk) = stream.next().await {
@@ -372,11 +374,7 @@ fn life_of(response: &ContainerInspectResponse) -> Life {
         .flatten()
         .filter(|binding| binding.host_ip.as_deref() == Some("127.0.0.1"))
         .find_map(|binding| binding.host_port?.parse().ok());
-    let ip = network
-        .networks
-        .unwrap_or_default()
-        .into_values()
-        .find_map(|endpoint| endpoint.ip_address?.parse().ok());
+    let ip = network.networks.unwrap_or_default().into_values().find_map(|endpoint| endpoint.ip_address?.parse().ok());
     Life {
         id: response.id.clone().unwrap_or_default(),
         started_at: state.started_at.unwrap_or_default(),

@@ -144,7 +144,15 @@ impl Engine {
     }
 
     /// Unpacks an archive into a volume, through a container that is never started.
-    async fn fill(&self, run: &Run, subject: &str, image: &str, volume: &str, name: &str, archive: bytes::Bytes) -> Result<()> {
+    async fn fill(
+        &self,
+        run: &Run,
+        subject: &str,
+        image: &str,
+        volume: &str,
+        name: &str,
+        archive: bytes::Bytes,
+    ) -> Result<()> {
         let spec = ContainerSpec {
             name: run.name(name),
             image: image.to_owned(),
@@ -164,7 +172,14 @@ impl Engine {
         filled
     }
 
-    async fn probe_mount(&self, run: &Run, subject: &str, image: &str, attachment: &Attachment, name: &str) -> Result<()> {
+    async fn probe_mount(
+        &self,
+        run: &Run,
+        subject: &str,
+        image: &str,
+        attachment: &Attachment,
+        name: &str,
+    ) -> Result<()> {
         let spec = ContainerSpec {
             name: run.name(name),
             image: image.to_owned(),

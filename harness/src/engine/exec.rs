@@ -1,6 +1,9 @@
 //! Commands in a running container, with their exit codes.
 
-use bollard::{container::LogOutput, exec::{CreateExecOptions, StartExecResults}};
+use bollard::{
+    container::LogOutput,
+    exec::{CreateExecOptions, StartExecResults},
+};
 use futures_util::StreamExt;
 
 use super::{Engine, failed};

@@ -77,12 +77,12 @@ impl Engine {
             },
             Err(why) => why,
         };
-        Err(Error::environment(format!("the image {name} is not on this engine and cannot be pulled"))
-            .detail(why)
-            .fix(format!(
+        Err(Error::environment(format!("the image {name} is not on this engine and cannot be pulled")).detail(why).fix(
+            format!(
                 "correct the name (`docker images` lists what is here), build it with `docker build -t {name} …`, \
                  or load it with `docker load`"
-            )))
+            ),
+        ))
     }
 
     /// Pulls an image, and tells why not in the engine's words.

@@ -82,7 +82,10 @@ impl Engine {
         let version = self.docker.version().await.map_err(|e| failed("asking for its version", &e))?;
         Ok(format!(
             "{} {}, API {}",
-            version.platform.map_or_else(|| "Docker Engine".to_owned(), |p| if p.name.is_empty() { "Docker Engine".to_owned() } else { p.name }),
+            version.platform.map_or_else(
+                || "Docker Engine".to_owned(),
+                |p| if p.name.is_empty() { "Docker Engine".to_owned() } else { p.name }
+            ),
             version.version.unwrap_or_default(),
             self.docker.client_version(),
         ))

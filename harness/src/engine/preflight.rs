@@ -56,12 +56,14 @@ impl Engine {
             return Err(no_files(self));
         }
         if self.can_publish(run, image, held.0).await? {
-            return Err(Error::environment("the engine publishes ports on another loopback address than this machine's")
-                .detail(format!("port {} of 127.0.0.1 is held here, and free for the engine at {}", held.0, self.address()))
-                .fix(
-                    "run lockproof on the machine (or in the network namespace) that the engine runs on;\n\
+            return Err(Error::environment(
+                "the engine publishes ports on another loopback address than this machine's",
+            )
+            .detail(format!("port {} of 127.0.0.1 is held here, and free for the engine at {}", held.0, self.address()))
+            .fix(
+                "run lockproof on the machine (or in the network namespace) that the engine runs on;\n\
                      in CI, use the host's network: docker run --network host …",
-                ));
+            ));
         }
         Ok(())
     }

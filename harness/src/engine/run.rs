@@ -40,8 +40,7 @@ impl Run {
 
     /// A name of our own for something of this run.
     pub fn name(&self, what: &str) -> String {
-        let tidy: String =
-            what.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+        let tidy: String = what.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
         format!("lockproof-{}-{tidy}", self.id)
     }
 

@@ -12,8 +12,7 @@ use crate::{
 
 /// How bad a finding is; the worst first, so that `severity <= threshold` counts.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-    clap::ValueEnum,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -174,9 +173,8 @@ impl FromStr for Rule {
             return Ok(*rule);
         }
         let nearest = Self::ALL.iter().min_by_key(|rule| strsim::damerau_levenshtein(rule.id(), text));
-        let fix = nearest.map_or_else(String::new, |rule| {
-            format!("did you mean `{rule}`? `lockproof explain` lists every rule")
-        });
+        let fix = nearest
+            .map_or_else(String::new, |rule| format!("did you mean `{rule}`? `lockproof explain` lists every rule"));
         Err(Error::usage(format!("there is no rule `{text}`")).fix(fix))
     }
 }

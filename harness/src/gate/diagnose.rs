@@ -46,7 +46,12 @@ pub fn down(scene: Scene<'_>, down: &Down) -> Finding {
 }
 
 /// The lock is open, or some sentinels get through.
-pub fn sentinels(scene: Scene<'_>, look: &Look, map: Option<(&StateMap, &Layout, &Installed)>, lost: &[State]) -> Vec<Finding> {
+pub fn sentinels(
+    scene: Scene<'_>,
+    look: &Look,
+    map: Option<(&StateMap, &Layout, &Installed)>,
+    lost: &[State],
+) -> Vec<Finding> {
     let line = |seen: &&Seen| format!("{}  →  {}", seen.request.curl(scene.base), in_words(&seen.anonymous));
     let through = look.through();
     if look.all_through() {
@@ -77,9 +82,11 @@ pub fn sentinels(scene: Scene<'_>, look: &Look, map: Option<(&StateMap, &Layout,
 /// A visitor can obtain access.
 pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
     let rule = if claim.empty_token { Rule::LockEmptyToken } else { Rule::LockClaimable };
-    let mut finding = scene
-        .finding(rule, claim.how.clone())
-        .evidence(format!("{}  →  {}", claim.request.curl(scene.base), claim.got));
+    let mut finding = scene.finding(rule, claim.how.clone()).evidence(format!(
+        "{}  →  {}",
+        claim.request.curl(scene.base),
+        claim.got
+    ));
     if scene.event == Event::Wipe {
         // The credential went with the volumes, as was asked for.
         finding.severity = Severity::Warning;
@@ -122,7 +129,10 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool) -> Option<Finding> {
     if look.token != Works::No {
         return None;
     }
-    let shown = look.sentinels.first().map(|seen| format!("{} with the token  →  {}", seen.request.target, in_words(&seen.token)));
+    let shown = look
+        .sentinels
+        .first()
+        .map(|seen| format!("{} with the token  →  {}", seen.request.target, in_words(&seen.token)));
     let finding = if changed {
         scene
             .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
@@ -144,7 +154,13 @@ pub fn session(scene: Scene<'_>, before: Works, look: &Look) -> Option<Finding> 
 }
 
 /// After a rotation, whatever opened before must be dead.
-pub async fn old_keys(scene: Scene<'_>, client: &Client, scheme: &crate::scheme::Scheme, old: &Keys, look: &Look) -> Option<Finding> {
+pub async fn old_keys(
+    scene: Scene<'_>,
+    client: &Client,
+    scheme: &crate::scheme::Scheme,
+    old: &Keys,
+    look: &Look,
+) -> Option<Finding> {
     let request = crate::probe::sentinel::sentinels(scheme).into_iter().find(|r| r.method == http::Method::GET)?;
     let mut alive = Vec::new();
     let with_token = crate::keys::authorised(request.clone(), scheme, old.token());
@@ -161,7 +177,8 @@ pub async fn old_keys(scene: Scene<'_>, client: &Client, scheme: &crate::scheme:
     if alive.is_empty() {
         return None;
     }
-    let mut finding = scene.finding(Rule::LockOldTokenAlive, "after the credential was changed, old keys still open the lock");
+    let mut finding =
+        scene.finding(Rule::LockOldTokenAlive, "after the credential was changed, old keys still open the lock");
     finding.evidence = alive;
     finding.routes = vec![request.path().to_owned()];
     Some(finding)
@@ -181,7 +198,13 @@ pub fn exposure(scene: Scene<'_>, exposure: &Exposure, verdict: Verdict) -> Opti
 }
 
 /// The states that an event took.
-pub fn losses(scene: Scene<'_>, map: &StateMap, lost: &[State], layout: &Layout, installed: &Installed) -> Vec<Finding> {
+pub fn losses(
+    scene: Scene<'_>,
+    map: &StateMap,
+    lost: &[State],
+    layout: &Layout,
+    installed: &Installed,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for entry in map.entries.iter().filter(|entry| lost.contains(&entry.state)) {
         let Some(owner) = entry.owner else { continue };

@@ -73,9 +73,10 @@ pub fn mark_expected(
     for finding in findings.iter_mut() {
         let Some(event) = finding.event else { continue };
         if finding.rule.is_leak() {
-            finding.expected = leaky && leaks_at_installed.iter().any(|(rule, routes)| {
-                *rule == finding.rule && finding.routes.iter().all(|r| routes.contains(r))
-            });
+            finding.expected = leaky
+                && leaks_at_installed
+                    .iter()
+                    .any(|(rule, routes)| *rule == finding.rule && finding.routes.iter().all(|r| routes.contains(r)));
             continue;
         }
         let Some(verdict) = verdicts.get(&event) else { continue };

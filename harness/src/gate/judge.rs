@@ -55,7 +55,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::probe::{decide::Decision, look::Seen, message::{Fault, Request}};
+    use crate::probe::{
+        decide::Decision,
+        look::Seen,
+        message::{Fault, Request},
+    };
 
     fn look(decisions: &[Decision], token: Works) -> Look {
         let sentinels = decisions

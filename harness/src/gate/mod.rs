@@ -97,7 +97,13 @@ impl SharedLedger {
 /// # Errors
 /// An environment error when the engine cannot be used at all. What befalls one subject stands in
 /// the report.
-pub async fn run(engine: &Engine, run: &Run, plan: &Plan, options: &Options, listener: &dyn Listener) -> Result<Report> {
+pub async fn run(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    options: &Options,
+    listener: &dyn Listener,
+) -> Result<Report> {
     let started = Timestamp::now();
     let begun = Instant::now();
     tidy_up_after_others(engine).await;
@@ -127,13 +133,17 @@ pub async fn run(engine: &Engine, run: &Run, plan: &Plan, options: &Options, lis
 async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     let mut checked = false;
     for subject in &plan.subjects {
-        let image = crate::lab::require(engine, &subject.image).await.map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
+        let image = crate::lab::require(engine, &subject.image)
+            .await
+            .map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
         if !checked {
             engine.check_shares_this_machine(run, &image.name).await?;
             checked = true;
         }
         if let Some(next) = subject.upgrade_to.as_ref().filter(|_| plan.events.contains(&Event::Upgrade)) {
-            crate::lab::require(engine, next).await.map_err(|e| e.or_at(format!("subject `{}`, upgrade_to", subject.name)))?;
+            crate::lab::require(engine, next)
+                .await
+                .map_err(|e| e.or_at(format!("subject `{}`, upgrade_to", subject.name)))?;
         }
     }
     Ok(())

@@ -17,8 +17,12 @@ pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
     }
     let (what, name, target) = match entry.state {
         State::Plugin => ("the plugin", "custom-nodes", parent(plugin_dir).to_owned()),
-        State::Credential => ("the credential", "login", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned())),
-        State::SessionKey => ("the session key", "custom-nodes", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned())),
+        State::Credential => {
+            ("the credential", "login", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned()))
+        }
+        State::SessionKey => {
+            ("the session key", "custom-nodes", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned()))
+        }
         State::Data => ("the data", "data", entry.paths.first().cloned().unwrap_or_default()),
         State::Deps => return keep_dependencies(layout),
     };
@@ -29,7 +33,8 @@ pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
 }
 
 fn named(mount: &Mounted, what: &str) -> String {
-    let name: String = mount.target.rsplit('/').next().unwrap_or("data").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let name: String =
+        mount.target.rsplit('/').next().unwrap_or("data").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     format!(
         "{what}:\n  mounts:\n    - {{ volume: {name}, target: {} }}\nin a compose file:\n  volumes:\n    - {name}:{}",
         mount.target, mount.target

@@ -126,7 +126,9 @@ impl Gate<'_> {
                     BroughtUp::Installed(installation) => *installation,
                     BroughtUp::Down(deployment, down) => {
                         deployment.take_down().await?;
-                        return Err(Error::undecided("it came up once, and does not come up again").detail(down.why).fix(down.fix));
+                        return Err(Error::undecided("it came up once, and does not come up again")
+                            .detail(down.why)
+                            .fix(down.fix));
                     }
                 };
             }
@@ -171,7 +173,16 @@ impl Gate<'_> {
         let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
         let map = StateMap::draw(&deployment, &layout, &installed, origin).await?;
-        Ok(BroughtUp::Installed(Box::new(Installation { deployment, client, layout, installed, keys, map, ready, checks })))
+        Ok(BroughtUp::Installed(Box::new(Installation {
+            deployment,
+            client,
+            layout,
+            installed,
+            keys,
+            map,
+            ready,
+            checks,
+        })))
     }
 
     /// Writes down what is known once the lock is installed.
@@ -243,12 +254,8 @@ impl Gate<'_> {
                 Err(e) => return Err(e),
             }
         }
-        let watch = Watch::begin(
-            self.engine.clone(),
-            current.deployment.follow(),
-            self.subject.port,
-            baseline.guarded.clone(),
-        );
+        let watch =
+            Watch::begin(self.engine.clone(), current.deployment.follow(), self.subject.port, baseline.guarded.clone());
         match current.deployment.perform(event).await {
             Ok(Performed::Done) => {}
             Ok(Performed::Skipped(why)) => {
@@ -437,7 +444,13 @@ impl Gate<'_> {
         Ok(lost)
     }
 
-    fn record(&self, mut report: EventReport, verdict: Result<Verdict, String>, findings: Vec<Finding>, begun: Instant) {
+    fn record(
+        &self,
+        mut report: EventReport,
+        verdict: Result<Verdict, String>,
+        findings: Vec<Finding>,
+        begun: Instant,
+    ) {
         match verdict {
             Ok(verdict) => {
                 report.expected = expect::expected(self.subject, report.event, Some(verdict));

@@ -80,14 +80,17 @@ fn check_workspace(deployment: &Deployment) -> Result<Option<Finding>> {
             format!("the install script uses {WORKSPACE}, which is set neither in the container nor here"),
         )
         .evidence(format!("{} uses ${WORKSPACE}", script.display()))
-        .remedy(format!("set it for the subject: env: {{ {WORKSPACE}: /workspace }}, the path of the mount in the container")),
+        .remedy(format!(
+            "set it for the subject: env: {{ {WORKSPACE}: /workspace }}, the path of the mount in the container"
+        )),
     ))
 }
 
 /// The lock must be able to write its state where it keeps it.
 fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Option<Finding> {
     let login = deployment.subject.lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, ""));
-    let hit = [Some(layout.custom_nodes_dir().to_owned()), login].into_iter().flatten().find(|p| is_within(p, target))?;
+    let hit =
+        [Some(layout.custom_nodes_dir().to_owned()), login].into_iter().flatten().find(|p| is_within(p, target))?;
     Some(
         finding(
             deployment,
@@ -135,7 +138,10 @@ async fn check_written_through(
         finding(
             deployment,
             Rule::PersistInertMount,
-            format!("what is written to {target} does not reach {}: it lands in the container's own layer", owner.words()),
+            format!(
+                "what is written to {target} does not reach {}: it lands in the container's own layer",
+                owner.words()
+            ),
         )
         .evidence(format!("{marker} was written, and is in the container's layer diff"))
         .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned()),

@@ -97,7 +97,12 @@ async fn exists(deployment: &Deployment, path: &str) -> Result<bool> {
 }
 
 /// Names of directories below `directory` that may be the plugin, the likeliest first.
-async fn plugin_names(deployment: &Deployment, directory: &str, scheme: &Scheme, named: Option<&str>) -> Result<Vec<String>> {
+async fn plugin_names(
+    deployment: &Deployment,
+    directory: &str,
+    scheme: &Scheme,
+    named: Option<&str>,
+) -> Result<Vec<String>> {
     if let Some(name) = named {
         return Ok(vec![name.to_owned()]);
     }
@@ -203,7 +208,12 @@ async fn install_requirements(deployment: &Deployment, layout: &Layout, install:
         ))
 }
 
-async fn run_pip(deployment: &Deployment, layout: &Layout, settings: &pip::Settings, arguments: &[&str]) -> Result<Output> {
+async fn run_pip(
+    deployment: &Deployment,
+    layout: &Layout,
+    settings: &pip::Settings,
+    arguments: &[&str],
+) -> Result<Output> {
     let words = [layout.python.as_str(), "-m", "pip"].into_iter().chain(arguments.iter().copied());
     let mut command = Command::new(words);
     for (name, value) in settings.pairs() {

@@ -68,7 +68,9 @@ async fn git(arguments: &[&str]) -> Result<()> {
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|e| Error::environment("git cannot be run").detail(e).fix("install git, or give a directory with `from:`"))?;
+        .map_err(|e| {
+            Error::environment("git cannot be run").detail(e).fix("install git, or give a directory with `from:`")
+        })?;
     if output.status.success() {
         return Ok(());
     }

@@ -20,17 +20,16 @@ const UNPACKED: [&str; 3] = ["plugins", "scripts", "demo"];
 
 /// The directory below the fixtures, which is there unless the build was broken.
 pub(super) fn directory(path: &str) -> Result<&'static Dir<'static>> {
-    FIXTURES
-        .get_dir(path)
-        .ok_or_else(|| Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again"))
+    FIXTURES.get_dir(path).ok_or_else(|| {
+        Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again")
+    })
 }
 
 /// The text of one file below the fixtures.
 pub(super) fn text(path: &str) -> Result<&'static str> {
-    FIXTURES
-        .get_file(path)
-        .and_then(|file| file.contents_utf8())
-        .ok_or_else(|| Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again"))
+    FIXTURES.get_file(path).and_then(|file| file.contents_utf8()).ok_or_else(|| {
+        Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again")
+    })
 }
 
 /// The archive of a directory below the fixtures, as a build context; the same files always give
@@ -89,7 +88,8 @@ pub(super) fn unpack() -> Result<PathBuf> {
             }
         }
     }
-    let hashed: Vec<u8> = contents.iter().flat_map(|(path, bytes)| [path.as_os_str().as_encoded_bytes(), bytes].concat()).collect();
+    let hashed: Vec<u8> =
+        contents.iter().flat_map(|(path, bytes)| [path.as_os_str().as_encoded_bytes(), bytes].concat()).collect();
     let root = cache_dir()?.join(format!("kit-{}", content_hash(&[&hashed])));
     let complete = root.join(".complete");
     if complete.exists() {

@@ -57,7 +57,10 @@ pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
 /// The variant's image, which is built when it is not there.
 pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String> {
     let packages = packages()?;
-    let base = format!("lockproof/lab-base:{}", fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()]));
+    let base = format!(
+        "lockproof/lab-base:{}",
+        fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()])
+    );
     let context = context(variant)?;
     let code = fixtures::content_hash(&[&context, base.as_bytes(), format!("{variant:?}").as_bytes()]);
     let name = format!("{REPOSITORY}:{}-{code}", variant.tag);
@@ -114,13 +117,17 @@ async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str]) -> 
     if !pulled {
         match engine.pull(BASE_IMAGE).await {
             Ok(()) => pulled = true,
-            Err(why) => tracing::info!("{BASE_IMAGE} cannot be pulled ({}); bootstrapping it instead", first_line(&why)),
+            Err(why) => {
+                tracing::info!("{BASE_IMAGE} cannot be pulled ({}); bootstrapping it instead", first_line(&why))
+            }
         }
     }
     if pulled {
         match from_pulled(engine, name, packages).await {
             Ok(()) => return Ok(()),
-            Err(e) => tracing::info!("packages cannot be installed on {BASE_IMAGE} ({}); bootstrapping it instead", e.what()),
+            Err(e) => {
+                tracing::info!("packages cannot be installed on {BASE_IMAGE} ({}); bootstrapping it instead", e.what())
+            }
         }
     }
     let directory = tempfile::Builder::new()
@@ -128,12 +135,10 @@ async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str]) -> 
         .tempdir()
         .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
     let tar = directory.path().join("rootfs.tar");
-    rootfs::bootstrap(&tar, packages, &|line| tracing::info!("{line}"))
-        .await
-        .map_err(|e| {
-            let fix = e.remedy();
-            Error::environment("the lab's base image cannot be made").detail(e).fix(fix)
-        })?;
+    rootfs::bootstrap(&tar, packages, &|line| tracing::info!("{line}")).await.map_err(|e| {
+        let fix = e.remedy();
+        Error::environment("the lab's base image cannot be made").detail(e).fix(fix)
+    })?;
     engine.import(&tar, name).await
 }
 

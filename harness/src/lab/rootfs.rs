@@ -41,7 +41,8 @@ const FORGET: &str = r#"rm -f "$1"/etc/apt/apt.conf.d/99lockproof "$1"/etc/apt/s
 "$1"/etc/apt/sources.list.d/* "$1"/etc/dpkg/dpkg.cfg.d/99lockproof "$1"/etc/resolv.conf "$1"/etc/hostname"#;
 
 /// Run at the start: nobody needs a half-made root after a power cut, so dpkg need not sync.
-const HURRY: &str = r#"mkdir -p "$1"/etc/dpkg/dpkg.cfg.d && echo force-unsafe-io >"$1"/etc/dpkg/dpkg.cfg.d/99lockproof"#;
+const HURRY: &str =
+    r#"mkdir -p "$1"/etc/dpkg/dpkg.cfg.d && echo force-unsafe-io >"$1"/etc/dpkg/dpkg.cfg.d/99lockproof"#;
 
 /// Why there is no root file system. [`RootfsError::remedy`] tells what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +81,7 @@ pub(crate) enum RootfsError {
         tail: String,
     },
     /// `mmdebstrap` ran and failed.
-    #[error(
-        "mmdebstrap could not make `{codename}` from the machine's apt sources; it ended with {status}:\n{tail}"
-    )]
+    #[error("mmdebstrap could not make `{codename}` from the machine's apt sources; it ended with {status}:\n{tail}")]
     Bootstrap {
         /// The release.
         codename: String,
@@ -120,11 +119,7 @@ impl RootfsError {
 /// What to do with an I/O error that concerns `path`.
 fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> RootfsError {
     let path = path.into();
-    move |source| RootfsError::Io {
-        doing,
-        path,
-        source,
-    }
+    move |source| RootfsError::Io { doing, path, source }
 }
 
 /// Makes a minimal root file system with `packages` in it, as an uncompressed tar at `dest_tar`.
@@ -157,33 +152,18 @@ pub(crate) async fn bootstrap(
     write(&settings, &transport_settings().await?).await?;
     // Made here, so that a bad place shows before the work does.
     let partial = partial(dest_tar);
-    tokio::fs::File::create(&partial)
-        .await
-        .map_err(io("write", &partial))?;
+    tokio::fs::File::create(&partial).await.map_err(io("write", &partial))?;
 
-    progress(&format!(
-        "making {} from this machine's apt sources",
-        selection.codename
-    ));
+    progress(&format!("making {} from this machine's apt sources", selection.codename));
     let mut command = Command::new("sh");
-    command
-        .args(["-c", SUPERVISOR, "lockproof-rootfs"])
-        .arg(scratch.path())
-        .arg(&partial);
+    command.args(["-c", SUPERVISOR, "lockproof-rootfs"]).arg(scratch.path()).arg(&partial);
     command.args(["mmdebstrap", "--variant=minbase", "--format=tar"]);
     command.args(EXCLUDED.map(|option| format!("--dpkgopt={option}")));
     // An empty list is a usage error to mmdebstrap.
-    command.args(
-        packages
-            .iter()
-            .map(|package| format!("--include={package}")),
-    );
+    command.args(packages.iter().map(|package| format!("--include={package}")));
     command.arg(format!("--setup-hook={HURRY}"));
     // Not --aptopt, which stays in the image.
-    command.arg(format!(
-        "--setup-hook=upload '{}' /etc/apt/apt.conf.d/99lockproof",
-        settings.display()
-    ));
+    command.arg(format!("--setup-hook=upload '{}' /etc/apt/apt.conf.d/99lockproof", settings.display()));
     command.arg(format!("--customize-hook={FORGET}"));
     command.arg(&selection.codename).arg(&partial).arg(&sources);
     command.env("TMPDIR", scratch.path());
@@ -194,15 +174,9 @@ pub(crate) async fn bootstrap(
     })
     .await?;
     if !status.success() {
-        return Err(RootfsError::Bootstrap {
-            codename: selection.codename,
-            status,
-            tail,
-        });
+        return Err(RootfsError::Bootstrap { codename: selection.codename, status, tail });
     }
-    tokio::fs::rename(&partial, dest_tar)
-        .await
-        .map_err(io("write", dest_tar))
+    tokio::fs::rename(&partial, dest_tar).await.map_err(io("write", dest_tar))
 }
 
 /// Runs the supervisor to its end and passes the steps that mmdebstrap names on to `progress`.
@@ -224,9 +198,7 @@ async fn supervised(
     let stderr = child.stderr.take();
     let tail = last_lines(stderr, |line| {
         // What takes time ends in dots; paths and signals concern nobody.
-        let step = line
-            .strip_prefix("I: ")
-            .and_then(|step| step.strip_suffix("..."));
+        let step = line.strip_prefix("I: ").and_then(|step| step.strip_suffix("..."));
         if let Some(step) = step.filter(|step| !step.contains(['/', ':'])) {
             progress(step);
         }
@@ -291,19 +263,9 @@ fn partial(dest_tar: &Path) -> PathBuf {
 /// Writes a file that only this user can read: an address may hold a password.
 async fn write(path: &Path, text: &str) -> Result<(), RootfsError> {
     let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .await
-        .map_err(io("write", path))?;
-    tokio::io::AsyncWriteExt::write_all(&mut file, text.as_bytes())
-        .await
-        .map_err(io("write", path))?;
-    tokio::io::AsyncWriteExt::flush(&mut file)
-        .await
-        .map_err(io("write", path))
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).await.map_err(io("write", path))?;
+    tokio::io::AsyncWriteExt::write_all(&mut file, text.as_bytes()).await.map_err(io("write", path))?;
+    tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(io("write", path))
 }
 
 /// Reads what the machine's distribution is and where it gets its packages.
@@ -312,19 +274,15 @@ fn machine_sources(etc: &Path) -> Result<Selection, RootfsError> {
     let text = std::fs::read_to_string(&os_release).map_err(io("read", &os_release))?;
     let release = Release::parse(&text);
     if !release.is_debian_like() {
-        return Err(RootfsError::NotDebian {
-            name: release.name().to_owned(),
-        });
+        return Err(RootfsError::NotDebian { name: release.name().to_owned() });
     }
     let mut entries = Vec::new();
     for file in source_files(&etc.join("apt"))? {
         let text = std::fs::read_to_string(&file).map_err(io("read", &file))?;
-        entries.extend(
-            match file.extension().and_then(|extension| extension.to_str()) {
-                Some("sources") => sources::parse_deb822(&text),
-                _ => sources::parse_one_line(&text),
-            },
-        );
+        entries.extend(match file.extension().and_then(|extension| extension.to_str()) {
+            Some("sources") => sources::parse_deb822(&text),
+            _ => sources::parse_one_line(&text),
+        });
     }
     sources::select(&entries, &release).ok_or_else(|| RootfsError::NoSources {
         name: release.name().to_owned(),
@@ -345,10 +303,7 @@ fn source_files(apt: &Path) -> Result<Vec<PathBuf>, RootfsError> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&parts).map_err(io("read", &parts))? {
             let path = entry.map_err(io("read", &parts))?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "list" || extension == "sources")
-            {
+            if path.extension().is_some_and(|extension| extension == "list" || extension == "sources") {
                 found.push(path);
             }
         }
@@ -369,9 +324,7 @@ async fn transport_settings() -> Result<String, RootfsError> {
         .await
         .map_err(io("run", "apt-config"))?;
     let mut settings = sources::transport_settings(&String::from_utf8_lossy(&dump.stdout));
-    settings.push_str(
-        "Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n",
-    );
+    settings.push_str("Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n");
     Ok(settings)
 }
 
@@ -416,11 +369,7 @@ async fn apt_get(args: &[&str]) -> Result<(), RootfsError> {
     if status.success() {
         return Ok(());
     }
-    Err(RootfsError::Install {
-        command: format!("apt-get {}", args.join(" ")),
-        status,
-        tail,
-    })
+    Err(RootfsError::Install { command: format!("apt-get {}", args.join(" ")), status, tail })
 }
 
 #[cfg(test)]
@@ -442,10 +391,7 @@ mod tests {
     fn both_formats_are_read_from_the_places_that_apt_reads() {
         let etc = etc_with(&[
             ("os-release", "ID=debian\nVERSION_CODENAME=bookworm\n"),
-            (
-                "apt/sources.list",
-                "deb http://mirror.example/debian bookworm main\n",
-            ),
+            ("apt/sources.list", "deb http://mirror.example/debian bookworm main\n"),
             (
                 "apt/sources.list.d/b.sources",
                 "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm-updates\nComponents: main\n",
@@ -464,10 +410,7 @@ mod tests {
     fn a_machine_without_apt_is_told_where_else_an_image_comes_from() {
         let etc = etc_with(&[("os-release", "ID=fedora\n")]);
         let error = machine_sources(etc.path()).expect_err("not Debian");
-        assert!(
-            error.to_string().contains("`fedora` (/etc/os-release)"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`fedora` (/etc/os-release)"), "{error}");
         assert!(error.remedy().contains("docker load"), "{}", error.remedy());
     }
 
@@ -475,25 +418,17 @@ mod tests {
     fn a_machine_without_its_own_archive_is_told_which_release_is_missing() {
         let etc = etc_with(&[
             ("os-release", "ID=debian\nVERSION_CODENAME=bookworm\n"),
-            (
-                "apt/sources.list",
-                "deb https://browser.example/deb stable main\n",
-            ),
+            ("apt/sources.list", "deb https://browser.example/deb stable main\n"),
         ]);
         let error = machine_sources(etc.path()).expect_err("no release");
-        assert!(
-            error.to_string().contains("none of the 1 apt entries"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("none of the 1 apt entries"), "{error}");
         assert!(error.remedy().contains("`bookworm`"), "{}", error.remedy());
     }
 
     #[test]
     fn passwords_in_addresses_are_never_shown() {
         assert_eq!(
-            without_passwords(
-                "E: http://me:s3cret@mirror.example/debian and https://plain.example/a@b"
-            ),
+            without_passwords("E: http://me:s3cret@mirror.example/debian and https://plain.example/a@b"),
             "E: http://…@mirror.example/debian and https://plain.example/a@b"
         );
     }
@@ -505,34 +440,21 @@ mod tests {
         let mut count = 0;
         let tail = last_lines(Some(text.as_bytes()), |_| count += 1).await;
         assert_eq!(count, 22);
-        assert!(
-            tail.starts_with("  line 8\n") && tail.ends_with("  line 19\n"),
-            "{tail}"
-        );
+        assert!(tail.starts_with("  line 8\n") && tail.ends_with("  line 19\n"), "{tail}");
     }
 
     /// Starts the supervisor on `script`, which finds its scratch directory in `$SCRATCH`.
     fn supervisor(scratch: &Path, partial: &Path, script: &str) -> Command {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", SUPERVISOR, "lockproof-rootfs"])
-            .arg(scratch)
-            .arg(partial);
-        command
-            .args(["sh", "-c", script])
-            .env("SCRATCH", scratch)
-            .env("PARTIAL", partial);
+        command.args(["-c", SUPERVISOR, "lockproof-rootfs"]).arg(scratch).arg(partial);
+        command.args(["sh", "-c", script]).env("SCRATCH", scratch).env("PARTIAL", partial);
         command
     }
 
     #[test]
     fn the_work_may_be_done_on_any_thread() {
         fn is_send(_: impl Send) {}
-        is_send(bootstrap(
-            Path::new("/nowhere/base.tar"),
-            &["python3"],
-            &|_| {},
-        ));
+        is_send(bootstrap(Path::new("/nowhere/base.tar"), &["python3"], &|_| {}));
     }
 
     async fn gone(path: &Path) -> bool {
@@ -555,13 +477,10 @@ mod tests {
             &partial,
             r#"echo half >"$PARTIAL"; echo "I: fetching..." >&2; echo "E: no such package" >&2; exit 7"#,
         );
-        let (status, tail) = supervised(
-            command,
-            &|step| steps.lock().expect("unpoisoned").push(step.to_owned()),
-            || {},
-        )
-        .await
-        .expect("it ran");
+        let (status, tail) =
+            supervised(command, &|step| steps.lock().expect("unpoisoned").push(step.to_owned()), || {})
+                .await
+                .expect("it ran");
         assert_eq!(status.code(), Some(7));
         assert_eq!(*steps.lock().expect("unpoisoned"), ["fetching"]);
         assert!(tail.contains("E: no such package"), "{tail}");
@@ -572,11 +491,8 @@ mod tests {
     async fn dropping_the_future_stops_the_work_and_removes_what_it_made() {
         let scratch = tempfile::tempdir().expect("a directory").keep();
         let partial = scratch.with_extension("partial");
-        let command = supervisor(
-            &scratch,
-            &partial,
-            r#"echo half >"$PARTIAL"; sleep 600 & echo "$!" >"$SCRATCH/pid"; wait"#,
-        );
+        let command =
+            supervisor(&scratch, &partial, r#"echo half >"$PARTIAL"; sleep 600 & echo "$!" >"$SCRATCH/pid"; wait"#);
         let work = supervised(command, &|_| {}, || {});
         let limited = tokio::time::timeout(Duration::from_millis(500), work).await;
         assert!(limited.is_err(), "it must still have been at work");

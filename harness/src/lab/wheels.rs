@@ -27,9 +27,10 @@ pub(super) async fn ensure(engine: &Engine, run: &Run, root: &Path) -> Result<()
     tracing::info!("downloading the wheels of the lab's login plugin (once)");
     let requirements = fixtures::text(REQUIREMENTS)?;
     let image = image::ensure(engine, &image::VARIANTS[0]).await?;
-    let mut command: Vec<String> = ["-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--dest", IN_CONTAINER]
-        .map(str::to_owned)
-        .to_vec();
+    let mut command: Vec<String> =
+        ["-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--dest", IN_CONTAINER]
+            .map(str::to_owned)
+            .to_vec();
     command.extend(["-r".to_owned(), format!("{IN_CONTAINER}/requirements.txt")]);
     let settings = pip::Settings::of_this_machine();
     let spec = ContainerSpec {

@@ -6,7 +6,11 @@ use super::{
     look::{Look, Works, session_works},
     message::{Request, in_words},
 };
-use crate::{keys::form, scheme::{Presentation, Scheme}, secret};
+use crate::{
+    keys::form,
+    scheme::{Presentation, Scheme},
+    secret,
+};
 
 /// How a visitor gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]

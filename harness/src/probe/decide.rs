@@ -140,11 +140,7 @@ mod tests {
         if !media.is_empty() {
             headers.insert("content-type", media.parse().expect("a media type"));
         }
-        Answer {
-            status: StatusCode::from_u16(status).expect("a status"),
-            headers,
-            body: Bytes::from(body.to_owned()),
-        }
+        Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body: Bytes::from(body.to_owned()) }
     }
 
     #[test]
@@ -181,7 +177,15 @@ mod tests {
         (
             prop_oneof![Just(101_u16), 200..207_u16, 300..309_u16, 400..432_u16, 500..512_u16],
             prop_oneof![Just(""), Just("application/json"), Just("text/html"), Just("text/plain")],
-            prop_oneof![Just(""), Just("{}"), Just(r#"{"error":1}"#), Just("[]"), Just("null"), Just("<html>"), Just("{")],
+            prop_oneof![
+                Just(""),
+                Just("{}"),
+                Just(r#"{"error":1}"#),
+                Just("[]"),
+                Just("null"),
+                Just("<html>"),
+                Just("{")
+            ],
             any::<bool>(),
             prop_oneof![Just("/login"), Just("/")],
         )

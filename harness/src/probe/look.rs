@@ -139,7 +139,9 @@ fn works<'a>(answers: impl Iterator<Item = &'a Outcome>, known: &Reference) -> W
             Ok(answer) => {
                 // A refusal may come as a page with 200, which is not what it got before.
                 let before = known.0.get(index).and_then(Option::as_ref);
-                if before.is_some_and(|before| !super::decide::is_same(answer, before) && answer.status != before.status) {
+                if before
+                    .is_some_and(|before| !super::decide::is_same(answer, before) && answer.status != before.status)
+                {
                     return Works::No;
                 }
                 served |= answer.status.is_success();

@@ -115,7 +115,13 @@ impl Absent {
     }
 }
 
-async fn one(client: &Client, scheme: &Scheme, keys: &Keys, absent: &Absent, probe: Probe) -> (Probe, Outcome, Decision) {
+async fn one(
+    client: &Client,
+    scheme: &Scheme,
+    keys: &Keys,
+    absent: &Absent,
+    probe: Probe,
+) -> (Probe, Outcome, Decision) {
     let outcome = client.send(&probe.request).await;
     // A refusal on its face needs no comparison.
     let decided = match &outcome {

@@ -134,7 +134,8 @@ async fn run(
         }
         let served = decide(&outcome, asked.reference.as_ref()).let_through();
         if let Some((since, _)) = public.take_if(|(_, whose)| whose.is_same(&after)) {
-            exposure.total += begun.saturating_duration_since(since) + if served { ended - begun } else { Duration::ZERO };
+            exposure.total +=
+                begun.saturating_duration_since(since) + if served { ended - begun } else { Duration::ZERO };
         } else if served {
             exposure.total += ended - begun;
         }

@@ -94,8 +94,7 @@ struct StateRow<'a> {
 impl<'a> Subject<'a> {
     fn of(report: &'a SubjectReport) -> Self {
         let layout = &report.layout;
-        let mut columns: Vec<Event> =
-            report.states.iter().flat_map(|state| state.survives.keys().copied()).collect();
+        let mut columns: Vec<Event> = report.states.iter().flat_map(|state| state.survives.keys().copied()).collect();
         columns.sort_unstable();
         columns.dedup();
         let states = report
@@ -113,14 +112,10 @@ impl<'a> Subject<'a> {
             .collect();
         Self {
             report,
-            layout: [
-                ("code", &layout.code_dir),
-                ("custom_nodes", &layout.custom_nodes),
-                ("Python", &layout.python),
-            ]
-            .into_iter()
-            .filter_map(|(name, path)| Some((name, path.as_deref()?)))
-            .collect(),
+            layout: [("code", &layout.code_dir), ("custom_nodes", &layout.custom_nodes), ("Python", &layout.python)]
+                .into_iter()
+                .filter_map(|(name, path)| Some((name, path.as_deref()?)))
+                .collect(),
             rows: report.events.iter().map(Row::of).collect(),
             remarks: report
                 .events

@@ -27,8 +27,7 @@ impl Format for Json {
     }
 
     fn body(&self, redacted: &Report) -> Result<Vec<u8>> {
-        let mut bytes =
-            serde_json::to_vec_pretty(redacted).map_err(|e| cannot_render(self.name(), e))?;
+        let mut bytes = serde_json::to_vec_pretty(redacted).map_err(|e| cannot_render(self.name(), e))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -52,8 +51,7 @@ mod tests {
 
     #[test]
     fn the_published_keys_are_there_in_their_order() {
-        let value: serde_json::Value =
-            serde_json::from_str(&sample::rendered(&Json)).expect("it is JSON");
+        let value: serde_json::Value = serde_json::from_str(&sample::rendered(&Json)).expect("it is JSON");
         let keys = |value: &serde_json::Value| -> Vec<String> {
             value.as_object().expect("an object").keys().cloned().collect()
         };
@@ -73,10 +71,7 @@ mod tests {
                 "findings"
             ]
         );
-        assert_eq!(
-            keys(&value["subjects"][0]),
-            ["name", "image", "layout", "states", "events", "replays"]
-        );
+        assert_eq!(keys(&value["subjects"][0]), ["name", "image", "layout", "states", "events", "replays"]);
         assert_eq!(keys(&first("states")), ["state", "paths", "owner", "survives"]);
         assert_eq!(
             keys(&first("events")),
@@ -99,8 +94,8 @@ mod tests {
         assert_eq!(
             finding[..11],
             [
-                "rule", "severity", "subject", "event", "message", "evidence", "remedy", "file",
-                "line", "accepted", "expected"
+                "rule", "severity", "subject", "event", "message", "evidence", "remedy", "file", "line", "accepted",
+                "expected"
             ]
         );
     }
@@ -113,9 +108,9 @@ mod tests {
         report.subjects[0].error = Some(format!("failed with {secret}"));
         report.findings[0].evidence.push(format!("curl -H 'Authorization: Bearer {secret}'"));
         let terminal = crate::report::terminal::render(&report, 100, false);
-        let files = crate::report::FORMATS.iter().map(|format| {
-            String::from_utf8(format.render(&report).expect("rendered")).expect("text")
-        });
+        let files = crate::report::FORMATS
+            .iter()
+            .map(|format| String::from_utf8(format.render(&report).expect("rendered")).expect("text"));
         for text in files.chain([terminal]) {
             assert!(!text.contains("Zq7"), "{text}");
             assert!(text.contains("redacted"), "{text}");

@@ -76,17 +76,14 @@ fn suite(report: &Report, subject: &SubjectReport) -> TestSuite {
         let status = failure(NonSuccessKind::Error, "environment", &one_line(error), error);
         suite.add_test_case(case(&subject.name, "bring-up", status));
     }
-    let own: Vec<&Finding> =
-        report.findings.iter().filter(|finding| finding.subject == subject.name).collect();
-    let (at_events, rest): (Vec<&Finding>, Vec<&Finding>) = own
-        .into_iter()
-        .partition(|finding| subject.events.iter().any(|e| Some(e.event) == finding.event));
+    let own: Vec<&Finding> = report.findings.iter().filter(|finding| finding.subject == subject.name).collect();
+    let (at_events, rest): (Vec<&Finding>, Vec<&Finding>) =
+        own.into_iter().partition(|finding| subject.events.iter().any(|e| Some(e.event) == finding.event));
     if !rest.is_empty() {
         suite.add_test_case(inspection(&subject.name, report, &rest));
     }
     for event in &subject.events {
-        let here: Vec<&Finding> =
-            at_events.iter().copied().filter(|f| f.event == Some(event.event)).collect();
+        let here: Vec<&Finding> = at_events.iter().copied().filter(|f| f.event == Some(event.event)).collect();
         suite.add_test_case(event_case(report, subject, event, &here));
     }
     suite
@@ -101,12 +98,7 @@ fn suite(report: &Report, subject: &SubjectReport) -> TestSuite {
 /// | there is no verdict: it was skipped | skipped |
 /// | it is undecided | error |
 /// | else | success |
-fn event_case(
-    report: &Report,
-    subject: &SubjectReport,
-    event: &EventReport,
-    findings: &[&Finding],
-) -> TestCase {
+fn event_case(report: &Report, subject: &SubjectReport, event: &EventReport, findings: &[&Finding]) -> TestCase {
     let counting = counting(report, findings);
     let wrong = match event.verdict {
         Some(verdict) if event.as_it_must_be() == Some(false) => {
@@ -146,12 +138,7 @@ fn inspection(suite: &str, report: &Report, findings: &[&Finding]) -> TestCase {
     let counting = counting(report, findings);
     let status = match counting.first() {
         None => TestCaseStatus::success(),
-        Some(first) => failure(
-            NonSuccessKind::Failure,
-            first.rule.id(),
-            &summary(&counting),
-            &details(&counting),
-        ),
+        Some(first) => failure(NonSuccessKind::Failure, first.rule.id(), &summary(&counting), &details(&counting)),
     };
     let mut case = case(suite, "inspection", status);
     let said = beside(report, findings, Vec::new());

@@ -54,8 +54,7 @@ pub fn append_summary(path: &Path, report: &Report) -> Result<()> {
 }
 
 fn page(report: &Report) -> String {
-    let mut blocks =
-        vec![format!("## lockproof: {}", report.outcome.name()), spans(&headline(report))];
+    let mut blocks = vec![format!("## lockproof: {}", report.outcome.name()), spans(&headline(report))];
     let rows: Vec<String> = report.subjects.iter().flat_map(event_rows).collect();
     if !rows.is_empty() {
         blocks.push(format!(
@@ -97,11 +96,7 @@ fn event_rows(subject: &SubjectReport) -> Vec<String> {
     let time = |ms: Option<u64>| ms.map(millis).unwrap_or_default();
     let row = |event: &EventReport| {
         let word = verdict_word(event);
-        let word = if event.as_it_must_be() == Some(false) {
-            format!("**{word}**")
-        } else {
-            word.to_owned()
-        };
+        let word = if event.as_it_must_be() == Some(false) { format!("**{word}**") } else { word.to_owned() };
         format!(
             "| {} | {} | {word} | {} | {} | {} | {} |",
             escape(&subject.name),
@@ -118,21 +113,17 @@ fn event_rows(subject: &SubjectReport) -> Vec<String> {
 fn remarks(subject: &SubjectReport) -> Vec<String> {
     let name = escape(&subject.name);
     let error = subject.error.iter().map(|error| format!("- {name}: {}", escape(error)));
-    let events = subject.events.iter().filter_map(|event| {
-        remark(event).map(|remark| format!("- {name}, {}: {}", event.event, escape(&remark)))
-    });
+    let events = subject
+        .events
+        .iter()
+        .filter_map(|event| remark(event).map(|remark| format!("- {name}, {}: {}", event.event, escape(&remark))));
     error.chain(events).collect()
 }
 
 fn finding(group: &Group<'_>) -> String {
     let place = group.place().map(|p| format!(", {}", escape(&p))).unwrap_or_default();
-    let title = format!(
-        "#### {} `{}`: {} ({}){place}",
-        group.severity,
-        group.rule,
-        escape(group.subject),
-        group.when()
-    );
+    let title =
+        format!("#### {} `{}`: {} ({}){place}", group.severity, group.rule, escape(group.subject), group.when());
     let mut blocks = vec![title, prose(group.message)];
     if !group.evidence.is_empty() {
         blocks.push(fenced(&group.evidence.join("\n")));
@@ -157,12 +148,7 @@ fn loss_rows(subject: &SubjectReport) -> Vec<String> {
         .into_iter()
         .map(|lost| {
             let (paths, at) = (escape(&lost.paths.join(", ")), lost.at.join(", "));
-            format!(
-                "| {} | {} | {} | {paths} | {at} |",
-                escape(&subject.name),
-                lost.state,
-                lost.owner
-            )
+            format!("| {} | {} | {} | {paths} | {at} |", escape(&subject.name), lost.state, lost.owner)
         })
         .collect()
 }

@@ -349,9 +349,7 @@ impl Report {
         let list = |t: &mut Vec<String>| t.iter_mut().for_each(text);
         let mut report = self.clone();
         maybe(&mut report.config);
-        for SubjectReport { name, image, layout, states, events, replays, error } in
-            &mut report.subjects
-        {
+        for SubjectReport { name, image, layout, states, events, replays, error } in &mut report.subjects {
             text(name);
             text(image);
             maybe(error);
@@ -386,8 +384,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_has_its_outcome() {
-        let words: Vec<&str> =
-            [0, 1, 2, 3, 4, 130, 143].iter().map(|&code| Outcome::of(code).name()).collect();
+        let words: Vec<&str> = [0, 1, 2, 3, 4, 130, 143].iter().map(|&code| Outcome::of(code).name()).collect();
         assert_eq!(words, ["pass", "fail", "error", "error", "undecided", "error", "error"]);
     }
 
@@ -423,10 +420,7 @@ mod tests {
         let top = value.as_object_mut().expect("an object");
         top.shift_remove("fail_on");
         top.shift_remove("config");
-        value["subjects"][0]["events"][0]
-            .as_object_mut()
-            .expect("an event")
-            .shift_remove("effective");
+        value["subjects"][0]["events"][0].as_object_mut().expect("an event").shift_remove("effective");
         let read = Report::from_json(&value.to_string(), "r.json").expect("it is one of ours");
         assert_eq!(read, Report { config: None, ..sample::report() });
     }
@@ -444,8 +438,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_report_is_a_usage_error_with_its_place() {
-        let shown =
-            |text| Report::from_json(text, "base.json").expect_err("it is none").to_string();
+        let shown = |text| Report::from_json(text, "base.json").expect_err("it is none").to_string();
         insta::assert_snapshot!(shown("{\n  \"schema\": x\n}"), @r"
         this is not a JSON report of lockproof
           --> base.json:2:13

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Format,
     model::{
-        EventReport, LayoutReport, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport,
-        SubjectReport, Survival, Tool,
+        EventReport, LayoutReport, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport, SubjectReport,
+        Survival, Tool,
     },
 };
 use crate::{
@@ -32,9 +32,7 @@ pub(super) fn passed() -> Report {
     let fixed = SubjectReport {
         name: "fixed".to_owned(),
         image: "lockproof/comfyui-lab".to_owned(),
-        events: [Installed, Restart, Kill, Recreate, DownUp]
-            .map(|event| judged(event, Locked, Locked))
-            .into(),
+        events: [Installed, Restart, Kill, Recreate, DownUp].map(|event| judged(event, Locked, Locked)).into(),
         ..SubjectReport::default()
     };
     let mut bug = original_bug();
@@ -63,21 +61,13 @@ fn judged(event: Event, expected: Verdict, verdict: Verdict) -> EventReport {
 }
 
 fn survives(events: &[(Event, Option<bool>, Option<bool>)]) -> BTreeMap<Event, Survival> {
-    events
-        .iter()
-        .map(|&(event, predicted, observed)| (event, Survival { predicted, observed }))
-        .collect()
+    events.iter().map(|&(event, predicted, observed)| (event, Survival { predicted, observed })).collect()
 }
 
 fn state(state: State, path: &str, owner: Owner, events: &[Event]) -> StateReport {
     let lasts = |event| owner.survives(event);
     let events: Vec<_> = events.iter().map(|&e| (e, lasts(e), lasts(e))).collect();
-    StateReport {
-        state,
-        paths: vec![path.to_owned()],
-        owner: Some(owner),
-        survives: survives(&events),
-    }
+    StateReport { state, paths: vec![path.to_owned()], owner: Some(owner), survives: survives(&events) }
 }
 
 fn original_bug() -> SubjectReport {
@@ -105,12 +95,7 @@ fn original_bug() -> SubjectReport {
             judged(DownUp, Open, Open),
         ],
         replays: vec![
-            ReplayReport {
-                name: "invert.json".to_owned(),
-                event: Recreate,
-                outcome: ReplayOutcome::Same,
-                why: None,
-            },
+            ReplayReport { name: "invert.json".to_owned(), event: Recreate, outcome: ReplayOutcome::Same, why: None },
             ReplayReport {
                 name: "qwen.json".to_owned(),
                 event: Recreate,
@@ -134,10 +119,7 @@ fn half_fixed() -> SubjectReport {
     SubjectReport {
         name: "half-fixed".to_owned(),
         image: "comfyui:cpu|next".to_owned(),
-        layout: LayoutReport {
-            code_dir: Some("/opt/ComfyUI".to_owned()),
-            ..LayoutReport::default()
-        },
+        layout: LayoutReport { code_dir: Some("/opt/ComfyUI".to_owned()), ..LayoutReport::default() },
         states: vec![
             deps,
             StateReport {
@@ -175,16 +157,11 @@ fn broken() -> SubjectReport {
 fn findings() -> Vec<Finding> {
     let open = |subject: &str, event, expected| Finding {
         expected,
-        ..Finding::new(
-            Rule::LockOpen,
-            subject,
-            Some(event),
-            "everybody gets in: four of four sentinels were served",
-        )
-        .evidence(format!("curl -sS http://127.0.0.1:8188/system_stats  # 200 after {event}"))
-        .evidence(format!("curl -sS http://127.0.0.1:8188/queue  # 200 after {event}"))
-        .evidence("curl -sS http://127.0.0.1:8188/object_info  # 200")
-        .evidence("curl -sS -d {} http://127.0.0.1:8188/prompt  # 400")
+        ..Finding::new(Rule::LockOpen, subject, Some(event), "everybody gets in: four of four sentinels were served")
+            .evidence(format!("curl -sS http://127.0.0.1:8188/system_stats  # 200 after {event}"))
+            .evidence(format!("curl -sS http://127.0.0.1:8188/queue  # 200 after {event}"))
+            .evidence("curl -sS http://127.0.0.1:8188/object_info  # 200")
+            .evidence("curl -sS -d {} http://127.0.0.1:8188/prompt  # 400")
     };
     let suffix = Finding::new(
         Rule::LockStaticSuffix,
@@ -192,9 +169,7 @@ fn findings() -> Vec<Finding> {
         Some(Installed),
         "a path that ends in `.js` is served without a token: POST /userdata/evil.js",
     )
-    .evidence(
-        "curl -sS -X POST -d x 'http://127.0.0.1:8188/userdata/evil.js?a=1&b=\"2\"'  # 200 | <b>",
-    )
+    .evidence("curl -sS -X POST -d x 'http://127.0.0.1:8188/userdata/evil.js?a=1&b=\"2\"'  # 200 | <b>")
     .routes(["/userdata/{file}".to_owned()]);
     let token = Finding {
         file: Some("compose files/docker-compose.yml".to_owned()),

@@ -38,8 +38,7 @@ impl Format for Sarif {
     }
 
     fn body(&self, redacted: &Report) -> Result<Vec<u8>> {
-        let mut bytes =
-            serde_json::to_vec_pretty(&log(redacted)).map_err(|e| cannot_render(self.name(), e))?;
+        let mut bytes = serde_json::to_vec_pretty(&log(redacted)).map_err(|e| cannot_render(self.name(), e))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -243,10 +242,7 @@ fn pascal_case(id: &str) -> String {
 fn invocation(report: &Report) -> Invocation {
     let errors = report.subjects.iter().filter_map(|subject| {
         let error = subject.error.as_ref()?;
-        Some(Notification {
-            level: "error",
-            message: Text { text: format!("{}: {error}", subject.name) },
-        })
+        Some(Notification { level: "error", message: Text { text: format!("{}: {error}", subject.name) } })
     });
     let remarks = report.subjects.iter().flat_map(|subject| {
         subject.events.iter().filter_map(move |event| {
@@ -325,11 +321,7 @@ fn location(report: &Report, finding: &Finding) -> Location {
             artifact_location: Artifact { uri: uri(file) },
             region: Region { start_line: line.unwrap_or(1).max(1) },
         },
-        logical_locations: [Logical {
-            name: finding.subject.clone(),
-            fully_qualified_name: path,
-            kind: "resource",
-        }],
+        logical_locations: [Logical { name: finding.subject.clone(), fully_qualified_name: path, kind: "resource" }],
     }
 }
 
@@ -366,8 +358,7 @@ mod tests {
 
     #[test]
     fn every_result_names_its_rule_and_a_file() {
-        let log: serde_json::Value =
-            serde_json::from_str(&sample::rendered(&Sarif)).expect("it is JSON");
+        let log: serde_json::Value = serde_json::from_str(&sample::rendered(&Sarif)).expect("it is JSON");
         let run = &log["runs"][0];
         let results = run["results"].as_array().expect("a list");
         assert_eq!(results.len(), sample::report().findings.len());

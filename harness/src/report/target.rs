@@ -155,12 +155,9 @@ impl OpenReport {
     pub fn write(mut self, report: &Report) -> Result<()> {
         let bytes = self.target.format.render(report)?;
         self.file.write_all(&bytes).and_then(|()| self.file.flush()).map_err(|e| {
-            Error::environment(format!(
-                "the report {} cannot be written: {e}",
-                self.target.path.display()
-            ))
-            .at(format!("--report {:?}", self.target))
-            .fix("make room or give another path, then run again")
+            Error::environment(format!("the report {} cannot be written: {e}", self.target.path.display()))
+                .at(format!("--report {:?}", self.target))
+                .fix("make room or give another path, then run again")
         })
     }
 }
@@ -208,8 +205,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for (path, help) in [("missing/r.json", "mkdir -p"), ("", "name a file in it")] {
             let path = directory.path().join(path);
-            let target: ReportTarget =
-                format!("json={}", path.display()).parse().expect("a target");
+            let target: ReportTarget = format!("json={}", path.display()).parse().expect("a target");
             let error = target.open().expect_err("it cannot be made");
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.to_string().contains(help), "{error}");
@@ -218,8 +214,8 @@ mod tests {
 
     #[test]
     fn two_reports_cannot_share_a_path() {
-        let targets = ["json=/tmp/lockproof-same", "html=/tmp/lockproof-same"]
-            .map(|text| text.parse().expect("a target"));
+        let targets =
+            ["json=/tmp/lockproof-same", "html=/tmp/lockproof-same"].map(|text| text.parse().expect("a target"));
         let error = open_all(&targets).expect_err("they are the same").to_string();
         assert!(error.contains("two reports go to /tmp/lockproof-same"), "{error}");
     }

@@ -17,9 +17,7 @@
 use std::collections::BTreeSet;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, presets,
-};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::{ToSpan, tz::TimeZone};
 
 use super::{
@@ -27,7 +25,10 @@ use super::{
     text::{millis, one_line, visible, wrap},
     view::{Group, Standing, expected_word, groups, headline, lost, remark, verdict_word},
 };
-use crate::{finding::Severity, verdict::Verdict};
+use crate::{
+    finding::{Rule, Severity},
+    verdict::Verdict,
+};
 
 /// Lines of evidence that are shown of one finding; the reports hold all of them.
 const EVIDENCE: usize = 5;
@@ -88,8 +89,8 @@ struct View {
 }
 
 impl View {
-    /// A table in which only the first column is broken where the width does not suffice.
-    fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+    /// A table in which only the column `elastic` is broken where the width does not suffice.
+    fn table(&self, elastic: usize, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(self.width);
@@ -103,7 +104,7 @@ impl View {
         let gap = if self.width < NARROW { 1 } else { 2 };
         for column in table.column_iter_mut() {
             column.set_padding((0, gap));
-            if column.index > 0 {
+            if column.index != elastic {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
@@ -116,9 +117,11 @@ impl View {
             .subjects
             .iter()
             .flat_map(|subject| {
-                subject.events.iter().enumerate().map(|(n, event)| {
-                    (if n == 0 { one_line(&subject.name) } else { String::new() }, event)
-                })
+                subject
+                    .events
+                    .iter()
+                    .enumerate()
+                    .map(|(n, event)| (if n == 0 { one_line(&subject.name) } else { String::new() }, event))
             })
             .collect();
         if rows.is_empty() {
@@ -126,14 +129,13 @@ impl View {
         }
         let any = |is: fn(&EventReport) -> bool| rows.iter().any(|(_, event)| is(event));
         let columns: Vec<&Column> = COLUMNS.iter().filter(|column| any(column.is_needed)).collect();
-        let header: Vec<&str> =
-            ["subject", "event"].into_iter().chain(columns.iter().map(|c| c.name)).collect();
+        let header: Vec<&str> = ["subject", "event"].into_iter().chain(columns.iter().map(|c| c.name)).collect();
         let cells = rows.iter().map(|(subject, event)| {
             let subject = Cell::new(subject).add_attribute(Attribute::Bold);
             let said = columns.iter().map(|column| (column.cell)(event));
             [subject, Cell::new(event.event)].into_iter().chain(said).collect()
         });
-        Some(self.table(&header, cells))
+        Some(self.table(0, &header, cells))
     }
 
     /// Why an event has no verdict, and why a subject has no events.
@@ -171,9 +173,11 @@ impl View {
         }
         lines.extend(self.wrapped(2, "", group.message));
         let evidence: Vec<&str> = group.evidence.iter().flat_map(|line| line.lines()).collect();
-        lines.extend(evidence.iter().take(EVIDENCE).map(|line| format!("    {line}")));
-        if evidence.len() > EVIDENCE {
-            let more = format!("… and {} more", evidence.len() - EVIDENCE);
+        // Of a server that died, the last lines of its log say why: all that there are.
+        let shown = if group.rule == Rule::LockDown { evidence.len() } else { EVIDENCE };
+        lines.extend(evidence.iter().take(shown).map(|line| format!("    {line}")));
+        if evidence.len() > shown {
+            let more = format!("… and {} more", evidence.len() - shown);
             lines.push(format!("    {}", self.paint.dim(&more)));
         }
         lines.extend(self.wrapped(2, "remedy: ", group.remedy));
@@ -183,13 +187,7 @@ impl View {
     /// What nothing has to be done about, a line each.
     fn settled(&self, groups: &[&Group<'_>]) -> Option<String> {
         let line = |group: &&Group<'_>| {
-            let line = format!(
-                "{}: {} ({}, {})",
-                group.standing,
-                group.rule,
-                one_line(group.subject),
-                group.when()
-            );
+            let line = format!("{}: {} ({}, {})", group.standing, group.rule, one_line(group.subject), group.when());
             self.paint.dim(&line)
         };
         (!groups.is_empty()).then(|| groups.iter().map(line).collect::<Vec<_>>().join("\n"))
@@ -208,16 +206,11 @@ impl View {
         let today = report.started.to_zoned(TimeZone::UTC).date();
         let until = today.saturating_add(ACCEPTED_DAYS.days());
         let mut lines = vec![
-            self.paint.dim(
-                "To tolerate these for a while, put this, with your reasons, into lockproof.yaml:",
-            ),
+            self.paint.dim("To tolerate these for a while, put this, with your reasons, into lockproof.yaml:"),
             "accept:".to_owned(),
         ];
         lines.extend(entries.into_iter().map(|(rule, subject)| {
-            format!(
-                "  - {{ rule: {rule}, subject: {}, reason: \"…\", until: {until} }}",
-                scalar(subject)
-            )
+            format!("  - {{ rule: {rule}, subject: {}, reason: \"…\", until: {until} }}", scalar(subject))
         }));
         Some(lines.join("\n"))
     }
@@ -234,7 +227,7 @@ impl View {
             vec![Cell::new(lost.state), Cell::new(lost.owner), Cell::new(at), Cell::new(paths)]
         });
         let title = format!("What {} does not keep:", one_line(&subject.name));
-        let table = self.table(&["state", "on", "lost at", "path"], cells);
+        let table = self.table(3, &["state", "on", "lost at", "path"], cells);
         Some(format!("{}\n{table}", self.paint.bold(&title)))
     }
 
@@ -276,11 +269,7 @@ const COLUMNS: [Column; 5] = [
         is_needed: |event| !expected_word(event).is_empty(),
         cell: |event| Cell::new(expected_word(event)),
     },
-    Column {
-        name: "predicted",
-        is_needed: |event| event.predicted.is_some(),
-        cell: predicted_cell,
-    },
+    Column { name: "predicted", is_needed: |event| event.predicted.is_some(), cell: predicted_cell },
     Column {
         name: "exposure",
         is_needed: |event| event.exposure_ms.is_some(),
@@ -289,11 +278,7 @@ const COLUMNS: [Column; 5] = [
             if event.exposure_ms > Some(0) { cell.fg(Color::Red) } else { cell }
         },
     },
-    Column {
-        name: "ready",
-        is_needed: |event| event.ready_ms.is_some(),
-        cell: |event| time_cell(event.ready_ms),
-    },
+    Column { name: "ready", is_needed: |event| event.ready_ms.is_some(), cell: |event| time_cell(event.ready_ms) },
 ];
 
 /// Green: locked, as it must be. Yellow: not locked, as it must be. Red: not as it must be.
@@ -309,8 +294,7 @@ fn verdict_cell(event: &EventReport) -> Cell {
 
 fn predicted_cell(event: &EventReport) -> Cell {
     let cell = Cell::new(event.predicted.map_or("", |verdict| verdict.name()));
-    let differs =
-        event.verdict.is_some() && event.predicted.is_some() && event.verdict != event.predicted;
+    let differs = event.verdict.is_some() && event.predicted.is_some() && event.verdict != event.predicted;
     if differs { cell.fg(Color::Yellow) } else { cell.add_attribute(Attribute::Dim) }
 }
 
@@ -366,8 +350,7 @@ mod tests {
             rest = escape.split_once('m').expect("a colour ends").1;
         }
         plain.push_str(rest);
-        let trimmed =
-            |text: &str| text.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>();
+        let trimmed = |text: &str| text.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&plain), trimmed(&render(&report, 100, false)));
     }
 
@@ -385,17 +368,12 @@ mod tests {
         let block: Block = parse_as(block, "block").expect("it is YAML");
         assert!(!block.accept.is_empty());
         for entry in &block.accept {
-            assert!(
-                entry.subject.as_deref().is_some_and(|s| s.ends_with(": \"x\" #")),
-                "{entry:?}"
-            );
+            assert!(entry.subject.as_deref().is_some_and(|s| s.ends_with(": \"x\" #")), "{entry:?}");
             assert_eq!(entry.until.as_deref(), Some("2026-12-30"));
         }
         let rules: Vec<&str> = block.accept.iter().map(|entry| entry.rule.as_str()).collect();
         assert!(!rules.contains(&"lock/open"), "{rules:?}");
-        for (word, written) in
-            [("a-b.c", "a-b.c"), ("no", "\"no\""), ("1e3", "\"1e3\""), ("", "\"\"")]
-        {
+        for (word, written) in [("a-b.c", "a-b.c"), ("no", "\"no\""), ("1e3", "\"1e3\""), ("", "\"\"")] {
             assert_eq!(scalar(word), written);
         }
     }

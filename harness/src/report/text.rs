@@ -80,10 +80,7 @@ mod tests {
 
     #[test]
     fn nothing_hidden_reaches_a_reader() {
-        assert_eq!(
-            visible("a\u{1b}[31mb\r\u{202e}c\nd\te"),
-            r"a\u{1b}[31mb\u{d}\u{202e}c".to_owned() + "\nd\te"
-        );
+        assert_eq!(visible("a\u{1b}[31mb\r\u{202e}c\nd\te"), r"a\u{1b}[31mb\u{d}\u{202e}c".to_owned() + "\nd\te");
         assert_eq!(visible("naïve “text” – 字"), "naïve “text” – 字");
     }
 

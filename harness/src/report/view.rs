@@ -106,13 +106,7 @@ pub(super) fn groups(report: &Report) -> Vec<Group<'_>> {
         let standing = Standing::of(finding, report.fail_on);
         let known = groups.iter_mut().find(|group| {
             (group.rule, group.subject, group.message, group.standing, group.severity)
-                == (
-                    finding.rule,
-                    finding.subject.as_str(),
-                    finding.message.as_str(),
-                    standing,
-                    finding.severity,
-                )
+                == (finding.rule, finding.subject.as_str(), finding.message.as_str(), standing, finding.severity)
                 && (group.file, group.line) == (finding.file.as_deref(), finding.line)
         });
         let evidence = finding.evidence.iter().map(String::as_str);
@@ -169,10 +163,9 @@ pub(super) fn remark(event: &EventReport) -> Option<String> {
         (Some(why), _) if missing => Some(format!("skipped: {}", one_line(why))),
         (_, Some(why)) => Some(format!("undecided: {}", one_line(why))),
         _ if missing => Some("undecided: no reason was given".to_owned()),
-        _ if !event.effective => Some(
-            "not effective: a volume hides the new image's code, so the old code went on running"
-                .to_owned(),
-        ),
+        _ if !event.effective => {
+            Some("not effective: a volume hides the new image's code, so the old code went on running".to_owned())
+        }
         _ => None,
     }
 }
@@ -215,8 +208,7 @@ pub(super) fn lost(subject: &SubjectReport) -> Vec<Lost> {
 /// The outcome of a run in one sentence, with the exit code at its end.
 pub(super) fn headline(report: &Report) -> String {
     let run = |event: &&EventReport| event.verdict.is_some();
-    let events: usize =
-        report.subjects.iter().map(|subject| subject.events.iter().filter(run).count()).sum();
+    let events: usize = report.subjects.iter().map(|subject| subject.events.iter().filter(run).count()).sum();
     let subjects = count(report.subjects.len(), "subject");
     let said = match report.exit_code {
         exit::OK => {
@@ -227,19 +219,14 @@ pub(super) fn headline(report: &Report) -> String {
         exit::FAILED => failed(report),
         exit::UNDECIDED => {
             let open = count(events_where(report, |event| event.undecided.is_some()), "event");
-            format!(
-                "{subjects}, {}, {open} undecided: remove the reasons above and run again",
-                count(events, "event")
-            )
+            format!("{subjects}, {}, {open} undecided: remove the reasons above and run again", count(events, "event"))
         }
         exit::INTERRUPTED | exit::TERMINATED => {
             format!("interrupted after {} of {subjects}: run again", count(events, "event"))
         }
         _ => match report.subjects.iter().filter(|subject| subject.error.is_some()).count() {
             0 => "it could not be done: see the error above".to_owned(),
-            n => format!(
-                "{n} of {subjects} could not be gated: remove the reason above and run again"
-            ),
+            n => format!("{n} of {subjects} could not be gated: remove the reason above and run again"),
         },
     };
     format!("{said} (exit {})", report.exit_code)
@@ -254,14 +241,11 @@ fn failed(report: &Report) -> String {
     /// More names than this do not fit into a sentence.
     const SHOWN: usize = 3;
     let groups = groups(report);
-    let counting: Vec<&Group<'_>> =
-        groups.iter().filter(|group| group.standing == Standing::Counts).collect();
+    let counting: Vec<&Group<'_>> = groups.iter().filter(|group| group.standing == Standing::Counts).collect();
     let mut reasons = Vec::new();
     for subject in &report.subjects {
-        let verdicts: Vec<String> = mismatches(subject)
-            .into_iter()
-            .map(|(verdict, events)| format!("{verdict} {}", list(&events)))
-            .collect();
+        let verdicts: Vec<String> =
+            mismatches(subject).into_iter().map(|(verdict, events)| format!("{verdict} {}", list(&events))).collect();
         let findings = counting.iter().filter(|group| group.subject == subject.name).count();
         if !verdicts.is_empty() {
             reasons.push(format!("{} is {}", subject.name, list(&verdicts)));

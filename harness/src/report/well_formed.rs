@@ -68,9 +68,7 @@ fn xml_text(document: &str) -> String {
             Xml::Start(tag) | Xml::Empty(tag) => {
                 for attribute in tag.attributes() {
                     let attribute = attribute.expect("an attribute is well-formed");
-                    attribute
-                        .normalized_value(quick_xml::XmlVersion::Implicit1_0)
-                        .expect("an attribute is escaped");
+                    attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).expect("an attribute is escaped");
                 }
                 depth += usize::from(matches!(event, Xml::Start(_)));
             }

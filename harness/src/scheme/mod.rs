@@ -184,10 +184,13 @@ impl Scheme {
         }
         let path = base.join(name);
         let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::usage(format!("there is no scheme `{name}`: it is not built in, and {} cannot be read", path.display()))
-                .at("scheme.use")
-                .detail(e)
-                .fix(format!("the built-in schemes are: {}", built_in_names()))
+            Error::usage(format!(
+                "there is no scheme `{name}`: it is not built in, and {} cannot be read",
+                path.display()
+            ))
+            .at("scheme.use")
+            .detail(e)
+            .fix(format!("the built-in schemes are: {}", built_in_names()))
         })?;
         let scheme: Self = parse_as(&text, &path.display().to_string())?;
         if scheme.present.is_empty() {
@@ -214,8 +217,7 @@ impl Scheme {
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
-    pattern == path
-        || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(path))
+    pattern == path || globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(path))
 }
 
 fn built_in_names() -> String {

@@ -7,15 +7,8 @@
 use std::fmt::Write as _;
 
 /// Components that Debian and Ubuntu publish. An entry with any other is somebody else's archive.
-const COMPONENTS: [&str; 7] = [
-    "main",
-    "contrib",
-    "non-free",
-    "non-free-firmware",
-    "restricted",
-    "universe",
-    "multiverse",
-];
+const COMPONENTS: [&str; 7] =
+    ["main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse"];
 
 /// What `/etc/os-release` says about the distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,41 +69,22 @@ pub(super) struct Entry {
 
 impl Entry {
     fn option(&self, name: &str) -> Option<&str> {
-        self.options
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.options.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Keeps the suites that are part of the release itself: back-ports, proposed updates and
     /// third-party suites are not needed for a base system.
     fn narrowed_to(&self, codename: &str) -> Option<Self> {
         let own = ["", "-updates", "-security", "/updates"].map(|rest| format!("{codename}{rest}"));
-        let suites: Vec<String> = self
-            .suites
-            .iter()
-            .filter(|suite| own.contains(suite))
-            .cloned()
-            .collect();
-        let components_known = self
-            .components
-            .iter()
-            .all(|component| COMPONENTS.contains(&component.as_str()));
+        let suites: Vec<String> = self.suites.iter().filter(|suite| own.contains(suite)).cloned().collect();
+        let components_known = self.components.iter().all(|component| COMPONENTS.contains(&component.as_str()));
         let reachable = self
             .uris
             .iter()
             // apt in the new root would look for these paths inside it.
-            .all(|uri| {
-                !["cdrom:", "file:", "copy:"]
-                    .iter()
-                    .any(|scheme| uri.starts_with(scheme))
-            });
-        (!suites.is_empty() && !self.components.is_empty() && components_known && reachable).then(
-            || Self {
-                suites,
-                ..self.clone()
-            },
-        )
+            .all(|uri| !["cdrom:", "file:", "copy:"].iter().any(|scheme| uri.starts_with(scheme)));
+        (!suites.is_empty() && !self.components.is_empty() && components_known && reachable)
+            .then(|| Self { suites, ..self.clone() })
     }
 
     /// Whether the entry is plainly the distribution's own: signed with its archive key or,
@@ -120,13 +94,9 @@ impl Entry {
         match self.option("Signed-By") {
             Some(keys) => keys.split([' ', ',', '\n']).any(|key| {
                 let file = key.rsplit('/').next().unwrap_or(key);
-                ids.iter()
-                    .any(|id| file.starts_with(&format!("{id}-archive")))
+                ids.iter().any(|id| file.starts_with(&format!("{id}-archive")))
             }),
-            None => self
-                .uris
-                .iter()
-                .all(|uri| ids.iter().any(|id| uri.contains(id.as_str())) && !uri.contains("ppa")),
+            None => self.uris.iter().all(|uri| ids.iter().any(|id| uri.contains(id.as_str())) && !uri.contains("ppa")),
         }
     }
 }
@@ -150,22 +120,12 @@ pub(super) struct Selection {
 /// | anything else (a company's mirror with a key of its own) | when the line above has no release |
 pub(super) fn select(entries: &[Entry], release: &Release) -> Option<Selection> {
     release.codenames.iter().find_map(|codename| {
-        let candidates: Vec<Entry> = entries
-            .iter()
-            .filter_map(|entry| entry.narrowed_to(codename))
-            .collect();
-        let plain: Vec<Entry> = candidates
-            .iter()
-            .filter(|entry| entry.is_plainly_of(&release.ids))
-            .cloned()
-            .collect();
+        let candidates: Vec<Entry> = entries.iter().filter_map(|entry| entry.narrowed_to(codename)).collect();
+        let plain: Vec<Entry> = candidates.iter().filter(|entry| entry.is_plainly_of(&release.ids)).cloned().collect();
         [plain, candidates]
             .into_iter()
             .find(|entries| entries.iter().any(|entry| entry.suites.contains(codename)))
-            .map(|entries| Selection {
-                codename: codename.clone(),
-                entries,
-            })
+            .map(|entries| Selection { codename: codename.clone(), entries })
     })
 }
 
@@ -173,11 +133,7 @@ pub(super) fn select(entries: &[Entry], release: &Release) -> Option<Selection> 
 pub(super) fn render(entries: &[Entry]) -> String {
     let mut text = String::new();
     for entry in entries {
-        let fields = [
-            ("URIs", &entry.uris),
-            ("Suites", &entry.suites),
-            ("Components", &entry.components),
-        ];
+        let fields = [("URIs", &entry.uris), ("Suites", &entry.suites), ("Components", &entry.components)];
         text.push_str("Types: deb\n");
         for (name, words) in fields {
             let _infallible = writeln!(text, "{name}: {}", words.join(" "));
@@ -211,10 +167,7 @@ fn one_line(line: &str) -> Option<Entry> {
         uris: vec![words.next()?],
         suites: vec![words.next()?],
         components: words.collect(),
-        options: options
-            .split_whitespace()
-            .filter_map(one_line_option)
-            .collect(),
+        options: options.split_whitespace().filter_map(one_line_option).collect(),
     })
 }
 
@@ -261,21 +214,13 @@ fn stanza_entry(stanza: Vec<(String, String)>) -> Option<Entry> {
     let mut entry = Entry::default();
     let mut binary = false;
     for (name, value) in stanza {
-        let words = || {
-            value
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
+        let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         match name.to_lowercase().as_str() {
             "types" => binary = words().iter().any(|kind| kind == "deb"),
             "uris" => entry.uris = words(),
             "suites" => entry.suites = words(),
             "components" => entry.components = words(),
-            "enabled"
-                if ["no", "false", "without", "off", "disable", "0"]
-                    .contains(&value.to_lowercase().as_str()) =>
-            {
+            "enabled" if ["no", "false", "without", "off", "disable", "0"].contains(&value.to_lowercase().as_str()) => {
                 return None;
             }
             "enabled" => {}
@@ -291,15 +236,8 @@ fn stanza_entry(stanza: Vec<(String, String)>) -> Option<Entry> {
 ///
 /// Settings of what is downloaded (indexes of desktop software, translations) stay behind.
 pub(super) fn transport_settings(dump: &str) -> String {
-    const STAY: [&str; 7] = [
-        "indextargets",
-        "languages",
-        "compressiontypes",
-        "gzipindexes",
-        "changelogs",
-        "cdrom",
-        "pdiffs",
-    ];
+    const STAY: [&str; 7] =
+        ["indextargets", "languages", "compressiontypes", "gzipindexes", "changelogs", "cdrom", "pdiffs"];
     let mut settings = String::new();
     for line in dump.lines() {
         let Some((name, value)) = line.split_once(' ') else {
@@ -308,9 +246,7 @@ pub(super) fn transport_settings(dump: &str) -> String {
         let name = name.to_lowercase();
         let mut path = name.split("::");
         let is_transport = path.next() == Some("acquire")
-            && path
-                .next()
-                .is_some_and(|section| !section.is_empty() && !STAY.contains(&section));
+            && path.next().is_some_and(|section| !section.is_empty() && !STAY.contains(&section));
         if is_transport && value != "\"\";" {
             settings.push_str(line);
             settings.push('\n');
@@ -323,10 +259,8 @@ pub(super) fn transport_settings(dump: &str) -> String {
 mod tests {
     use super::*;
 
-    const DEBIAN: &str =
-        "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
-    const UBUNTU: &str =
-        "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\nUBUNTU_CODENAME=noble\n";
+    const DEBIAN: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
+    const UBUNTU: &str = "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\nUBUNTU_CODENAME=noble\n";
     const MINT: &str = "ID=linuxmint\nID_LIKE=\"ubuntu debian\"\nVERSION_CODENAME=virginia\nUBUNTU_CODENAME=jammy\n";
 
     fn selected(entries: &[Entry], os_release: &str) -> Option<(String, Vec<String>)> {
@@ -369,10 +303,7 @@ mod tests {
             entries[1].options,
             [
                 ("Architectures".to_owned(), "amd64 arm64".to_owned()),
-                (
-                    "Signed-By".to_owned(),
-                    "/usr/share/keyrings/k.gpg".to_owned()
-                ),
+                ("Signed-By".to_owned(), "/usr/share/keyrings/k.gpg".to_owned()),
             ]
         );
         assert_eq!(entries[1].suites, ["bookworm-updates"]);
@@ -395,13 +326,7 @@ mod tests {
         let entries = parse_deb822(text);
         assert_eq!(entries.len(), 1);
         let entry = &entries[0];
-        assert_eq!(
-            entry.uris,
-            [
-                "http://mirror.example/ubuntu",
-                "http://second.mirror.example/ubuntu"
-            ]
-        );
+        assert_eq!(entry.uris, ["http://mirror.example/ubuntu", "http://second.mirror.example/ubuntu"]);
         assert_eq!(entry.suites, ["noble", "noble-updates", "noble-backports"]);
         assert_eq!(entry.options.len(), 1);
         assert_eq!(parse_deb822(&render(&entries)), entries);
@@ -455,9 +380,7 @@ mod tests {
              Types: deb\nURIs: http://personal.example/somebody/ppa/ubuntu\nSuites: noble\nComponents: main\n\
              Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n ab\n -----END PGP PUBLIC KEY BLOCK-----\n",
         );
-        entries.extend(parse_one_line(
-            "deb http://personal.example/other/ppa/ubuntu noble main\n",
-        ));
+        entries.extend(parse_one_line("deb http://personal.example/other/ppa/ubuntu noble main\n"));
         let (codename, shown) = selected(&entries, UBUNTU).expect("the release is there");
         assert_eq!(codename, "noble");
         assert_eq!(shown, ["http://mirror.example/ubuntu/ noble noble-updates"]);
