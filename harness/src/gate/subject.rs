@@ -261,7 +261,7 @@ impl Gate<'_> {
             })
             .collect();
         for path in current.deployment.copied_binds() {
-            tracing::warn!("{}: copied, because this engine cannot mount it copy-on-write", path.display());
+            tracing::warn!("{}: copied, because it cannot be mounted copy-on-write here", path.display());
         }
         for check in &current.checks {
             tracing::debug!("{}: {}", self.subject.name, check.message);
