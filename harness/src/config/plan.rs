@@ -251,7 +251,11 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 impl Subject {
-    fn new(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
+    /// Checks one subject, and fills in what it leaves out; `shared` is the file's own scheme.
+    ///
+    /// # Errors
+    /// A usage error that says what is wrong.
+    pub fn new(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         if entry.name.trim().is_empty() {
             return Err(Error::usage("a subject has no name").fix("give it one: name: comfyui"));
         }
@@ -421,7 +425,11 @@ fn existing(base: &Path, path: &Path, key: &str) -> Result<PathBuf> {
 }
 
 impl PluginSource {
-    fn new(from: &str, scheme: &Scheme, base: &Path) -> Result<Self> {
+    /// Reads `from:`, a directory below `base` or `git+https://…@rev`.
+    ///
+    /// # Errors
+    /// A usage error when the directory is not there, or no plugin of the scheme.
+    pub fn new(from: &str, scheme: &Scheme, base: &Path) -> Result<Self> {
         let place = "scheme.install.from";
         if let Some(rest) = from.strip_prefix("git+") {
             // The `@` of a revision stands behind the last slash; one before it is a user's name.

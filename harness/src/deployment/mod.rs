@@ -68,6 +68,18 @@ impl Deployment {
     /// # Errors
     /// An environment error when the image cannot be had or the engine cannot.
     pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let mut deployment = Self::prepare(engine, run, key, subject).await?;
+        deployment.make_container().await?;
+        deployment.engine.start(&deployment.container_id()).await?;
+        Ok(deployment)
+    }
+
+    /// Makes all that a subject needs but its container: its image, its network, its volumes. The
+    /// container may then be made by somebody else, from [`Deployment::next_specification`].
+    ///
+    /// # Errors
+    /// As [`Deployment::bring_up`].
+    pub(crate) async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let facts = crate::lab::require(engine, &subject.image).await?;
         let isolated = !subject.network;
         let network = engine.create_network(run, &subject.name, &format!("{key}-net"), isolated).await?;
@@ -89,9 +101,18 @@ impl Deployment {
         };
         deployment.make_binds().await?;
         deployment.make_volumes().await?;
-        deployment.make_container().await?;
-        deployment.engine.start(&deployment.container_id()).await?;
         Ok(deployment)
+    }
+
+    /// What the next container is made from.
+    pub(crate) fn next_specification(&mut self) -> ContainerSpec {
+        self.containers_made += 1;
+        self.specification()
+    }
+
+    /// Takes a container for the subject's own from now on.
+    pub(crate) fn adopt(&self, id: String) {
+        self.container.send_replace(id);
     }
 
     /// The id of the container that is there now.
@@ -232,10 +253,9 @@ impl Deployment {
     }
 
     async fn make_container(&mut self) -> Result<()> {
-        self.containers_made += 1;
-        let spec = self.specification();
+        let spec = self.next_specification();
         let id = self.engine.create(&spec).await?;
-        self.container.send_replace(id);
+        self.adopt(id);
         Ok(())
     }
 

@@ -147,16 +147,6 @@ impl Life {
 
 impl ContainerSpec {
     fn body(&self) -> ContainerCreateBody {
-        let key = self.port.map(|p| format!("{p}/tcp"));
-        let published = key.clone().filter(|_| !self.isolated).map(|key| {
-            // The port is left to the engine; the address never is: 0.0.0.0 would publish the
-            // server under test to the whole network.
-            let binding = PortBinding {
-                host_ip: Some("127.0.0.1".into()),
-                host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())),
-            };
-            HashMap::from([(key, Some(vec![binding]))])
-        });
         ContainerCreateBody {
             image: Some(self.image.clone()),
             cmd: self.command.clone(),
@@ -165,22 +155,40 @@ impl ContainerSpec {
             user: self.user.clone(),
             working_dir: self.working_dir.clone(),
             labels: Some(self.labels.clone()),
-            exposed_ports: key.map(|key| vec![key]),
+            exposed_ports: self.port_key().map(|key| vec![key]),
             stop_timeout: self.stop_timeout.and_then(|t| i64::try_from(t.as_secs()).ok()),
-            host_config: Some(HostConfig {
-                port_bindings: published,
-                mounts: Some(self.mounts.iter().map(Attachment::to_engine).collect()),
-                network_mode: self.network.clone(),
-                init: self.init,
-                restart_policy: Some(self.restart.to_engine()),
-                pid_mode: self.pid_mode.clone(),
-                // An isolated network swallows packets instead of refusing them, so every
-                // look-up of a name runs into its time limit: make that a short one.
-                dns_options: self.isolated.then(|| vec!["timeout:1".into(), "attempts:1".into()]),
-                ..Default::default()
-            }),
+            host_config: Some(self.host_config()),
             ..Default::default()
         }
+    }
+
+    /// What the engine is told of the machine's side: ports, mounts, network.
+    pub(crate) fn host_config(&self) -> HostConfig {
+        let published = self.port_key().filter(|_| !self.isolated).map(|key| {
+            // The port is left to the engine; the address never is: 0.0.0.0 would publish the
+            // server under test to the whole network.
+            let binding = PortBinding {
+                host_ip: Some("127.0.0.1".into()),
+                host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())),
+            };
+            HashMap::from([(key, Some(vec![binding]))])
+        });
+        HostConfig {
+            port_bindings: published,
+            mounts: Some(self.mounts.iter().map(Attachment::to_engine).collect()),
+            network_mode: self.network.clone(),
+            init: self.init,
+            restart_policy: Some(self.restart.to_engine()),
+            pid_mode: self.pid_mode.clone(),
+            // An isolated network swallows packets instead of refusing them, so every
+            // look-up of a name runs into its time limit: make that a short one.
+            dns_options: self.isolated.then(|| vec!["timeout:1".into(), "attempts:1".into()]),
+            ..Default::default()
+        }
+    }
+
+    fn port_key(&self) -> Option<String> {
+        self.port.map(|p| format!("{p}/tcp"))
     }
 }
 

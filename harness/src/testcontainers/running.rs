@@ -1,0 +1,322 @@
+//! A ComfyUI container that runs, and what can happen to it.
+
+use std::{fmt, path::Path, time::Duration};
+
+use testcontainers::{ContainerAsync, ImageExt, core::WaitFor, runners::AsyncRunner};
+
+use super::{
+    ComfyUi,
+    belongings::{Belongings, remove_container},
+};
+use crate::{
+    config::plan::{Install, PluginSource},
+    deployment::{Deployment, ready::Readiness},
+    engine::exec::{Command, Output},
+    error::{Error, Result},
+    gate::judge::{Case, judge},
+    install::{self, Installed},
+    keys::{self, Keys},
+    lab::Kit,
+    layout::{self, Layout},
+    probe::{
+        claim::empty_token,
+        client::Client,
+        look::{Reference, look},
+        message::{Answer, Request},
+    },
+    verdict::Verdict,
+};
+
+/// How many of its last log lines an error shows.
+const LOG_LINES: usize = 20;
+/// The grace of the restart by which an installation takes effect.
+const INSTALL_GRACE: Duration = Duration::from_secs(1);
+
+/// A ComfyUI container that answers, with its own volumes and network. When it is dropped, all of
+/// it is removed.
+pub struct RunningComfyUi {
+    image: ComfyUi,
+    deployment: Deployment,
+    client: Option<Client>,
+    layout: Option<Layout>,
+    installed: Option<Installed>,
+    belongings: Belongings,
+}
+
+impl fmt::Debug for RunningComfyUi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No more than names: the environment may hold a token.
+        f.debug_struct("RunningComfyUi").field("run", &self.run_id()).field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl RunningComfyUi {
+    pub(super) fn new(image: ComfyUi, deployment: Deployment, belongings: Belongings) -> Self {
+        Self { image, deployment, client: None, layout: None, installed: None, belongings }
+    }
+
+    /// Makes the next container, and waits until its server answers.
+    pub(super) async fn make_container(&mut self) -> Result<()> {
+        let specification = self.deployment.next_specification();
+        // Readiness is waited for here, and not by lines of its log.
+        let request = self.image.build(&specification).with_ready_conditions(vec![WaitFor::Nothing]);
+        let container = request.start().await.map_err(|e| {
+            Error::environment("testcontainers could not start the container").detail(e).fix(format!(
+                "if it uses another engine than lockproof, which uses {0}, set DOCKER_HOST={0}",
+                self.deployment.engine.address()
+            ))
+        })?;
+        self.deployment.adopt(container.id().to_owned());
+        self.belongings.container = Some(container);
+        self.until_ready().await
+    }
+
+    async fn until_ready(&mut self) -> Result<()> {
+        self.client = None;
+        match self.deployment.wait_ready().await? {
+            Readiness::Ready { client, .. } => {
+                self.client = Some(client);
+                Ok(())
+            }
+            Readiness::Down(down) => {
+                let mut error = Error::environment(format!("{}: {}", self.deployment.image(), down.why));
+                for line in down.log {
+                    error = error.detail(line);
+                }
+                Err(error.fix(down.fix))
+            }
+        }
+    }
+
+    /// The id of the container that is there now.
+    pub fn id(&self) -> String {
+        self.deployment.container_id()
+    }
+
+    /// The id of the run, which everything of this test carries in its label `lockproof.run`.
+    pub fn run_id(&self) -> &str {
+        self.belongings.run.id()
+    }
+
+    /// The container in testcontainers' hands.
+    ///
+    /// Stop and start it by the methods here, which know when it answers again.
+    ///
+    /// # Panics
+    /// After a [`RunningComfyUi::recreate`] that failed, when there is none.
+    pub fn container(&self) -> &ContainerAsync<ComfyUi> {
+        self.belongings.container.as_ref().expect("there is a container unless a re-creation failed")
+    }
+
+    /// Where the server is reached now, as `http://127.0.0.1:PORT`. The engine gives another port
+    /// at each start, so ask again after each; a container [without a
+    /// network](ComfyUi::without_network) is reached by its own address.
+    ///
+    /// # Errors
+    /// An environment error, with its last log lines, when the container does not run.
+    pub async fn base_url(&self) -> Result<String> {
+        let life = self.deployment.life().await?;
+        match life.address(self.deployment.subject.port).filter(|_| life.running) {
+            Some(address) => Ok(format!("http://{address}")),
+            None => {
+                let mut error =
+                    Error::environment(format!("the container does not run; its last exit code is {}", life.exit_code));
+                for line in self.log().await? {
+                    error = error.detail(line);
+                }
+                Err(error.fix("start it with `start`"))
+            }
+        }
+    }
+
+    /// Sends a request as it stands, and gives the complete answer.
+    ///
+    /// # Errors
+    /// An environment error when there is none.
+    pub async fn send(&self, request: &Request) -> Result<Answer> {
+        let client = self.client()?;
+        client.send(request).await.map_err(|fault| {
+            Error::environment(format!("{} {} got no answer", request.method, request.target)).detail(fault)
+        })
+    }
+
+    /// The status of an anonymous `GET`.
+    ///
+    /// # Errors
+    /// As [`RunningComfyUi::send`].
+    pub async fn status(&self, target: &str) -> Result<u16> {
+        Ok(self.send(&Request::get(target)).await?.status.as_u16())
+    }
+
+    /// The status of a `GET` with the token.
+    ///
+    /// # Errors
+    /// As [`RunningComfyUi::send`].
+    pub async fn status_with(&self, target: &str, keys: &Keys) -> Result<u16> {
+        let scheme = &self.deployment.subject.lock.scheme;
+        let request = keys::authorised(Request::get(target), scheme, keys.token());
+        Ok(self.send(&request).await?.status.as_u16())
+    }
+
+    fn client(&self) -> Result<&Client> {
+        self.client
+            .as_ref()
+            .ok_or_else(|| Error::environment("the container does not run").fix("start it with `start`"))
+    }
+
+    /// The engine restarts the container.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot, or the server does not answer again.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.deployment.restart().await?;
+        self.until_ready().await
+    }
+
+    /// Stops the container: SIGTERM, and SIGKILL when the grace has passed.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.client = None;
+        self.deployment.engine.stop(&self.id(), self.deployment.subject.stop_timeout).await
+    }
+
+    /// Kills the container with SIGKILL; it stays down until [`RunningComfyUi::start`].
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.client = None;
+        self.deployment.engine.kill(&self.id()).await?;
+        // The engine's kill returns before the process is gone, and a start would find it running.
+        self.deployment.engine.stop(&self.id(), Duration::ZERO).await
+    }
+
+    /// Starts the container after a stop, and waits until the server answers.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot, or the server does not answer.
+    pub async fn start(&mut self) -> Result<()> {
+        self.deployment.engine.start(&self.id()).await?;
+        self.until_ready().await
+    }
+
+    /// Replaces the container by a new one with the same named and anonymous volumes, as
+    /// `docker compose up --force-recreate` does: its own layer is gone.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot, or the server does not answer.
+    pub async fn recreate(&mut self) -> Result<()> {
+        self.stop().await?;
+        remove_container(self.belongings.container.take()).await?;
+        self.make_container().await
+    }
+
+    /// Runs a command in the container, as its own user.
+    ///
+    /// # Errors
+    /// An environment error when the container does not run; a command that fails is an [`Output`].
+    pub async fn exec<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Result<Output> {
+        self.deployment.engine.exec(&self.id(), Command::new(words)).await
+    }
+
+    /// The last lines of the container's log, of all its lives.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not give it.
+    pub async fn log(&self) -> Result<Vec<String>> {
+        self.deployment.engine.last_lines(&self.id(), LOG_LINES).await
+    }
+
+    /// Installs lockproof's own login plugin with its dependencies, which are downloaded once, and
+    /// restarts, so that it takes effect.
+    ///
+    /// # Errors
+    /// An undecided error when it cannot be installed, and an environment error when the server
+    /// does not come back.
+    pub async fn install_lab_login(&mut self) -> Result<()> {
+        let kit = Kit::prepare(&self.deployment.engine, &self.belongings.run).await?;
+        self.install_plugin(kit.plugin(), Some(&kit.wheels())).await
+    }
+
+    /// Copies a plugin into custom_nodes and installs its requirements, out of a directory of
+    /// `wheels` where one is given, and restarts, so that it takes effect.
+    ///
+    /// # Errors
+    /// A usage error when the directory holds no plugin, and as [`RunningComfyUi::install_lab_login`].
+    pub async fn install_plugin(&mut self, plugin: impl AsRef<Path>, wheels: Option<&Path>) -> Result<()> {
+        let scheme = &self.deployment.subject.lock.scheme;
+        let from = PluginSource::new(&plugin.as_ref().display().to_string(), scheme, Path::new("."))?;
+        self.install(Install { from: Some(from), into: None, script: None, wheels: wheels.map(Path::to_owned) }).await
+    }
+
+    /// Installs a lock as `install:` of a `lockproof.yaml` would, by a script for example, and
+    /// restarts, so that it takes effect.
+    ///
+    /// # Errors
+    /// As [`RunningComfyUi::install_lab_login`].
+    pub async fn install(&mut self, install: Install) -> Result<()> {
+        let layout = self.layout().await?;
+        self.deployment.subject.lock.install = Some(install);
+        self.installed = Some(install::install(&self.deployment, &layout).await?);
+        self.deployment.engine.restart(&self.id(), INSTALL_GRACE).await?;
+        self.until_ready().await
+    }
+
+    /// Where things are in the container. It is detected once: a server that a lock protects tells
+    /// less of itself.
+    ///
+    /// # Errors
+    /// An undecided error when it cannot be found.
+    pub async fn layout(&mut self) -> Result<Layout> {
+        if let Some(layout) = &self.layout {
+            return Ok(layout.clone());
+        }
+        let layout = layout::detect(&self.deployment, self.client()?).await?;
+        Ok(self.layout.insert(layout).clone())
+    }
+
+    /// Sets a random password by the first-run form, or reads the credential that is there already,
+    /// and gives the token and a session.
+    ///
+    /// # Errors
+    /// An undecided error when there is no plugin, or it mints no token.
+    pub async fn mint(&mut self) -> Result<Keys> {
+        let layout = self.layout().await?;
+        let installed = match &self.installed {
+            Some(installed) => installed.clone(),
+            // The image, or its entry point, brought it: it is only looked for.
+            None => self.installed.insert(install::install(&self.deployment, &layout).await?).clone(),
+        };
+        keys::mint(&self.deployment, self.client()?, &layout, &installed).await
+    }
+
+    /// What the lock is worth now: `locked`, `open`, `claimable` by the empty token, `leaky` when a
+    /// sentinel gets through, or `locked-out`.
+    ///
+    /// It asks the sentinels with nothing and with the token, and changes nothing. Ways around the
+    /// lock, and claims by the login form, are for `lockproof gate`.
+    ///
+    /// # Errors
+    /// An undecided error when the answers say nothing about the lock.
+    pub async fn verdict(&self, keys: &Keys) -> Result<Verdict> {
+        let client = self.client()?;
+        let scheme = &self.deployment.subject.lock.scheme;
+        let seen = look(client, scheme, Some(keys), &Reference::default()).await;
+        let claimed = !seen.all_through() && empty_token(client, scheme, &seen).await.is_some();
+        let leaks = !seen.through().is_empty();
+        judge(Case { look: &seen, claimed, leaks })
+            .map_err(|why| Error::undecided(why).fix("look at the container's log"))
+    }
+
+    /// Removes the container, its volumes and its network. Dropping it does the same, but cannot
+    /// tell what went wrong.
+    ///
+    /// # Errors
+    /// An environment error that names what could not be removed.
+    pub async fn remove(mut self) -> Result<()> {
+        let engine = self.deployment.engine.clone();
+        self.belongings.remove(&engine).await
+    }
+}
