@@ -53,6 +53,7 @@ pub fn sentinels(
     look: &Look,
     map: Option<(&StateMap, &Layout, &Installed)>,
     lost: &[State],
+    matrix: &[Finding],
 ) -> Vec<Finding> {
     let line = |seen: &&Seen| format!("{}  →  {}", seen.request.curl(scene.base), in_words(&seen.anonymous));
     let through = look.through();
@@ -73,6 +74,12 @@ pub fn sentinels(
         return vec![finding];
     }
     if through.is_empty() {
+        return Vec::new();
+    }
+    // The matrix has said so already, under the rule of its cause.
+    let told =
+        |seen: &&Seen| matrix.iter().any(|f| f.rule.is_leak() && f.routes.iter().any(|r| r == seen.request.path()));
+    if through.iter().all(|seen| told(seen)) {
         return Vec::new();
     }
     let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");
@@ -142,7 +149,8 @@ pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding>
     }
     let holders: Vec<String> = searched.iter().filter(|l| l.seen_by == SeenBy::TokenHolders).map(line).collect();
     if !holders.is_empty() {
-        let mut finding = scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
+        let mut finding =
+            scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
         finding.severity = Severity::Note;
         finding.evidence = holders;
         findings.push(finding);

@@ -32,7 +32,7 @@ pub struct Losses(pub BTreeMap<Event, BTreeSet<State>>);
 fn own_rules(verdict: Verdict) -> &'static [Rule] {
     match verdict {
         Verdict::Open => &[Rule::LockOpen],
-        Verdict::Claimable => &[Rule::LockClaimable, Rule::LockEmptyToken],
+        Verdict::Claimable => &[Rule::LockClaimable, Rule::LockEmptyToken, Rule::LockTokenLeak],
         Verdict::LockedOut => &[Rule::LockLockedOut, Rule::LockTokenChanged],
         Verdict::Down => &[Rule::LockDown],
         Verdict::Leaky | Verdict::Locked => &[],

@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Listener, SharedLedger, diagnose, diagnose::Scene, expect, judge, layout_report};
+use super::{
+    Listener, SharedLedger, diagnose,
+    diagnose::Scene,
+    examine::{self, Early, Examiner},
+    expect, layout_report,
+};
 use crate::{
     config::plan::{Plan, Subject},
     deployment::{
@@ -25,11 +30,10 @@ use crate::{
     keys::{self, Keys},
     layout::{self, Layout},
     probe::{
-        claim::{empty_token, form_claim},
-        leak,
         client::Client,
-        look::{Look, Reference, Works, look},
-        matrix::{Counts, Matrix},
+        leak,
+        look::{Look, Reference, Works},
+        matrix::Counts,
         message::URL,
         watch::{Exposure, Guarded, Watch, guarded},
         wear::wear_out,
@@ -392,25 +396,19 @@ impl Gate<'_> {
 
     /// Sentinels, token, session; then the matrix, unless it is open anyway.
     async fn look_and_matrix(&self, current: &Installation, event: Event, baseline: &Baseline) -> Early {
-        let scheme = &self.subject.lock.scheme;
-        let look = look(&current.client, scheme, Some(&current.keys), &baseline.reference).await;
-        let scene = self.scene(event);
-        let (mut findings, mut counts) = (Vec::new(), Counts::default());
-        if !look.all_through() && look.token == Works::Yes {
-            let matrix = Matrix {
-                client: &current.client,
-                scheme,
-                keys: Some(&current.keys),
-                routes: &current.routes,
-                mutating: true,
-            };
-            let found = matrix.run(&|_, _| {}).await;
-            let searched = leak::search(&current.client, scheme, &current.keys, true).await;
-            findings = diagnose::matrix(scene, &found);
-            findings.extend(diagnose::leaks(scene, &found, &searched));
-            counts = found.counts;
+        self.examiner(current, event).early(&baseline.reference).await
+    }
+
+    fn examiner<'s>(&'s self, current: &'s Installation, event: Event) -> Examiner<'s> {
+        Examiner {
+            client: &current.client,
+            scheme: &self.subject.lock.scheme,
+            keys: Some(&current.keys),
+            routes: &current.routes,
+            mutating: true,
+            scene: self.scene(event),
+            progress: &|_, _| {},
         }
-        Early { look, findings, counts }
     }
 
     /// What comes last: states, claim, and the verdict.
@@ -423,35 +421,24 @@ impl Gate<'_> {
         before: Option<(&Baseline, &Keys)>,
     ) -> Result<Seen> {
         let scheme = &self.subject.lock.scheme;
-        let Early { look: seen, mut findings, counts } = early;
+        let (seen, counts) = (early.look.clone(), early.counts);
         let lost = if event == Event::Installed { Vec::new() } else { self.observe(current, event).await? };
         let scene = self.scene(event);
-        let map = Some((&current.map, &current.layout, &current.installed));
-        findings.extend(diagnose::sentinels(scene, &seen, map, &lost));
-        let mut disturbed = false;
-        let mut claimed = false;
+        let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
         let mut changed_token = false;
-        if !seen.all_through() {
-            if seen.token == Works::No {
-                changed_token = self.credential_changed(current).await?;
-            }
-            if let Some((_, old)) = before.filter(|_| event == Event::Rotate) {
-                findings.extend(diagnose::old_keys(scene, &current.client, scheme, old, &seen).await);
-            }
-            let empty = empty_token(&current.client, scheme, &seen).await;
-            if let Some(claim) = &empty {
-                // It is told once, as what makes it claimable.
-                findings.retain(|f| f.rule != crate::finding::Rule::LockEmptyToken);
-                findings.push(diagnose::claim(scene, claim));
-                claimed = true;
-            }
-            let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
-            if suspicious && let Some(claim) = form_claim(&current.client, scheme, &seen).await {
-                findings.push(diagnose::claim(scene, &claim));
-                claimed = true;
-                disturbed = true;
-            }
+        if !seen.all_through() && seen.token == Works::No {
+            changed_token = self.credential_changed(current).await?;
         }
+        let mut old = None;
+        if let Some((_, keys)) = before.filter(|_| event == Event::Rotate && !seen.all_through()) {
+            old = diagnose::old_keys(scene, &current.client, scheme, keys, &seen).await;
+        }
+        let claimed = self.examiner(current, event).claim(&seen, suspicious).await;
+        let mut findings = examine::merge(scene, &early, &claimed);
+        findings.extend(old);
+        let map = Some((&current.map, &current.layout, &current.installed));
+        findings.extend(diagnose::sentinels(scene, &seen, map, &lost, &early.findings));
+        let disturbed = claimed.disturbed || early.worn.is_some();
         if thorough && self.log_holds_token(current).await? {
             findings.push(diagnose::logged(scene));
         }
@@ -459,9 +446,7 @@ impl Gate<'_> {
             findings.extend(diagnose::session(scene, baseline.session, &seen));
         }
         expect::mark_accepted(&mut findings, &self.plan.accept, super::today());
-        let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted)
-            || seen.through().len() > findings.iter().filter(|f| f.accepted).map(|f| f.routes.len()).sum::<usize>();
-        let verdict = judge::judge(judge::Case { look: &seen, claimed, leaks });
+        let verdict = examine::verdict(&early, &claimed, &findings);
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
@@ -491,7 +476,7 @@ impl Gate<'_> {
         let now = keys::read(&current.deployment, &current.layout, &current.installed).await?;
         let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
         let keys = Keys::new(token, None, None);
-        let again = look(&current.client, scheme, Some(&keys), &Reference::default()).await;
+        let again = crate::probe::look::look(&current.client, scheme, Some(&keys), &Reference::default()).await;
         Ok(again.token == Works::Yes)
     }
 
@@ -587,13 +572,6 @@ impl Gate<'_> {
 
 fn not_again(down: &Down) -> Error {
     Error::undecided("it came up once, and does not come up again").detail(&down.why).fix(down.fix.clone())
-}
-
-/// The first half of an examination.
-struct Early {
-    look: Look,
-    findings: Vec<Finding>,
-    counts: Counts,
 }
 
 /// A whole examination.

@@ -135,6 +135,7 @@ impl Matrix<'_> {
             results.push(self.one(facts, probe).await);
             tick();
         }
+        results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
         self.add_up(results).await
     }
@@ -143,7 +144,9 @@ impl Matrix<'_> {
         let outcome = self.client.send(&probe.request).await;
         let outcome = match outcome {
             // Too much at once: a pause, and again, one at a time.
-            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => patiently(self.client, &probe.request).await,
+            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => {
+                patiently(self.client, &probe.request).await
+            }
             Err(_) => self.client.send(&probe.request).await,
             outcome => outcome,
         };
@@ -185,6 +188,33 @@ impl Matrix<'_> {
         (decision, true)
     }
 
+    /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
+    /// without a credential, under a name of ours, and looked for with the token.
+    async fn effects(&self, fill: &Fill) -> Vec<Result> {
+        let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
+        let target = format!("/userdata/{}-effect", fill.nonce);
+        let write = Request::new(Method::POST, &*target).body("lockproof");
+        let refused = self.client.send(&write).await;
+        if !refused.as_ref().is_ok_and(is_refusal) {
+            return Vec::new();
+        }
+        let seen = self.client.send(&authorised(Request::get(&*target), self.scheme, keys.token())).await;
+        if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
+            return Vec::new();
+        }
+        let delete = authorised(Request::new(Method::DELETE, &*target), self.scheme, keys.token());
+        let _removed = self.client.send(&delete).await;
+        let probe = Probe {
+            rule: Rule::LockUnprotectedRoute,
+            route: "/userdata/{file}".to_owned(),
+            reference: write.clone(),
+            request: write,
+            control: None,
+            changes: true,
+        };
+        vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
+    }
+
     /// Removes what probes that got through, and their references, have written under our name.
     async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
         let Some(keys) = self.keys else { return };
@@ -222,7 +252,8 @@ impl Matrix<'_> {
             }
         }
         if !found.malformed.is_empty() {
-            let broke = |r: &&Result| r.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.status.is_server_error()));
+            let broke =
+                |r: &&Result| r.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.status.is_server_error()));
             found.malformed = results
                 .iter()
                 .filter(broke)
@@ -296,7 +327,8 @@ impl Facts {
         let mut absent = Vec::new();
         for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
             let request = Request::get(target.replace("{}", &fill.nonce));
-            let request = matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
+            let request =
+                matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
         Self { controls, references, absent }
@@ -332,7 +364,10 @@ impl Facts {
 
     /// The references that were asked for, with that method.
     fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
-        self.references.values().filter(|(request, cell)| cell.initialized() && request.method == *method).map(|(r, _)| r)
+        self.references
+            .values()
+            .filter(|(request, cell)| cell.initialized() && request.method == *method)
+            .map(|(r, _)| r)
     }
 
     /// Whether an answer is what a path that does not exist gets.
