@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Deployment;
 use crate::{
     config::plan::RestartPolicy,
-    engine::container::ContainerSpec,
+    engine::container::{ContainerSpec, Life},
     error::{Error, Result},
     event::Event,
 };
@@ -22,6 +22,7 @@ pub enum Performed {
 /// How long a restart policy may take to bring a process back. The engine waits 100 ms first, and
 /// twice as long after each further crash.
 const COMES_BACK: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Deployment {
     /// Performs `event`. What comes after it, until the server answers, is not waited for.
@@ -106,11 +107,22 @@ impl Deployment {
                 .detail(format!("`kill -9` in the machine's PID namespace ended with {code}"))
                 .fix("leave `crash` out of the events: this engine keeps its containers in another PID namespace"));
         }
-        self.wait_until("its restart policy brings it back", |life| {
-            life.running && (life.started_at != before.started_at || life.restarts > before.restarts)
-        })
-        .await?;
+        self.await_next_life(&before).await?;
         Ok(Performed::Done)
+    }
+
+    /// Waits until the restart policy has begun another life. One that ends at once, or a policy
+    /// that gives up, is not waited for: whether the server answers is judged afterwards.
+    async fn await_next_life(&self, before: &Life) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + COMES_BACK;
+        while tokio::time::Instant::now() < deadline {
+            let life = self.life().await?;
+            if life.started_at != before.started_at || life.restarts > before.restarts || self.has_ended(&life) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     /// A new container with the same named and anonymous volumes.
@@ -176,16 +188,11 @@ impl Deployment {
         self.engine.remove(&id).await
     }
 
-    async fn wait_until(&self, what: &str, done: impl Fn(&crate::engine::container::Life) -> bool) -> Result<()> {
+    async fn wait_until(&self, what: &str, done: impl Fn(&Life) -> bool) -> Result<()> {
         self.wait_for(&self.container_id(), what, done).await
     }
 
-    async fn wait_for(
-        &self,
-        id: &str,
-        what: &str,
-        done: impl Fn(&crate::engine::container::Life) -> bool,
-    ) -> Result<()> {
+    async fn wait_for(&self, id: &str, what: &str, done: impl Fn(&Life) -> bool) -> Result<()> {
         let deadline = tokio::time::Instant::now() + COMES_BACK;
         loop {
             if let Some(life) = self.engine.life(id).await?
@@ -197,7 +204,7 @@ impl Deployment {
                 return Err(Error::undecided(format!("waited {} s, and not until {what}", COMES_BACK.as_secs()))
                     .at(format!("subject `{}`", self.subject.name)));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }

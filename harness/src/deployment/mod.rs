@@ -15,7 +15,9 @@ use crate::{
     engine::{
         Engine, Run,
         container::{Attachment, ContainerSpec, Life},
+        cow::{BindRequest, CowBinds, Maker},
         image::ImageFacts,
+        sweep::Leftovers,
     },
     error::{Error, Result},
     state::Owner,
@@ -40,8 +42,8 @@ pub struct Deployment {
     named: BTreeMap<String, String>,
     /// Real names of the anonymous volumes, by target.
     anonymous: BTreeMap<String, String>,
-    /// Copy-on-write binds, by target.
-    binds: BTreeMap<String, crate::engine::cow::CowBind>,
+    /// Copy-on-write binds.
+    binds: CowBinds,
     containers_made: u32,
     volumes_made: u32,
     container: watch::Sender<String>,
@@ -92,7 +94,7 @@ impl Deployment {
             isolated,
             named: BTreeMap::new(),
             anonymous: BTreeMap::new(),
-            binds: BTreeMap::new(),
+            binds: CowBinds::default(),
             containers_made: 0,
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
@@ -160,7 +162,7 @@ impl Deployment {
         self.subject
             .mounts
             .iter()
-            .filter(|mount| self.binds.get(&mount.target).is_some_and(|bind| bind.copied))
+            .filter(|mount| self.binds.copied.contains(&mount.target))
             .filter_map(|mount| match &mount.source {
                 MountSource::Bind(path) => Some(path.clone()),
                 _ => None,
@@ -199,16 +201,22 @@ impl Deployment {
     }
 
     async fn make_binds(&mut self) -> Result<()> {
-        for mount in &self.subject.mounts {
-            if let MountSource::Bind(source) = &mount.source {
-                // The key keeps the volumes of a subject that is brought up again apart.
-                let bind = self
-                    .engine
-                    .cow_bind(&self.run, &self.key, &self.image, source, &mount.target, mount.read_only)
-                    .await?;
-                self.binds.insert(mount.target.clone(), bind);
-            }
-        }
+        let requests: Vec<BindRequest> = self
+            .subject
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind(source) => Some(BindRequest {
+                    source: source.clone(),
+                    target: mount.target.clone(),
+                    read_only: mount.read_only,
+                }),
+                _ => None,
+            })
+            .collect();
+        // The key keeps the volumes of a subject that is brought up again apart.
+        let maker = Maker { engine: &self.engine, run: &self.run, key: &self.key, image: &self.image };
+        self.binds = maker.bind(&requests).await?;
         Ok(())
     }
 
@@ -265,7 +273,7 @@ impl Deployment {
             match &mount.source {
                 MountSource::Volume(name) => self.named.get(name).map(volume),
                 MountSource::Anonymous => self.anonymous.get(&mount.target).map(volume),
-                MountSource::Bind(_) => self.binds.get(&mount.target).map(|bind| bind.attachment.clone()),
+                MountSource::Bind(_) => None,
                 MountSource::Tmpfs => Some(Attachment::Tmpfs { target: mount.target.clone() }),
             }
         });
@@ -284,7 +292,7 @@ impl Deployment {
             working_dir: subject.working_dir.clone(),
             init: subject.init,
             restart: subject.restart,
-            mounts: asked.chain(declared).collect(),
+            mounts: asked.chain(declared).chain(self.binds.attachments.iter().cloned()).collect(),
             port: Some(subject.port),
             network: Some(self.network.clone()),
             isolated: self.isolated,
@@ -303,16 +311,20 @@ impl Deployment {
         self.run.labels(&self.subject.name)
     }
 
-    /// Takes everything down: the container, its volumes, its network.
+    /// Takes everything down: the container, its volumes, its network. What cannot be removed does
+    /// not keep the rest.
     ///
     /// # Errors
-    /// An environment error when something cannot be removed.
+    /// An environment error that names what could not be removed, after everything was tried.
     pub async fn take_down(self) -> Result<()> {
-        self.engine.remove(&self.container_id()).await?;
-        let binds = self.binds.values().flat_map(|bind| bind.volumes.iter());
-        for volume in binds.chain(self.named.values()).chain(self.anonymous.values()) {
-            self.engine.remove_volume(volume).await?;
-        }
-        self.engine.remove_network(&self.network).await
+        let volumes = self.binds.volumes.iter().chain(self.named.values()).chain(self.anonymous.values());
+        let container = self.container_id();
+        self.engine
+            .sweep(&Leftovers {
+                containers: (!container.is_empty()).then_some(container).into_iter().collect(),
+                volumes: volumes.cloned().collect(),
+                networks: vec![self.network.clone()],
+            })
+            .await
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long one try may take; a server that is busy loading may be slow.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So many lives that ended without an answer are a crash loop. The engine doubles its pause after
+/// each: a process that only waits for something else is given some seconds.
+const LIVES: i64 = 6;
 
 /// Whether a server came up.
 #[derive(Debug)]
@@ -56,10 +59,14 @@ impl Deployment {
         let begun = Instant::now();
         let mut client: Option<Client> = None;
         let mut last = "nothing was tried".to_owned();
+        let mut first_life = None;
         loop {
             let life = self.life().await?;
-            if !life.running && !life.restarting && !self.may_come_back(&life) {
+            if self.has_ended(&life) {
                 return Ok(Readiness::Down(self.exited(&life).await?));
+            }
+            if life.restarts - *first_life.get_or_insert(life.restarts) >= LIVES {
+                return Ok(Readiness::Down(self.crash_loop(&life, begun.elapsed()).await?));
             }
             if let Some(address) = life.address(self.subject.port) {
                 let known = client.take().filter(|c| c.address() == address);
@@ -81,9 +88,17 @@ impl Deployment {
         }
     }
 
+    /// Whether its process ended and nothing will bring it back.
+    pub(super) fn has_ended(&self, life: &Life) -> bool {
+        !life.running && !life.restarting && !self.may_come_back(life)
+    }
+
     /// Whether a restart policy is about to bring the process back. Between a crash and the next
     /// try the engine reports neither running nor, for an instant, restarting.
     fn may_come_back(&self, life: &Life) -> bool {
+        if life.never_ran() {
+            return false;
+        }
         match self.subject.restart {
             RestartPolicy::No => false,
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
@@ -94,6 +109,15 @@ impl Deployment {
     }
 
     async fn exited(&self, life: &Life) -> Result<Down> {
+        if life.never_ran() {
+            return Ok(Down {
+                why: format!("the container cannot be started: {}", life.error),
+                log: self.last_lines().await?,
+                fix: "correct `command:`, `entrypoint:`, `user:` or the mounts, or the image; \
+                      `docker run` with the same fails likewise"
+                    .to_owned(),
+            });
+        }
         let memory = if life.oom_killed { ", killed for want of memory" } else { "" };
         Ok(Down {
             why: format!("the container exited with code {}{memory}", life.exit_code),
@@ -104,20 +128,24 @@ impl Deployment {
         })
     }
 
+    async fn crash_loop(&self, life: &Life, within: Duration) -> Result<Down> {
+        Ok(Down {
+            why: format!(
+                "the process exits with code {} and was restarted {} times within {} s, without an answer",
+                life.exit_code,
+                life.restarts,
+                within.as_secs()
+            ),
+            log: self.last_lines().await?,
+            fix: "the lines above are the last that the container logged; correct what they complain of".to_owned(),
+        })
+    }
+
     async fn silent(&self, timeout: Duration, last: &str) -> Result<Down> {
         let port = self.subject.port;
         let life = self.life().await?;
         if life.restarts > 0 {
-            return Ok(Down {
-                why: format!(
-                    "the process exited with code {} and was restarted {} times within {} s, without an answer",
-                    life.exit_code,
-                    life.restarts,
-                    timeout.as_secs()
-                ),
-                log: self.last_lines().await?,
-                fix: "the lines above are the last that the container logged; correct what they complain of".to_owned(),
-            });
+            return self.crash_loop(&life, timeout).await;
         }
         let listening = self.listening_ports().await;
         let fix = match listening.as_slice() {

@@ -39,6 +39,30 @@ pub struct Ownership {
 impl Ownership {
     /// The super-user's.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// That of a file of this machine.
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { uid: meta.uid().into(), gid: meta.gid().into() }
+    }
+}
+
+/// Who owns the entries of a tree in an archive.
+#[derive(Clone, Copy, Debug)]
+pub enum Owners {
+    /// One for all.
+    All(Ownership),
+    /// Those who own them on this machine.
+    Their,
+}
+
+impl Owners {
+    fn owner(self, meta: &std::fs::Metadata) -> Ownership {
+        match self {
+            Self::All(owner) => owner,
+            Self::Their => Ownership::of(meta),
+        }
+    }
 }
 
 impl Tarball {
@@ -73,16 +97,10 @@ impl Tarball {
     ///
     /// # Errors
     /// When something below it cannot be read.
-    pub fn tree(
-        &mut self,
-        from: &Path,
-        to: &str,
-        owner: Ownership,
-        skip: &dyn Fn(&str) -> bool,
-    ) -> std::io::Result<()> {
+    pub fn tree(&mut self, from: &Path, to: &str, owners: Owners, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(from)?.permissions().mode() & 0o7777;
-        self.directory(to, mode, owner)?;
+        let meta = std::fs::metadata(from)?;
+        self.directory(to, meta.permissions().mode() & 0o7777, owners.owner(&meta))?;
         let mut entries = std::fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
@@ -92,8 +110,9 @@ impl Tarball {
             }
             let target = format!("{to}/{name}");
             let kind = entry.file_type()?;
+            let owner = owners.owner(&entry.metadata()?);
             if kind.is_dir() {
-                self.tree(&entry.path(), &target, owner, skip)?;
+                self.tree(&entry.path(), &target, owners, skip)?;
             } else if kind.is_symlink() {
                 let mut header = header(tar::EntryType::Symlink, 0o777, owner);
                 header.set_size(0);
@@ -281,7 +300,9 @@ mod tests {
         std::fs::create_dir(dir.path().join("__pycache__")).expect("made");
         let make = || {
             let mut tarball = Tarball::new();
-            tarball.tree(dir.path(), "plugin", Ownership::ROOT, &|name| name == "__pycache__").expect("read");
+            tarball
+                .tree(dir.path(), "plugin", Owners::All(Ownership::ROOT), &|name| name == "__pycache__")
+                .expect("read");
             tarball.finish().expect("finished")
         };
         let (first, second) = (make(), make());

@@ -84,12 +84,15 @@ pub enum Attachment {
         /// The path in the container.
         target: String,
     },
-    /// A path of the host, read-only: for what lockproof itself lends a container.
-    Lent {
+    /// A path of the host as it is: of what lockproof itself lends a container, or of a copy in one
+    /// of its volumes. What belongs to somebody else is mounted through [`cow`](super::cow) only.
+    Bind {
         /// The path of the host.
         source: String,
         /// The path in the container.
         target: String,
+        /// Whether it is read-only.
+        read_only: bool,
     },
 }
 
@@ -106,6 +109,8 @@ pub struct Life {
     pub restarting: bool,
     /// The exit code of its last life.
     pub exit_code: i64,
+    /// What kept the engine from starting it, in the engine's words.
+    pub error: String,
     /// Whether the kernel killed it for want of memory.
     pub oom_killed: bool,
     /// The id of its main process, as the machine sees it.
@@ -122,6 +127,12 @@ impl Life {
     /// Whether `other` is the same process of the same container.
     pub fn is_same(&self, other: &Self) -> bool {
         self.id == other.id && self.started_at == other.started_at && self.running && other.running
+    }
+
+    /// Whether its process could not even be started: a command that does not exist, an unknown
+    /// user. That lies in what was asked for, not in the engine.
+    pub fn never_ran(&self) -> bool {
+        !self.running && !self.error.is_empty() && is_refused_by_runtime(&self.error, self.exit_code)
     }
 
     /// Where the server is reached now: published on this machine's loopback, or in its network.
@@ -185,7 +196,7 @@ impl Attachment {
     /// The path in the container.
     pub fn target(&self) -> &str {
         match self {
-            Self::Volume { target, .. } | Self::Tmpfs { target } | Self::Lent { target, .. } => target,
+            Self::Volume { target, .. } | Self::Tmpfs { target } | Self::Bind { target, .. } => target,
         }
     }
 
@@ -202,11 +213,11 @@ impl Attachment {
             Self::Tmpfs { target } => {
                 Mount { typ: Some(MountType::TMPFS), target: Some(target.clone()), ..Default::default() }
             }
-            Self::Lent { source, target } => Mount {
+            Self::Bind { source, target, read_only } => Mount {
                 typ: Some(MountType::BIND),
                 source: Some(source.clone()),
                 target: Some(target.clone()),
-                read_only: Some(true),
+                read_only: Some(*read_only),
                 ..Default::default()
             },
         }
@@ -240,15 +251,19 @@ impl Engine {
         Ok(made.id)
     }
 
-    /// Starts a container.
+    /// Starts a container. One whose process cannot be started at all ([`Life::never_ran`]) is no
+    /// error: its [`Life`] says why.
     ///
     /// # Errors
-    /// An environment error when the engine cannot: a command that does not exist, a port taken.
+    /// An environment error when the engine cannot: a port taken, no space left.
     pub async fn start(&self, id: &str) -> Result<()> {
         match self.docker.start_container(id, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
             Err(e) if is_already(&e) => Ok(()),
-            Err(e) => Err(failed("starting the container", &e)),
+            Err(e) => match self.life(id).await {
+                Ok(Some(life)) if life.never_ran() => Ok(()),
+                _ => Err(failed("starting the container", &e)),
+            },
         }
     }
 
@@ -367,6 +382,16 @@ impl Engine {
     }
 }
 
+/// Whether a failed start is what a shell would answer with 126 or 127, or about the user.
+fn is_refused_by_runtime(error: &str, exit_code: i64) -> bool {
+    let named = ["executable file not found", "no such file or directory", "permission denied", "exec format error"];
+    let user = ["unable to find user", "unable to find group", "no matching entries in"];
+    !super::is_port_taken(error)
+        && !error.contains("no space left")
+        && (user.iter().any(|words| error.contains(words))
+            || matches!(exit_code, 126 | 127) && named.iter().any(|words| error.contains(words)))
+}
+
 fn seconds(grace: Duration) -> i32 {
     i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)
 }
@@ -389,6 +414,7 @@ fn life_of(response: &ContainerInspectResponse) -> Life {
         running: state.running.unwrap_or_default() && !state.restarting.unwrap_or_default(),
         restarting: state.restarting.unwrap_or_default(),
         exit_code: state.exit_code.unwrap_or_default(),
+        error: state.error.unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         pid: state.pid.unwrap_or_default(),
         restarts: response.restart_count.unwrap_or_default(),
@@ -400,6 +426,18 @@ fn life_of(response: &ContainerInspectResponse) -> Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_does_not_exist_is_told_from_an_engine_that_fails() {
+        let life = |error: &str, exit_code| Life { error: error.into(), exit_code, ..Life::default() };
+        let missing = "OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown";
+        assert!(life(missing, 127).never_ran());
+        assert!(life("unable to find user nobody2: no matching entries in passwd file", 128).never_ran());
+        assert!(!life("driver failed: Bind for 127.0.0.1:80 failed: port is already allocated", 128).never_ran());
+        assert!(!life("mkdir /x: no space left on device", 128).never_ran());
+        assert!(!life("", 127).never_ran());
+        assert!(!Life { running: true, ..life(missing, 127) }.never_ran());
+    }
 
     #[test]
     fn a_port_is_published_on_the_loopback_address_only() {

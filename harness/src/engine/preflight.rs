@@ -39,9 +39,10 @@ impl Engine {
             image: image.to_owned(),
             labels: run.labels(""),
             entrypoint: Some(vec!["true".to_owned()]),
-            mounts: vec![Attachment::Lent {
+            mounts: vec![Attachment::Bind {
                 source: directory.path().display().to_string(),
                 target: "/lockproof-marker".to_owned(),
+                read_only: true,
             }],
             ..Default::default()
         };

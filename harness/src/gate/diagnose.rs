@@ -10,10 +10,12 @@ use crate::{
     probe::{
         claim::Claim,
         client::Client,
+        leak::{Leak, SeenBy},
         look::{Look, Seen, Works},
         matrix::{Found, evidence},
         message::in_words,
         watch::Exposure,
+        wear::Worn,
     },
     state::{Owner, State},
     state_map::{StateEntry, StateMap},
@@ -122,6 +124,44 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// The token where it should not be.
+pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding> {
+    let line = |leak: &Leak| format!("{}  →  {}, with the token in it", leak.request.curl(scene.base), leak.got);
+    let mut findings = Vec::new();
+    let mut public: Vec<String> = searched.iter().filter(|l| l.seen_by == SeenBy::Anybody).map(line).collect();
+    public.extend(found.leaks.iter().map(|hit| format!("{}, with the token in it", evidence(hit, scene.base))));
+    if !public.is_empty() {
+        let count = public.len();
+        let mut finding = scene.finding(Rule::LockTokenLeak, "anybody who asks is shown the token");
+        public.truncate(3);
+        finding.evidence = public;
+        finding.evidence.push(format!("{count} answers to anybody hold it"));
+        findings.push(finding);
+    }
+    let holders: Vec<String> = searched.iter().filter(|l| l.seen_by == SeenBy::TokenHolders).map(line).collect();
+    if !holders.is_empty() {
+        let mut finding = scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
+        finding.severity = Severity::Note;
+        finding.evidence = holders;
+        findings.push(finding);
+    }
+    findings
+}
+
+/// The token in the container's log.
+pub fn logged(scene: Scene<'_>) -> Finding {
+    let mut finding = scene
+        .finding(Rule::LockTokenLeak, "the token stands in the container's log, for whoever reads it")
+        .evidence("docker logs CONTAINER | grep -F \"$COMFYUI_API_TOKEN\"");
+    finding.severity = Severity::Note;
+    finding
+}
+
+/// The lock wore out.
+pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
+    scene.finding(Rule::LockWearsOut, worn.how).evidence(format!("{}  →  {}", worn.request.curl(scene.base), worn.got))
 }
 
 /// The token of record is rejected: either the credential has changed, or nobody gets in.

@@ -26,20 +26,25 @@ use crate::{
     layout::{self, Layout},
     probe::{
         claim::{empty_token, form_claim},
+        leak,
         client::Client,
         look::{Look, Reference, Works, look},
-        matrix::{self, Counts},
+        matrix::{Counts, Matrix},
         message::URL,
         watch::{Exposure, Guarded, Watch, guarded},
+        wear::wear_out,
     },
     report::{EventReport, ProbeCounts, StateReport, Survival},
     state::State,
     state_map::{Origin, StateMap, upgrade_is_effective},
+    surface::{discover::discover, routes::Route},
     verdict::Verdict,
 };
 
 /// How long the exposure watch goes on after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+/// How much of a log is searched for the token.
+const LOG_LINES: usize = 5000;
 /// The grace of the restart that makes an installation take effect: it is no event, and a server
 /// that ignores SIGTERM would only cost time.
 const INSTALL_GRACE: Duration = Duration::from_secs(1);
@@ -54,6 +59,10 @@ struct Installation {
     map: StateMap,
     ready: Duration,
     checks: Vec<Finding>,
+    /// The routes that are probed: the inventory, and those that were discovered.
+    routes: Vec<Route>,
+    /// The last look, and after which event, as long as the lock was not worn out since.
+    last: Option<(Look, Event)>,
 }
 
 /// What came of bringing a subject up.
@@ -132,9 +141,20 @@ impl Gate<'_> {
                     }
                 };
             }
+            if event.new_container() && self.wear(&mut current).await {
+                current.deployment.take_down().await?;
+                current = match self.bring_up().await? {
+                    BroughtUp::Installed(installation) => *installation,
+                    BroughtUp::Down(deployment, down) => {
+                        deployment.take_down().await?;
+                        return Err(not_again(&down));
+                    }
+                };
+            }
             dirty = self.event(&mut current, &baseline, event).await?;
             dirty &= position + 1 < self.plan.events.len();
         }
+        self.wear(&mut current).await;
         self.listener.step(&self.subject.name, "taking it down");
         current.deployment.take_down().await
     }
@@ -173,6 +193,7 @@ impl Gate<'_> {
         let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
         let map = StateMap::draw(&deployment, &layout, &installed, origin).await?;
+        let routes = self.routes(&client, &keys).await;
         Ok(BroughtUp::Installed(Box::new(Installation {
             deployment,
             client,
@@ -182,7 +203,37 @@ impl Gate<'_> {
             map,
             ready,
             checks,
+            routes,
+            last: None,
         })))
+    }
+
+    /// The routes that are probed: the inventory, and what the server itself asks for beyond it.
+    async fn routes(&self, client: &Client, keys: &Keys) -> Vec<Route> {
+        let discovered = discover(client, &self.subject.lock.scheme, keys).await;
+        if self.times_up == 1 && !discovered.is_empty() {
+            let listed = discovered.join(", ");
+            tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
+        }
+        Route::all().iter().cloned().chain(discovered.iter().map(|path| Route::discovered(path))).collect()
+    }
+
+    /// Wears the lock out, once for each container, when it is about to be thrown away; gives
+    /// whether that has changed it.
+    async fn wear(&self, current: &mut Installation) -> bool {
+        let Some((before, event)) = current.last.take() else { return false };
+        self.listener.step(&self.subject.name, "wearing it out");
+        let scheme = &self.subject.lock.scheme;
+        let known = before.reference();
+        let Some(worn) = wear_out(&current.client, scheme, &current.keys, &before, &known).await else { return false };
+        let mut findings = vec![diagnose::worn(self.scene(event), &worn)];
+        expect::mark_accepted(&mut findings, &self.plan.accept, super::today());
+        let mut ledger = self.ledger.open();
+        // The same lock wears out in the same way after every event: it is said once.
+        if !ledger.findings.iter().any(|f| f.rule == findings[0].rule && f.message == findings[0].message) {
+            ledger.findings.append(&mut findings);
+        }
+        true
     }
 
     /// Writes down what is known once the lock is installed.
@@ -210,7 +261,7 @@ impl Gate<'_> {
             })
             .collect();
         for path in current.deployment.copied_binds() {
-            tracing::warn!("{}: copied, because this engine cannot mount it copy-on-write", path.display());
+            tracing::warn!("{}: copied, because it cannot be mounted copy-on-write here", path.display());
         }
         for check in &current.checks {
             tracing::debug!("{}: {}", self.subject.name, check.message);
@@ -346,8 +397,17 @@ impl Gate<'_> {
         let scene = self.scene(event);
         let (mut findings, mut counts) = (Vec::new(), Counts::default());
         if !look.all_through() && look.token == Works::Yes {
-            let found = matrix::run(&current.client, scheme, &current.keys).await;
+            let matrix = Matrix {
+                client: &current.client,
+                scheme,
+                keys: Some(&current.keys),
+                routes: &current.routes,
+                mutating: true,
+            };
+            let found = matrix.run(&|_, _| {}).await;
+            let searched = leak::search(&current.client, scheme, &current.keys, true).await;
             findings = diagnose::matrix(scene, &found);
+            findings.extend(diagnose::leaks(scene, &found, &searched));
             counts = found.counts;
         }
         Early { look, findings, counts }
@@ -392,6 +452,9 @@ impl Gate<'_> {
                 disturbed = true;
             }
         }
+        if thorough && self.log_holds_token(current).await? {
+            findings.push(diagnose::logged(scene));
+        }
         if let Some((baseline, _)) = before {
             findings.extend(diagnose::session(scene, baseline.session, &seen));
         }
@@ -399,6 +462,8 @@ impl Gate<'_> {
         let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted)
             || seen.through().len() > findings.iter().filter(|f| f.accepted).map(|f| f.routes.len()).sum::<usize>();
         let verdict = judge::judge(judge::Case { look: &seen, claimed, leaks });
+        let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
+        current.last = holds.then(|| (seen.clone(), event));
         if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
             findings.extend(diagnose::token(scene, &seen, changed_token));
         }
@@ -412,6 +477,12 @@ impl Gate<'_> {
             findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
         }
         Ok(Seen { look: seen, counts, findings, verdict, lost, disturbed })
+    }
+
+    /// Whether the container's log shows the token.
+    async fn log_holds_token(&self, current: &Installation) -> Result<bool> {
+        let lines = self.engine.last_lines(&current.deployment.container_id(), LOG_LINES).await?;
+        Ok(leak::holds_text(&lines.join("\n"), &current.keys))
     }
 
     /// Whether the credential holds another token now, and that one works.
@@ -512,6 +583,10 @@ impl Gate<'_> {
         self.listener.event(&self.subject.name, &report);
         self.ledger.open().report.events.push(report);
     }
+}
+
+fn not_again(down: &Down) -> Error {
+    Error::undecided("it came up once, and does not come up again").detail(&down.why).fix(down.fix.clone())
 }
 
 /// The first half of an examination.

@@ -13,7 +13,7 @@ use crate::{
     config::plan::Install,
     deployment::Deployment,
     engine::{
-        archive::{Ownership, Tarball, normalise, unreadable},
+        archive::{Owners, Ownership, Tarball, normalise, unreadable},
         exec::{Command, Output},
     },
     error::{Error, Result},
@@ -163,7 +163,7 @@ async fn make_directory(deployment: &Deployment, path: &str) -> Result<()> {
 fn archive_of(path: &Path, name: &str, owner: Ownership, skip: &GlobSet) -> Result<bytes::Bytes> {
     let mut tarball = Tarball::new();
     tarball
-        .tree(path, name, owner, &|name| skip.is_match(name))
+        .tree(path, name, Owners::All(owner), &|name| skip.is_match(name))
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(path, &e))
 }
@@ -228,7 +228,9 @@ async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<
     let mut tarball = Tarball::new();
     let archive = tarball
         .directory(stage, 0o755, Ownership::ROOT)
-        .and_then(|()| tarball.tree(directory, &format!("{stage}/{name}"), Ownership::ROOT, &|n| n == "__pycache__"))
+        .and_then(|()| {
+            tarball.tree(directory, &format!("{stage}/{name}"), Owners::All(Ownership::ROOT), &|n| n == "__pycache__")
+        })
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(directory, &e))?;
     deployment.engine.upload(&deployment.container_id(), "/tmp", archive).await

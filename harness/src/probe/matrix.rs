@@ -1,10 +1,16 @@
-//! The matrix: the whole corpus, sent without a credential and compared with what the token gets.
+//! The matrix: the whole corpus, sent without the token and compared with what the token gets.
+//!
+//! Anonymous comes first: every control is asked before any token is shown. What changes something
+//! comes last, one request after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{StreamExt, stream};
+use http::{Method, StatusCode};
+use tokio::sync::OnceCell;
 
 use super::{
+    attribute::attribute,
     client::Client,
     decide::{Decision, decide, is_indeterminate, is_same},
     look::{is_refusal, patiently},
@@ -17,12 +23,14 @@ use crate::{
     secret,
     surface::{
         corpus::{Probe, probes},
-        routes::Fill,
+        routes::{Fill, Route},
     },
 };
 
-/// Probes in flight at once: enough to hide the round trips, few enough not to be an attack.
-const IN_FLIGHT: usize = 8;
+/// Probes in flight at once: enough to hide the round trips.
+const IN_FLIGHT: usize = 32;
+/// How many forgeries at which the server broke are tried again: one is enough for the note.
+const BROKEN_TRIES: usize = 3;
 
 /// One way around the lock that was found.
 #[derive(Clone, Debug)]
@@ -40,6 +48,8 @@ pub struct Found {
     pub hits: BTreeMap<Rule, Vec<Hit>>,
     /// Forgeries at which the server broke, while the lock held.
     pub malformed: Vec<Hit>,
+    /// Answers to anybody that hold the token or the password.
+    pub leaks: Vec<Hit>,
     /// The probes by their decision.
     pub counts: Counts,
 }
@@ -69,99 +79,266 @@ impl Counts {
     }
 }
 
-/// Sends the corpus. What changes something is sent last, one after the other.
-pub async fn run(client: &Client, scheme: &Scheme, keys: &Keys) -> Found {
-    let fill = Fill { nonce: format!("lockproof-{}", secret::random(8)) };
-    let (changing, reading): (Vec<_>, Vec<_>) = probes(scheme, keys, &fill).into_iter().partition(|p| p.changes);
-    let absent = Absent::learn(client, scheme, keys, &fill).await;
-    let mut results: Vec<(Probe, Outcome, Decision)> = stream::iter(reading)
-        .map(|probe| one(client, scheme, keys, &absent, probe))
-        .buffered(IN_FLIGHT)
-        .collect()
-        .await;
-    for probe in changing {
-        results.push(one(client, scheme, keys, &absent, probe).await);
+/// What is sent, and to whom it must be refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The server.
+    pub client: &'a Client,
+    /// How its lock works.
+    pub scheme: &'a Scheme,
+    /// The keys; without them, a route is judged by its answer alone.
+    pub keys: Option<&'a Keys>,
+    /// The routes, the discovered ones among them.
+    pub routes: &'a [Route],
+    /// Whether requests may be sent that change something.
+    pub mutating: bool,
+}
+
+/// One probe and what came of it, for attribution.
+#[derive(Debug)]
+pub(super) struct Result {
+    /// The probe.
+    pub(super) probe: Probe,
+    /// What it got; kept only where it says something.
+    pub(super) outcome: Option<Outcome>,
+    /// What that means.
+    pub(super) decision: Decision,
+    /// Whether the route is there at all, and answers this method.
+    pub(super) applies: bool,
+}
+
+impl Matrix<'_> {
+    /// Sends the corpus; `progress` is told after each probe, with how many there are.
+    pub async fn run(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Found {
+        let fill = Fill { nonce: format!("lockproof-{}", secret::random(8)) };
+        let mut corpus = probes(self.scheme, self.keys, self.routes, &fill);
+        if !self.mutating {
+            corpus.retain(|probe| !probe.changes);
+        }
+        let total = corpus.len();
+        let facts = Facts::learn(self, &corpus, &fill).await;
+        let (changing, reading): (Vec<_>, Vec<_>) = corpus.into_iter().partition(|p| p.changes);
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let tick = || progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+        let facts = &facts;
+        let tick = &tick;
+        let mut results: Vec<Result> = stream::iter(reading)
+            .map(|probe| async move {
+                let result = self.one(facts, probe).await;
+                tick();
+                result
+            })
+            .buffered(IN_FLIGHT)
+            .collect()
+            .await;
+        for probe in changing {
+            results.push(self.one(facts, probe).await);
+            tick();
+        }
+        self.tidy(facts, &results, &fill).await;
+        self.add_up(results).await
     }
-    let mut found = Found::default();
-    for (probe, outcome, decision) in results {
-        found.counts.add(decision);
-        match decision {
-            Decision::Served | Decision::Passed => {
-                tidy(client, scheme, keys, &probe).await;
-                found.hits.entry(probe.rule).or_default().push(Hit { probe, outcome });
-            }
-            Decision::Indeterminate if probe.rule == Rule::LockForgedCredential => {
-                if breaks_again(client, scheme, keys, &probe).await {
-                    found.malformed.push(Hit { probe, outcome });
-                }
-            }
-            _ => {}
+
+    async fn one(&self, facts: &Facts, probe: Probe) -> Result {
+        let outcome = self.client.send(&probe.request).await;
+        let outcome = match outcome {
+            // Too much at once: a pause, and again, one at a time.
+            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => patiently(self.client, &probe.request).await,
+            Err(_) => self.client.send(&probe.request).await,
+            outcome => outcome,
+        };
+        let (decision, applies) = self.decide(facts, &probe, &outcome).await;
+        let telling = decision != Decision::Rejected || outcome.as_ref().is_ok_and(holds_secret(self.keys));
+        Result { probe, outcome: telling.then_some(outcome), decision, applies }
+    }
+
+    /// What an outcome means, and whether the route is there.
+    async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
+        let answer = match outcome {
+            Err(_) => return (Decision::Indeterminate, true),
+            Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
+            Ok(answer) if is_refusal(answer) => return (Decision::Rejected, true),
+            Ok(answer) => answer,
+        };
+        // Servers answer it by themselves, without asking anybody.
+        if probe.request.method == Method::OPTIONS && !is_override(probe) {
+            return (Decision::Rejected, true);
+        }
+        if self.keys.is_none() {
+            return (facts.by_itself(probe, answer), true);
+        }
+        let Some(token) = facts.reference(self, probe).await else { return (Decision::Indeterminate, true) };
+        if facts.is_absent(&token) || token.status == StatusCode::METHOD_NOT_ALLOWED {
+            return (Decision::Rejected, false);
+        }
+        if is_indeterminate(&token) {
+            return (Decision::Indeterminate, true);
+        }
+        let decision = if alike(answer, &token) { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        // What the plain request gets as well is the route's own fault.
+        if decision.let_through()
+            && let Some(control) = &probe.control
+            && facts.control(control).is_none_or(|plain| decide(plain, Some(&token)) != Decision::Rejected)
+        {
+            return (Decision::Rejected, true);
+        }
+        (decision, true)
+    }
+
+    /// Removes what probes that got through, and their references, have written under our name.
+    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
+        let Some(keys) = self.keys else { return };
+        let written = results
+            .iter()
+            .filter(|r| r.decision.let_through() && r.probe.request.method == Method::POST)
+            .map(|r| &r.probe.request)
+            .chain(facts.asked(&Method::POST));
+        let mut targets: Vec<&str> = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce)).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        for target in targets.into_iter().filter(|t| t.contains("/userdata/") && !t.contains("/move/")) {
+            let delete = authorised(Request::new(Method::DELETE, target), self.scheme, keys.token());
+            let _removed = self.client.send(&delete).await;
         }
     }
-    found
-}
 
-/// What a path that does not exist gets, with the token: a route that gets the same is not there.
-struct Absent(Option<Answer>);
-
-impl Absent {
-    async fn learn(client: &Client, scheme: &Scheme, keys: &Keys, fill: &Fill) -> Self {
-        let request = authorised(Request::get(format!("/{}/nowhere", fill.nonce)), scheme, keys.token());
-        Self(client.send(&request).await.ok())
+    async fn add_up(&self, results: Vec<Result>) -> Found {
+        let mut found = Found::default();
+        for result in &results {
+            found.counts.add(result.decision);
+        }
+        let mut tries = 0;
+        for result in &results {
+            let Some(outcome) = &result.outcome else { continue };
+            if outcome.as_ref().is_ok_and(holds_secret(self.keys)) && !result.decision.let_through() {
+                found.leaks.push(Hit { probe: result.probe.clone(), outcome: outcome.clone() });
+            }
+            let broke = outcome.as_ref().is_ok_and(|a| a.status.is_server_error());
+            if broke && result.probe.control.is_some() && tries < BROKEN_TRIES {
+                tries += 1;
+                if self.breaks_again(&result.probe).await {
+                    found.malformed.push(Hit { probe: result.probe.clone(), outcome: outcome.clone() });
+                }
+            }
+        }
+        if !found.malformed.is_empty() {
+            let broke = |r: &&Result| r.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.status.is_server_error()));
+            found.malformed = results
+                .iter()
+                .filter(broke)
+                .filter(|r| r.probe.control.is_some())
+                .filter_map(|r| Some(Hit { probe: r.probe.clone(), outcome: r.outcome.clone()? }))
+                .collect();
+        }
+        found.hits = attribute(results);
+        found
     }
 
-    fn is(&self, answer: &Answer) -> bool {
-        answer.status == http::StatusCode::NOT_FOUND && self.0.as_ref().is_some_and(|absent| is_same(absent, answer))
-    }
-}
-
-async fn one(
-    client: &Client,
-    scheme: &Scheme,
-    keys: &Keys,
-    absent: &Absent,
-    probe: Probe,
-) -> (Probe, Outcome, Decision) {
-    let outcome = client.send(&probe.request).await;
-    // A refusal on its face needs no comparison.
-    let decided = match &outcome {
-        Err(_) => Some(Decision::Indeterminate),
-        Ok(answer) if is_indeterminate(answer) => Some(Decision::Indeterminate),
-        Ok(answer) if is_refusal(answer) => Some(Decision::Rejected),
-        // Many servers answer these without asking anybody.
-        Ok(_) if probe.request.method == http::Method::OPTIONS => Some(Decision::Rejected),
-        Ok(_) => None,
-    };
-    if let Some(decision) = decided {
-        return (probe, outcome, decision);
-    }
-    let plain = probe.plain.as_ref().unwrap_or(&probe.request).clone();
-    let token = patiently(client, &authorised(plain, scheme, keys.token())).await;
-    let decision = match &token {
-        Ok(answer) if absent.is(answer) => Decision::Rejected,
-        Ok(answer) => decide(&outcome, Some(answer)),
-        Err(_) => Decision::Indeterminate,
-    };
-    (probe, outcome, decision)
-}
-
-/// Removes what a probe that got through has written, under a name of ours.
-async fn tidy(client: &Client, scheme: &Scheme, keys: &Keys, probe: &Probe) {
-    if probe.request.method == http::Method::POST && probe.request.path().contains("/userdata/") {
-        let delete = Request::new(http::Method::DELETE, probe.request.target.clone());
-        let _removed = client.send(&authorised(delete, scheme, keys.token())).await;
+    /// Whether a forgery breaks the server twice, while nothing is rejected and the token works in
+    /// between: then the lock holds, and the header is only badly read.
+    async fn breaks_again(&self, probe: &Probe) -> bool {
+        let Some(keys) = self.keys else { return false };
+        let anonymous = self.client.send(&probe.reference).await;
+        let token = self.client.send(&authorised(probe.reference.clone(), self.scheme, keys.token())).await;
+        let again = self.client.send(&probe.request).await;
+        let held = anonymous.is_ok_and(|a| is_refusal(&a)) && token.is_ok_and(|a| a.status.is_success());
+        held && again.is_ok_and(|a| a.status.is_server_error())
     }
 }
 
-/// Whether a forgery breaks the server twice, while nothing is rejected and the token works: then
-/// the lock holds, and the header is only badly read.
-async fn breaks_again(client: &Client, scheme: &Scheme, keys: &Keys, probe: &Probe) -> bool {
-    let plain = probe.plain.as_ref().unwrap_or(&probe.request);
-    let anonymous = client.send(plain).await;
-    let token = client.send(&authorised(plain.clone(), scheme, keys.token())).await;
-    let again = client.send(&probe.request).await;
-    let held = anonymous.is_ok_and(|a| is_refusal(&a)) && token.is_ok_and(|a| a.status.is_success());
-    held && again.is_ok_and(|a| a.status.is_server_error())
+/// Whether a request with another method than GET asks to be taken for one.
+fn is_override(probe: &Probe) -> bool {
+    probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
+        || probe.request.target.contains("_method=")
+}
+
+/// The same kind of answer, by media type as well: the empty bodies of a handler and of the
+/// router's own 404 differ in nothing else.
+fn alike(one: &Answer, other: &Answer) -> bool {
+    is_same(one, other) && one.media_type() == other.media_type()
+}
+
+/// Whether an answer holds the token or the password, in its headers or its body.
+fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
+    move |answer| keys.is_some_and(|keys| super::leak::holds(answer, keys))
+}
+
+/// What is learnt once for all probes: what the controls get, and what the token gets.
+struct Facts {
+    controls: HashMap<Key, Outcome>,
+    references: HashMap<Key, (Request, OnceCell<Option<Answer>>)>,
+    absent: Vec<Answer>,
+}
+
+/// What makes two requests the same.
+type Key = (String, String, String);
+
+fn key(request: &Request) -> Key {
+    let headers: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    (format!("{} {}", request.method, request.target), headers, String::from_utf8_lossy(&request.body).into_owned())
+}
+
+impl Facts {
+    async fn learn(matrix: &Matrix<'_>, corpus: &[Probe], fill: &Fill) -> Self {
+        let mut controls: HashMap<Key, Request> = HashMap::new();
+        let mut references = HashMap::new();
+        for probe in corpus {
+            if let Some(control) = &probe.control {
+                controls.entry(key(control)).or_insert_with(|| control.clone());
+            }
+            references.entry(key(&probe.reference)).or_insert_with(|| (probe.reference.clone(), OnceCell::new()));
+        }
+        let controls = stream::iter(controls)
+            .map(|(key, request)| async move { (key, patiently(matrix.client, &request).await) })
+            .buffer_unordered(IN_FLIGHT)
+            .collect()
+            .await;
+        let mut absent = Vec::new();
+        for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
+            let request = Request::get(target.replace("{}", &fill.nonce));
+            let request = matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
+            absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
+        }
+        Self { controls, references, absent }
+    }
+
+    fn control(&self, request: &Request) -> Option<&Outcome> {
+        self.controls.get(&key(request))
+    }
+
+    /// What the token gets for a probe's reference; asked once.
+    async fn reference(&self, matrix: &Matrix<'_>, probe: &Probe) -> Option<Answer> {
+        let keys = matrix.keys?;
+        let (request, cell) = self.references.get(&key(&probe.reference))?;
+        cell.get_or_init(|| async {
+            patiently(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await.ok()
+        })
+        .await
+        .clone()
+    }
+
+    /// What an answer means where there is no token to compare with: data is served; a page, or
+    /// what the plain request gets as well, is not.
+    fn by_itself(&self, probe: &Probe, answer: &Answer) -> Decision {
+        if self.is_absent(answer) || !answer.status.is_success() || answer.media_type() == "text/html" {
+            return Decision::Rejected;
+        }
+        let plain = probe.control.as_ref().and_then(|control| self.control(control)?.as_ref().ok());
+        match plain {
+            Some(plain) if !is_refusal(plain) => Decision::Rejected,
+            _ => Decision::Served,
+        }
+    }
+
+    /// The references that were asked for, with that method.
+    fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
+        self.references.values().filter(|(request, cell)| cell.initialized() && request.method == *method).map(|(r, _)| r)
+    }
+
+    /// Whether an answer is what a path that does not exist gets.
+    fn is_absent(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::NOT_FOUND && self.absent.iter().any(|absent| alike(absent, answer))
+    }
 }
 
 /// A hit in words, for evidence.

@@ -1,10 +1,13 @@
 //! Sends requests, decides what their answers mean, and watches the server while an event happens.
 
+mod attribute;
 pub mod claim;
 pub mod client;
 pub mod decide;
+pub mod leak;
 pub mod look;
 pub mod matrix;
 pub mod message;
 pub mod sentinel;
 pub mod watch;
+pub mod wear;

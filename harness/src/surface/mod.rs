@@ -2,4 +2,5 @@
 //! lock.
 
 pub mod corpus;
+pub mod discover;
 pub mod routes;

@@ -12,6 +12,7 @@ use crate::{config::load::parse_as, probe::message::Request};
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// The method.
+    #[serde(default = "get")]
     method: String,
     /// The path, with names in braces.
     pub path: String,
@@ -33,6 +34,10 @@ fn yes() -> bool {
     true
 }
 
+fn get() -> String {
+    "GET".to_owned()
+}
+
 /// Values for the names in braces.
 #[derive(Clone, Debug)]
 pub struct Fill {
@@ -48,6 +53,11 @@ impl Route {
     pub fn all() -> &'static [Self] {
         static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
         ROUTES.get_or_init(|| parse_as(include_str!("routes.yaml"), "routes.yaml").expect("the inventory is tested"))
+    }
+
+    /// A route that reads, and stands only there: one that was discovered.
+    pub fn discovered(path: &str) -> Self {
+        Self { method: get(), path: path.to_owned(), api: false, body: String::new(), changes: false, writes: false }
     }
 
     /// The method.

@@ -1,0 +1,257 @@
+//! Credentials that are none: forged tokens in every place where a token may stand, and sessions
+//! that nobody opened.
+
+use super::{Maker, Probe, Target};
+use crate::{
+    finding::Rule,
+    keys::Keys,
+    probe::message::Request,
+    scheme::Presentation,
+    secret,
+};
+
+/// Tokens that nobody should have, whatever the lock.
+const GUESSES: [&str; 26] = [
+    "lockproof", "null", "undefined", "None", "nil", "true", "false", "0", "1", "-1", "NaN", "*", "%", ".*", "[]", "{}", "\"\"",
+    "admin", "guest", "default", "password", "changeme", "comfyui", "test", "token", "$2b$12$",
+];
+/// The hash of nothing, as several functions have it.
+const HASHES_OF_NOTHING: [&str; 5] = [
+    "d41d8cd98f00b204e9800998ecf8427e",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "$2b$12$LQv3c1yqBWVHxkd0LHAkCOYz6TtxMQJqhN8/LewdBPj6hsxq9w5KS",
+    "$2b$04$zVHmKQtGGQob.b/Nc7l9NO8UlrYcW05FiuCj/SxsFO/ZtiN9.mNzy",
+];
+/// JSON web tokens that say that they need no signature: `{"alg":"none"}` and its spellings.
+const UNSIGNED_JWT: [&str; 4] = [
+    "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiIsImxvZ2dlZF9pbiI6dHJ1ZX0.",
+    "eyJhbGciOiJOb25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiIsImxvZ2dlZF9pbiI6dHJ1ZX0.",
+    "eyJhbGciOiJub25lIn0.eyJ1c2VyIjoiYWRtaW4ifQ.x",
+    "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyIjoiYWRtaW4ifQ.AAAA",
+];
+/// Headers in which other servers take a token.
+const KEY_HEADERS: [&str; 10] = [
+    "X-API-Key", "Api-Key", "X-Auth-Token", "X-Access-Token", "X-Token", "Token", "X-Authorization", "Proxy-Authorization",
+    "X-CSRF-Token", "X-Session-Token",
+];
+/// Cookies by which other servers know a session.
+const COOKIES: [&str; 19] = [
+    "token=lockproof", "auth=1", "auth=lockproof", "session=lockproof", "session=1", "sessionid=lockproof", "sid=lockproof",
+    "logged_in=true", "logged_in=1", "authenticated=1", "authenticated=true", "user=admin", "username=admin", "admin=1",
+    "guest_mode=1", "guest=1", "remember=1", "jwt=lockproof", "access_token=lockproof",
+];
+/// Values that a session cookie has when nobody signs it.
+const UNSIGNED_SESSIONS: [&str; 9] = [
+    "1",
+    "true",
+    "lockproof",
+    "{\"logged_in\": true}",
+    "%7B%22created%22%3A%201%2C%20%22session%22%3A%20%7B%22logged_in%22%3A%20true%7D%7D",
+    "eyJsb2dnZWRfaW4iOiB0cnVlfQ==",
+    "eyJjcmVhdGVkIjogMSwgInNlc3Npb24iOiB7ImxvZ2dlZF9pbiI6IHRydWV9fQ==",
+    "eyJsb2dnZWRfaW4iOnRydWV9.AAAA",
+    "gAAAAAA=",
+];
+/// Credentials for `Basic`: admin:admin, lockproof:lockproof, `:`, admin:, and no base64 at all.
+const BASIC: [&str; 5] = ["YWRtaW46YWRtaW4=", "bG9ja3Byb29mOmxvY2twcm9vZg==", "Og==", "YWRtaW46", "*"];
+
+impl Maker<'_> {
+    pub(super) fn credentials(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for target in self.samples() {
+            probes.extend(self.forged(target));
+            probes.extend(self.sessions(target));
+        }
+        probes
+    }
+
+    fn forged(&self, target: &Target) -> Vec<Probe> {
+        let mut requests: Vec<(Rule, Request)> = Vec::new();
+        let plain = || target.plain.clone();
+        let tokens = self.forged_tokens();
+        for how in &self.scheme.present {
+            match how {
+                Presentation::Header { header, value } => {
+                    for token in &tokens {
+                        requests.push((Rule::LockForgedCredential, plain().header(header, value.replace("{token}", token))));
+                    }
+                    for odd in odd_values(value, self.keys) {
+                        requests.push((Rule::LockForgedCredential, plain().header(header, odd)));
+                    }
+                    // Twice: the first or the last may be the one that is looked at, or neither.
+                    let wrong = value.replace("{token}", "lockproof");
+                    requests.push((Rule::LockForgedCredential, plain().header(header, wrong.clone()).header(header, wrong)));
+                }
+                Presentation::Query { query } => {
+                    for token in &tokens {
+                        requests.push((Rule::LockForgedCredential, plain().query(query, token)));
+                    }
+                    requests.push((Rule::LockEmptyToken, plain().query(query, "")));
+                    let bare = |text: &str| {
+                        let mut request = plain();
+                        let separator = if request.target.contains('?') { '&' } else { '?' };
+                        request.target.push_str(&format!("{separator}{text}"));
+                        request
+                    };
+                    requests.push((Rule::LockEmptyToken, bare(query)));
+                    for odd in [
+                        format!("{query}=a&{query}=b"),
+                        format!("{query}=lockproof&{query}="),
+                        format!("{query}=&{query}=lockproof"),
+                        format!("{query}=&{query}="),
+                        format!("{query}[]=lockproof"),
+                        format!("{query}%00=lockproof"),
+                        format!("{}=", query.to_uppercase()),
+                        format!("{query}=%00"),
+                        format!("{query}=%20"),
+                        format!("{query}=%C3%A4"),
+                    ] {
+                        requests.push((Rule::LockForgedCredential, bare(&odd)));
+                    }
+                }
+            }
+        }
+        for name in KEY_HEADERS {
+            for value in ["lockproof", "1", ""] {
+                requests.push((Rule::LockForgedCredential, plain().header(name, value)));
+            }
+        }
+        for name in ["api_key", "apikey", "key", "access_token", "auth", "jwt", "password", "secret"] {
+            requests.push((Rule::LockForgedCredential, plain().query(name, "lockproof")));
+        }
+        for cookie in COOKIES {
+            requests.push((Rule::LockForgedCredential, plain().header("Cookie", cookie)));
+        }
+        requests
+            .into_iter()
+            .map(|(rule, request)| Probe::trick(rule, &target.route, &target.plain, request, false))
+            .collect()
+    }
+
+    /// Tokens that are not the token.
+    fn forged_tokens(&self) -> Vec<String> {
+        let mut forged: Vec<String> =
+            GUESSES.iter().chain(&HASHES_OF_NOTHING).chain(&UNSIGNED_JWT).map(|t| (*t).to_owned()).collect();
+        // One that looks as the real one does.
+        forged.push("$2b$12$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned());
+        let Some(keys) = self.keys else { return forged };
+        let token = keys.token();
+        let start = |count: usize| token.chars().take(count).collect::<String>();
+        let length = token.chars().count();
+        forged.extend([start(length.saturating_sub(1)), start(8), start(1), start(length / 2)]);
+        forged.push(token.chars().skip(1).collect());
+        forged.push(token.chars().skip(length / 2).collect());
+        forged.extend([format!("{token}x"), format!("x{token}"), format!("{token}{token}"), format!("{token}%00")]);
+        forged.extend([token.to_lowercase(), token.to_uppercase(), flip_case(token), token.chars().rev().collect()]);
+        forged.push(format!("{}*", start(length / 2)));
+        // One character is another one: the first, and the last.
+        forged.push(token.char_indices().map(|(i, c)| if i == 0 { 'x' } else { c }).collect());
+        forged.push(format!("{}{}", start(length.saturating_sub(1)), if token.ends_with('A') { 'B' } else { 'A' }));
+        // As many characters, but only the first eight are right.
+        forged.push(format!("{}{}", start(8), "x".repeat(length.saturating_sub(8))));
+        forged.push(secret::percent_encode(&secret::percent_encode(token)));
+        forged.extend(keys.password().map(str::to_owned));
+        forged.retain(|t| t != token);
+        let mut seen = std::collections::BTreeSet::new();
+        forged.retain(|t| seen.insert(t.clone()));
+        forged
+    }
+
+    fn sessions(&self, target: &Target) -> Vec<Probe> {
+        let mut cookies = Vec::new();
+        let own = self.keys.and_then(Keys::session);
+        let mut names: Vec<&str> =
+            own.unwrap_or_default().split("; ").filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+        for known in ["AIOHTTP_SESSION", "session", "lab_session"] {
+            if !names.contains(&known) {
+                names.push(known);
+            }
+        }
+        for name in names {
+            cookies.extend(UNSIGNED_SESSIONS.iter().map(|value| format!("{name}={value}")));
+        }
+        if let Some(session) = own {
+            cookies.extend(tampered(session));
+        }
+        cookies
+            .into_iter()
+            .map(|cookie| {
+                let request = target.plain.clone().header("Cookie", cookie);
+                Probe::trick(Rule::LockTamperedSession, &target.route, &target.plain, request, false)
+            })
+            .collect()
+    }
+}
+
+/// Values of the token's own header that are no token at all.
+fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
+    let scheme = pattern.split("{token}").next().unwrap_or_default();
+    let mut values = vec![String::new(), " ".to_owned(), "lockproof".to_owned(), "\u{e4}".to_owned()];
+    if !scheme.trim().is_empty() {
+        let word = scheme.trim_end();
+        values.extend([
+            scheme.to_owned(),
+            word.to_owned(),
+            format!("{scheme}a b"),
+            format!("{scheme} "),
+            format!("{scheme}{word}"),
+            format!("{scheme}\u{e4}"),
+            format!("{scheme},"),
+            format!("{},{word} lockproof", scheme.trim_end()),
+        ]);
+        values.extend(BASIC.iter().map(|credential| format!("Basic {credential}")));
+        values.extend(["Basic".to_owned(), "Basic ".to_owned()]);
+        for other in ["Token", "ApiKey", "Digest", "Negotiate", "JWT", "OAuth", "Key", "None"] {
+            values.push(format!("{other} lockproof"));
+        }
+        if let Some(keys) = keys {
+            values.push(format!("Lockproof x{}x", keys.token()));
+            if let Some(password) = keys.password() {
+                values.push(format!("Basic {password}"));
+            }
+        }
+    }
+    values
+}
+
+fn flip_case(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// Session cookies that were changed: in each third, cut, with swapped parts, without a signature,
+/// and with a header that asks for none.
+fn tampered(session: &str) -> Vec<String> {
+    let mut changed = Vec::new();
+    for pair in session.split("; ") {
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        let value = value.trim_matches('"');
+        let bytes = value.as_bytes();
+        for at in [0, bytes.len() / 3, bytes.len() / 2, 2 * bytes.len() / 3, bytes.len().saturating_sub(4)] {
+            let mut copy = bytes.to_vec();
+            if let Some(byte) = copy.get_mut(at) {
+                *byte = if *byte == b'A' { b'B' } else { b'A' };
+            }
+            changed.push(format!("{name}={}", String::from_utf8_lossy(&copy)));
+        }
+        for length in [bytes.len() / 2, bytes.len().saturating_sub(1), bytes.len().saturating_sub(8)] {
+            if let Some(cut) = value.get(..length) {
+                changed.push(format!("{name}={cut}"));
+            }
+        }
+        let parts: Vec<&str> = value.split('.').collect();
+        if parts.len() > 1 {
+            let (last, rest) = (parts[parts.len() - 1], parts[..parts.len() - 1].join("."));
+            changed.extend([
+                format!("{name}={rest}"),
+                format!("{name}={rest}."),
+                format!("{name}={rest}.AAAA"),
+                format!("{name}={last}.{rest}"),
+                // As much of the signature as a careless comparison asks for.
+                format!("{name}={rest}.{}", last.get(..1).unwrap_or_default()),
+                format!("{name}={}.{rest}.", "eyJhbGciOiJub25lIn0"),
+            ]);
+        }
+    }
+    changed
+}

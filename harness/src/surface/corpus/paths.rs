@@ -1,0 +1,145 @@
+//! The same route under another spelling: what the lock reads and what the router finds may differ.
+
+use super::{Maker, Probe, Target};
+use crate::{finding::Rule, probe::message::Request};
+
+/// Paths that locks leave public, to be worn as a disguise.
+const PUBLIC: [&str; 6] = ["/login", "/assets", "/static", "/favicon.ico", "/public", "/health"];
+
+impl Maker<'_> {
+    pub(super) fn paths(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for target in self.reading() {
+            let (path, query) = split(&target.plain.target);
+            for spelling in spellings(path) {
+                probes.push(confused(target, &format!("{spelling}{query}")));
+            }
+            for disguise in self.disguises() {
+                let separator = if query.is_empty() { "?" } else { "&" };
+                probes.push(confused(target, &format!("{path}{query}{separator}lockproof={disguise}")));
+            }
+        }
+        for target in self.samples() {
+            let (path, query) = split(&target.plain.target);
+            for disguise in self.disguises() {
+                for spelling in [
+                    format!("{disguise}/..{path}"),
+                    format!("{disguise}/%2e%2e{path}"),
+                    format!("{disguise}/..%2f{}", path.trim_start_matches('/')),
+                    format!("{disguise}/..;{path}"),
+                    format!("{disguise};/..{path}"),
+                    format!("{disguise}{path}"),
+                    format!("{disguise}/{path}"),
+                    format!("{path}{disguise}"),
+                    format!("{path};{disguise}"),
+                    format!("{path}/..{disguise}/..{path}"),
+                ] {
+                    probes.push(confused(target, &format!("{spelling}{query}")));
+                }
+            }
+            // The absolute form, which a proxy would be sent.
+            for host in ["localhost", "127.0.0.1"] {
+                probes.push(confused(target, &format!("http://{host}{path}{query}")));
+            }
+        }
+        // A free segment that holds, or ends in, the name of something public.
+        for target in self.targets.iter().filter(|t| t.free_ending) {
+            for disguise in self.disguises() {
+                let name = disguise.trim_start_matches('/');
+                for ending in [format!("%2f{name}"), format!("/../{name}"), format!("-{name}"), format!("{name}%2f")] {
+                    let mut request = target.plain.clone();
+                    request.target.push_str(&ending);
+                    probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+                }
+                let mut request = target.plain.clone();
+                let parent = request.target.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                request.target = format!("{parent}/{name}");
+                probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+                let mut request = target.plain.clone();
+                request.target = format!("{parent}/{name}%2flockproof");
+                probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+            }
+        }
+        probes
+    }
+
+    /// The scheme's own public paths first: those are the ones that its lock lets through.
+    fn disguises(&self) -> Vec<String> {
+        let own = self.scheme.public.iter().map(|route| route.path.trim_end_matches('*').trim_end_matches('/').to_owned());
+        let mut all: Vec<String> = own.chain(PUBLIC.map(str::to_owned)).filter(|p| p.len() > 1).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|path| seen.insert(path.clone()));
+        all
+    }
+}
+
+fn confused(target: &Target, spelled: &str) -> Probe {
+    let request = Request { target: spelled.to_owned(), ..target.plain.clone() };
+    Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes)
+}
+
+fn split(target: &str) -> (&str, &str) {
+    target.find('?').map_or((target, ""), |at| target.split_at(at))
+}
+
+/// Other spellings of a path.
+fn spellings(path: &str) -> Vec<String> {
+    let rest = path.trim_start_matches('/');
+    let first = rest.chars().next().unwrap_or('x');
+    let (head, last) = path.rsplit_once('/').unwrap_or(("", rest));
+    let escaped_first = format!("/%{:02X}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_lower = format!("/%{:02x}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_twice = format!("/%25{:02x}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_all: String = last.bytes().map(|b| format!("%{b:02x}")).collect();
+    let mut spelled = vec![
+        format!("/{path}"),
+        format!("//{path}"),
+        format!("/.{path}"),
+        format!("/x/..{path}"),
+        format!("/%2e{path}"),
+        format!("/x/%2e%2e{path}"),
+        format!("/%2f{rest}"),
+        format!("{path}/"),
+        format!("{path}//"),
+        format!("{path}/."),
+        format!("{path}/x/.."),
+        format!("{path};"),
+        format!("{path};x=y"),
+        format!("{path}%20"),
+        format!("{path}%09"),
+        format!("{path}%00"),
+        format!("{path}%3f"),
+        format!("{path}%23"),
+        format!("{path}%2f"),
+        format!("{path}?"),
+        format!("{path}#x"),
+        escaped_first,
+        escaped_lower,
+        escaped_twice,
+        format!("{head}/{escaped_all}"),
+        path.to_uppercase(),
+        capitalised(path),
+        format!("{head}%2f{last}"),
+        format!("{head}//{last}"),
+        format!("{head}/./{last}"),
+        format!("{head}/%2e/{last}"),
+        format!("{head}\\{last}"),
+        format!("{head}%5c{last}"),
+    ];
+    // The fragment is cut off by whoever parses a target; the probe is the rest then.
+    spelled.retain(|s| !s.contains('#') && s != path);
+    spelled.sort();
+    spelled.dedup();
+    spelled
+}
+
+fn capitalised(path: &str) -> String {
+    let mut up = true;
+    path.chars()
+        .map(|c| {
+            let out = if up { c.to_ascii_uppercase() } else { c };
+            up = c == '/';
+            out
+        })
+        .collect()
+}
