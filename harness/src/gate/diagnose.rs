@@ -142,7 +142,8 @@ pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding>
     }
     let holders: Vec<String> = searched.iter().filter(|l| l.seen_by == SeenBy::TokenHolders).map(line).collect();
     if !holders.is_empty() {
-        let mut finding = scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
+        let mut finding =
+            scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
         finding.severity = Severity::Note;
         finding.evidence = holders;
         findings.push(finding);

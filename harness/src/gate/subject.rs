@@ -26,8 +26,8 @@ use crate::{
     layout::{self, Layout},
     probe::{
         claim::{empty_token, form_claim},
-        leak,
         client::Client,
+        leak,
         look::{Look, Reference, Works, look},
         matrix::{Counts, Matrix},
         message::URL,

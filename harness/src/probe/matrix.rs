@@ -143,7 +143,9 @@ impl Matrix<'_> {
         let outcome = self.client.send(&probe.request).await;
         let outcome = match outcome {
             // Too much at once: a pause, and again, one at a time.
-            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => patiently(self.client, &probe.request).await,
+            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => {
+                patiently(self.client, &probe.request).await
+            }
             Err(_) => self.client.send(&probe.request).await,
             outcome => outcome,
         };
@@ -222,7 +224,8 @@ impl Matrix<'_> {
             }
         }
         if !found.malformed.is_empty() {
-            let broke = |r: &&Result| r.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.status.is_server_error()));
+            let broke =
+                |r: &&Result| r.outcome.as_ref().is_some_and(|o| o.as_ref().is_ok_and(|a| a.status.is_server_error()));
             found.malformed = results
                 .iter()
                 .filter(broke)
@@ -296,7 +299,8 @@ impl Facts {
         let mut absent = Vec::new();
         for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
             let request = Request::get(target.replace("{}", &fill.nonce));
-            let request = matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
+            let request =
+                matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
         Self { controls, references, absent }
@@ -332,7 +336,10 @@ impl Facts {
 
     /// The references that were asked for, with that method.
     fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
-        self.references.values().filter(|(request, cell)| cell.initialized() && request.method == *method).map(|(r, _)| r)
+        self.references
+            .values()
+            .filter(|(request, cell)| cell.initialized() && request.method == *method)
+            .map(|(r, _)| r)
     }
 
     /// Whether an answer is what a path that does not exist gets.

@@ -31,10 +31,7 @@ pub struct Worn {
 pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Look, known: &Reference) -> Option<Worn> {
     use futures_util::{StreamExt, stream};
     let guarded = before.sentinels.iter().find(|s| !s.decision.let_through())?;
-    let refused = [
-        guarded.request.clone(),
-        authorised(guarded.request.clone(), scheme, "lockproof-wear-out"),
-    ];
+    let refused = [guarded.request.clone(), authorised(guarded.request.clone(), scheme, "lockproof-wear-out")];
     stream::iter((0..REFUSALS).map(|n| refused[n % refused.len()].clone()))
         .map(|request| async move { client.send(&request).await.is_ok() })
         .buffer_unordered(IN_FLIGHT)
@@ -53,7 +50,11 @@ pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Lo
     let shown = || authorised(guarded.request.clone(), scheme, keys.token());
     if before.token == Works::Yes && after.token != Works::Yes {
         let got = after.sentinels.first().map(|s| in_words(&s.token)).unwrap_or_default();
-        return Some(Worn { how: "after hundreds of refusals, the lock refuses the right token as well", request: shown(), got });
+        return Some(Worn {
+            how: "after hundreds of refusals, the lock refuses the right token as well",
+            request: shown(),
+            got,
+        });
     }
     after.undecided().map(|got| Worn {
         how: "after hundreds of refusals, the server breaks instead of refusing",

@@ -22,7 +22,10 @@ const LARGEST: usize = 4 * 1024 * 1024;
 pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String> {
     let get = |target: String| async move {
         let answer = client.send(&authorised(Request::get(target), scheme, keys.token())).await.ok()?;
-        answer.status.is_success().then(|| String::from_utf8_lossy(&answer.body[..answer.body.len().min(LARGEST)]).into_owned())
+        answer
+            .status
+            .is_success()
+            .then(|| String::from_utf8_lossy(&answer.body[..answer.body.len().min(LARGEST)]).into_owned())
     };
     let mut scripts: BTreeSet<String> = BTreeSet::new();
     if let Some(page) = get("/".to_owned()).await {
@@ -46,7 +49,9 @@ pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<Stri
 /// The scripts of a page, as absolute paths.
 fn sources(page: &str) -> Vec<String> {
     static SOURCE: OnceLock<Option<Regex>> = OnceLock::new();
-    let Some(source) = SOURCE.get_or_init(|| Regex::new(r#"<script[^>]+src=["']([^"':?]+\.js)["']"#).ok()) else { return Vec::new() };
+    let Some(source) = SOURCE.get_or_init(|| Regex::new(r#"<script[^>]+src=["']([^"':?]+\.js)["']"#).ok()) else {
+        return Vec::new();
+    };
     source
         .captures_iter(page)
         .map(|found| format!("/{}", found[1].trim_start_matches("./").trim_start_matches('/')))
@@ -57,7 +62,9 @@ fn sources(page: &str) -> Vec<String> {
 /// ours.
 fn calls(script: &str) -> Vec<String> {
     static CALL: OnceLock<Option<Regex>> = OnceLock::new();
-    let Some(call) = CALL.get_or_init(|| Regex::new(r#"fetchApi\(\s*["'`](/[A-Za-z0-9_./-]*)(\$?)"#).ok()) else { return Vec::new() };
+    let Some(call) = CALL.get_or_init(|| Regex::new(r#"fetchApi\(\s*["'`](/[A-Za-z0-9_./-]*)(\$?)"#).ok()) else {
+        return Vec::new();
+    };
     call.captures_iter(script)
         .map(|found| if found[2].is_empty() { found[1].to_owned() } else { format!("{}{{id}}", &found[1]) })
         .filter(|path| path.len() > 1)
@@ -84,7 +91,8 @@ mod tests {
 
     #[test]
     fn scripts_and_their_calls_are_found() {
-        let page = r#"<script type="module" crossorigin src="./assets/index-x.js"></script><script src="/scripts/app.js">"#;
+        let page =
+            r#"<script type="module" crossorigin src="./assets/index-x.js"></script><script src="/scripts/app.js">"#;
         assert_eq!(sources(page), ["/assets/index-x.js", "/scripts/app.js"]);
         let script = r#"api.fetchApi("/queue"); fetchApi( `/jobs/${id}/cancel`); e.fetchApi('/assets?x=1')"#;
         assert_eq!(calls(script), ["/queue", "/jobs/{id}", "/assets"]);

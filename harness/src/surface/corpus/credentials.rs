@@ -2,18 +2,36 @@
 //! that nobody opened.
 
 use super::{Maker, Probe, Target};
-use crate::{
-    finding::Rule,
-    keys::Keys,
-    probe::message::Request,
-    scheme::Presentation,
-    secret,
-};
+use crate::{finding::Rule, keys::Keys, probe::message::Request, scheme::Presentation, secret};
 
 /// Tokens that nobody should have, whatever the lock.
 const GUESSES: [&str; 26] = [
-    "lockproof", "null", "undefined", "None", "nil", "true", "false", "0", "1", "-1", "NaN", "*", "%", ".*", "[]", "{}", "\"\"",
-    "admin", "guest", "default", "password", "changeme", "comfyui", "test", "token", "$2b$12$",
+    "lockproof",
+    "null",
+    "undefined",
+    "None",
+    "nil",
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "NaN",
+    "*",
+    "%",
+    ".*",
+    "[]",
+    "{}",
+    "\"\"",
+    "admin",
+    "guest",
+    "default",
+    "password",
+    "changeme",
+    "comfyui",
+    "test",
+    "token",
+    "$2b$12$",
 ];
 /// The hash of nothing, as several functions have it.
 const HASHES_OF_NOTHING: [&str; 5] = [
@@ -32,14 +50,38 @@ const UNSIGNED_JWT: [&str; 4] = [
 ];
 /// Headers in which other servers take a token.
 const KEY_HEADERS: [&str; 10] = [
-    "X-API-Key", "Api-Key", "X-Auth-Token", "X-Access-Token", "X-Token", "Token", "X-Authorization", "Proxy-Authorization",
-    "X-CSRF-Token", "X-Session-Token",
+    "X-API-Key",
+    "Api-Key",
+    "X-Auth-Token",
+    "X-Access-Token",
+    "X-Token",
+    "Token",
+    "X-Authorization",
+    "Proxy-Authorization",
+    "X-CSRF-Token",
+    "X-Session-Token",
 ];
 /// Cookies by which other servers know a session.
 const COOKIES: [&str; 19] = [
-    "token=lockproof", "auth=1", "auth=lockproof", "session=lockproof", "session=1", "sessionid=lockproof", "sid=lockproof",
-    "logged_in=true", "logged_in=1", "authenticated=1", "authenticated=true", "user=admin", "username=admin", "admin=1",
-    "guest_mode=1", "guest=1", "remember=1", "jwt=lockproof", "access_token=lockproof",
+    "token=lockproof",
+    "auth=1",
+    "auth=lockproof",
+    "session=lockproof",
+    "session=1",
+    "sessionid=lockproof",
+    "sid=lockproof",
+    "logged_in=true",
+    "logged_in=1",
+    "authenticated=1",
+    "authenticated=true",
+    "user=admin",
+    "username=admin",
+    "admin=1",
+    "guest_mode=1",
+    "guest=1",
+    "remember=1",
+    "jwt=lockproof",
+    "access_token=lockproof",
 ];
 /// Values that a session cookie has when nobody signs it.
 const UNSIGNED_SESSIONS: [&str; 9] = [
@@ -74,14 +116,20 @@ impl Maker<'_> {
             match how {
                 Presentation::Header { header, value } => {
                     for token in &tokens {
-                        requests.push((Rule::LockForgedCredential, plain().header(header, value.replace("{token}", token))));
+                        requests.push((
+                            Rule::LockForgedCredential,
+                            plain().header(header, value.replace("{token}", token)),
+                        ));
                     }
                     for odd in odd_values(value, self.keys) {
                         requests.push((Rule::LockForgedCredential, plain().header(header, odd)));
                     }
                     // Twice: the first or the last may be the one that is looked at, or neither.
                     let wrong = value.replace("{token}", "lockproof");
-                    requests.push((Rule::LockForgedCredential, plain().header(header, wrong.clone()).header(header, wrong)));
+                    requests.push((
+                        Rule::LockForgedCredential,
+                        plain().header(header, wrong.clone()).header(header, wrong),
+                    ));
                 }
                 Presentation::Query { query } => {
                     for token in &tokens {

@@ -108,7 +108,10 @@ impl Maker<'_> {
                 }
                 // The other way round: a public target, and the protected one in the header.
                 for public in ["/login", "/"] {
-                    trick(Request { target: public.to_owned(), ..target.plain.clone() }.header(name, &*target.plain.target));
+                    trick(
+                        Request { target: public.to_owned(), ..target.plain.clone() }
+                            .header(name, &*target.plain.target),
+                    );
                 }
             }
             // The page's own origin: whoever sends it says that it is the server's own page.

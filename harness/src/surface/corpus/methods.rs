@@ -30,7 +30,13 @@ impl Maker<'_> {
                 for name in OVERRIDES {
                     let mut request = target.plain.clone().header(name, "GET");
                     request.method = method.clone();
-                    probes.push(Probe::trick(Rule::LockUnprotectedMethod, &target.route, &target.plain, request, false));
+                    probes.push(Probe::trick(
+                        Rule::LockUnprotectedMethod,
+                        &target.route,
+                        &target.plain,
+                        request,
+                        false,
+                    ));
                 }
                 let mut request = target.plain.clone().query("_method", "GET");
                 request.method = method.clone();
@@ -39,7 +45,13 @@ impl Maker<'_> {
             for name in OVERRIDES {
                 for claimed in ["OPTIONS", "HEAD", "GET"] {
                     let request = target.plain.clone().header(name, claimed);
-                    probes.push(Probe::trick(Rule::LockUnprotectedMethod, &target.route, &target.plain, request, false));
+                    probes.push(Probe::trick(
+                        Rule::LockUnprotectedMethod,
+                        &target.route,
+                        &target.plain,
+                        request,
+                        false,
+                    ));
                 }
             }
             let request = target.plain.clone().query("_method", "OPTIONS");

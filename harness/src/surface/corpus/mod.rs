@@ -46,14 +46,7 @@ impl Probe {
 
     /// A request that is compared with a plain one.
     fn trick(rule: Rule, route: &str, plain: &Request, request: Request, changes: bool) -> Self {
-        Self {
-            rule,
-            route: route.to_owned(),
-            request,
-            reference: plain.clone(),
-            control: Some(plain.clone()),
-            changes,
-        }
+        Self { rule, route: route.to_owned(), request, reference: plain.clone(), control: Some(plain.clone()), changes }
     }
 }
 

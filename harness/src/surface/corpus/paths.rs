@@ -49,15 +49,33 @@ impl Maker<'_> {
                 for ending in [format!("%2f{name}"), format!("/../{name}"), format!("-{name}"), format!("{name}%2f")] {
                     let mut request = target.plain.clone();
                     request.target.push_str(&ending);
-                    probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+                    probes.push(Probe::trick(
+                        Rule::LockPathConfusion,
+                        &target.route,
+                        &target.plain,
+                        request,
+                        target.changes,
+                    ));
                 }
                 let mut request = target.plain.clone();
                 let parent = request.target.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
                 request.target = format!("{parent}/{name}");
-                probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+                probes.push(Probe::trick(
+                    Rule::LockPathConfusion,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
                 let mut request = target.plain.clone();
                 request.target = format!("{parent}/{name}%2flockproof");
-                probes.push(Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes));
+                probes.push(Probe::trick(
+                    Rule::LockPathConfusion,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
             }
         }
         probes
@@ -65,7 +83,8 @@ impl Maker<'_> {
 
     /// The scheme's own public paths first: those are the ones that its lock lets through.
     fn disguises(&self) -> Vec<String> {
-        let own = self.scheme.public.iter().map(|route| route.path.trim_end_matches('*').trim_end_matches('/').to_owned());
+        let own =
+            self.scheme.public.iter().map(|route| route.path.trim_end_matches('*').trim_end_matches('/').to_owned());
         let mut all: Vec<String> = own.chain(PUBLIC.map(str::to_owned)).filter(|p| p.len() > 1).collect();
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|path| seen.insert(path.clone()));

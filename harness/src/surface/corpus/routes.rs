@@ -11,15 +11,12 @@ impl Maker<'_> {
                 let bare = target.route.strip_prefix("/api").filter(|rest| rest.starts_with('/'));
                 // Where the bare route is open as well, the prefix has no part in it.
                 match bare.filter(|bare| self.targets.iter().any(|t| t.route == **bare)) {
-                    None => Probe::plain(Rule::LockUnprotectedRoute, &target.route, target.plain.clone(), target.changes),
+                    None => {
+                        Probe::plain(Rule::LockUnprotectedRoute, &target.route, target.plain.clone(), target.changes)
+                    }
                     Some(_) => Probe {
                         control: Some(without_prefix(&target.plain)),
-                        ..Probe::plain(
-                            Rule::LockUnprotectedPrefix,
-                            &target.route,
-                            target.plain.clone(),
-                            target.changes,
-                        )
+                        ..Probe::plain(Rule::LockUnprotectedPrefix, &target.route, target.plain.clone(), target.changes)
                     },
                 }
             })

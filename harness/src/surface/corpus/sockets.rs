@@ -33,7 +33,9 @@ impl Maker<'_> {
                     }
                 }
             }
-            probes.extend(forged.into_iter().map(|request| Probe::trick(Rule::LockWebsocket, path, &socket, request, false)));
+            probes.extend(
+                forged.into_iter().map(|request| Probe::trick(Rule::LockWebsocket, path, &socket, request, false)),
+            );
         }
         // A lock that lets the web socket through may know it by its header alone.
         for target in self.samples() {

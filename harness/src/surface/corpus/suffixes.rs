@@ -5,8 +5,32 @@ use crate::finding::Rule;
 
 /// Suffixes that locks take for static files.
 const SUFFIXES: [&str; 26] = [
-    ".js", ".css", ".ico", ".css.map", ".js.map", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".html", ".htm", ".map",
-    ".woff", ".woff2", ".ttf", ".json", ".txt", ".xml", ".webmanifest", ".mjs", ".JS", ".CSS", ".Ico", ".js/",
+    ".js",
+    ".css",
+    ".ico",
+    ".css.map",
+    ".js.map",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".svg",
+    ".webp",
+    ".html",
+    ".htm",
+    ".map",
+    ".woff",
+    ".woff2",
+    ".ttf",
+    ".json",
+    ".txt",
+    ".xml",
+    ".webmanifest",
+    ".mjs",
+    ".JS",
+    ".CSS",
+    ".Ico",
+    ".js/",
 ];
 /// Endings of a query that a lock sees when it looks at the whole target.
 const QUERIES: [&str; 6] = ["lockproof=.js", "lockproof=.css", "lockproof=.ico", "lockproof=a.png", ".js", "v=1.css"];
@@ -18,13 +42,25 @@ impl Maker<'_> {
             for suffix in SUFFIXES {
                 let mut request = target.plain.clone();
                 request.target.push_str(suffix);
-                probes.push(Probe::trick(Rule::LockStaticSuffix, &target.route, &target.plain, request, target.changes));
+                probes.push(Probe::trick(
+                    Rule::LockStaticSuffix,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
             }
             // A suffix somewhere in the middle of the last segment.
             for middle in [".js.", ".css-", ".ico_"] {
                 let mut request = target.plain.clone();
                 request.target.push_str(&format!("{middle}x"));
-                probes.push(Probe::trick(Rule::LockStaticSuffix, &target.route, &target.plain, request, target.changes));
+                probes.push(Probe::trick(
+                    Rule::LockStaticSuffix,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
             }
         }
         for target in self.reading() {
