@@ -22,6 +22,11 @@ use crate::{
 /// The version of the JSON report's shape.
 pub const SCHEMA: u32 = 1;
 
+/// The JSON Schema of the JSON report, as it is published in `docs/report.schema.json`.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Report).to_value()
+}
+
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {

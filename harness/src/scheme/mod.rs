@@ -170,6 +170,11 @@ pub struct SentinelRoute {
     pub path: String,
 }
 
+/// The JSON Schema of scheme files, as it is published in `docs/scheme.schema.json`.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Scheme).to_value()
+}
+
 impl Scheme {
     /// The scheme that is meant when none is named.
     pub const DEFAULT: &str = "comfyui-login";
