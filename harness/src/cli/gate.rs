@@ -137,7 +137,7 @@ pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Resu
 }
 
 /// A report that cannot be written is complained of, and never changes the exit code.
-fn write_reports(reports: Vec<OpenReport>, report: &Report) {
+pub(super) fn write_reports(reports: Vec<OpenReport>, report: &Report) {
     for open in reports {
         if let Err(e) = open.write(report) {
             tracing::error!("{e}");

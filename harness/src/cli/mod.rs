@@ -6,6 +6,7 @@ mod completions;
 mod doctor;
 mod explain;
 mod gate;
+mod probe;
 mod progress;
 mod reproduce;
 mod signal;
@@ -51,6 +52,8 @@ Exit codes:
 enum Command {
     /// Gate deployments: bring them up, lock them, put them through every event, judge each.
     Gate(gate::Arguments),
+    /// Probe a server that is already running: every way around its lock.
+    Probe(probe::Arguments),
     /// Reproduce the original bug as a timeline, then prove its fix.
     Reproduce(reproduce::Arguments),
     /// Check the machine: the engine, what it shares with this machine, the lab.
@@ -92,6 +95,7 @@ async fn run(cli: Cli, style: &Style) -> Result<u8> {
     let talk = progress::Talk::begin(style, cli.verbose, cli.quiet);
     match cli.command {
         Command::Gate(arguments) => gate::run(arguments, style, &talk).await,
+        Command::Probe(arguments) => probe::run(arguments, style, &talk).await,
         Command::Reproduce(arguments) => reproduce::run(arguments, style, &talk).await,
         Command::Doctor(arguments) => doctor::run(arguments, style).await,
         Command::Clean(arguments) => clean::run(arguments).await,

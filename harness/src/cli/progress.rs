@@ -54,6 +54,11 @@ impl Talk {
         talk
     }
 
+    /// Whether bars are to be drawn.
+    pub(super) fn shows_bars(&self) -> bool {
+        self.moving
+    }
+
     /// A line of its own.
     pub(super) fn line(&self, text: &str) {
         if self.quiet {

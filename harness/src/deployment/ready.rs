@@ -69,7 +69,7 @@ impl Deployment {
                 return Ok(Readiness::Down(self.crash_loop(&life, begun.elapsed()).await?));
             }
             if let Some(address) = life.address(self.subject.port) {
-                let known = client.take().filter(|c| c.address() == address);
+                let known = client.take().filter(|c| c.address() == Some(address));
                 let known = known.unwrap_or_else(|| Client::new(address, PATIENCE));
                 match known.send(&Request::get("/system_stats")).await {
                     Ok(_) if self.life().await?.is_same(&life) => {

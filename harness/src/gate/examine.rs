@@ -158,5 +158,6 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted);
     // Whoever is shown the token has got access from the server itself.
     let shown = early.shown && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
-    judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown, leaks })
+    let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
+    judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks })
 }

@@ -15,9 +15,12 @@ use http::{HeaderName, HeaderValue, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::io::AsyncReadExt;
 
-use super::message::{Answer, Fault, Frame, Outcome, Request};
+use super::{
+    message::{Answer, Fault, Frame, Outcome, Request},
+    server::Server,
+};
 
 /// As much of a body as is looked at: enough for the largest `/object_info` seen.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
@@ -33,8 +36,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    address: SocketAddr,
-    host: String,
+    server: Server,
     timeout: Duration,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     sent: AtomicU64,
@@ -43,25 +45,22 @@ struct Shared {
 impl Client {
     /// A client of the server at `address`. An answer that takes longer than `timeout` is a fault.
     pub fn new(address: SocketAddr, timeout: Duration) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                address,
-                host: address.to_string(),
-                timeout,
-                idle: Mutex::default(),
-                sent: AtomicU64::new(0),
-            }),
-        }
+        Self::of(Server::at(address), timeout)
     }
 
-    /// The address of the server as the start of a URL.
+    /// A client of any server.
+    pub fn of(server: Server, timeout: Duration) -> Self {
+        Self { shared: Arc::new(Shared { server, timeout, idle: Mutex::default(), sent: AtomicU64::new(0) }) }
+    }
+
+    /// The start of a URL of the server.
     pub fn base(&self) -> String {
-        format!("http://{}", self.shared.host)
+        self.shared.server.base()
     }
 
-    /// The address of the server.
-    pub fn address(&self) -> SocketAddr {
-        self.shared.address
+    /// The address of the server, where it was given as one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.shared.server.address()
     }
 
     /// How many requests were sent.
@@ -71,6 +70,7 @@ impl Client {
 
     /// Sends one request and reads its answer.
     pub async fn send(&self, request: &Request) -> Outcome {
+        self.shared.server.turn().await;
         self.shared.sent.fetch_add(1, Ordering::Relaxed);
         tokio::time::timeout(self.shared.timeout, self.exchange(request)).await.unwrap_or(Err(Fault::Timeout))
     }
@@ -97,9 +97,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Fault> {
-        let stream = TcpStream::connect(self.shared.address).await.map_err(|e| Fault::Refused(e.to_string()))?;
-        // Small requests must not wait for one another's acknowledgement.
-        stream.set_nodelay(true).map_err(|e| Fault::Broken(e.to_string()))?;
+        let stream = self.shared.server.connect().await?;
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .preserve_header_case(true)
             .handshake(TokioIo::new(stream))
@@ -141,7 +139,7 @@ impl Client {
 
     fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, Fault> {
         let invalid = |what: &str, e: &dyn std::fmt::Display| Fault::Broken(format!("{what} cannot be sent: {e}"));
-        let uri: Uri = request.target.parse().map_err(|e| invalid("the target", &e))?;
+        let uri: Uri = self.shared.server.target(&request.target).parse().map_err(|e| invalid("the target", &e))?;
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
@@ -152,7 +150,7 @@ impl Client {
             headers.append(name, value);
         }
         if !headers.contains_key(http::header::HOST) {
-            let host = HeaderValue::from_str(&self.shared.host).map_err(|e| invalid("the host", &e))?;
+            let host = HeaderValue::from_str(self.shared.server.authority()).map_err(|e| invalid("the host", &e))?;
             headers.insert(http::header::HOST, host);
         }
         Ok(message)

@@ -352,7 +352,9 @@ impl Facts {
     /// What an answer means where there is no token to compare with: data is served; a page, or
     /// what the plain request gets as well, is not.
     fn by_itself(&self, probe: &Probe, answer: &Answer) -> Decision {
-        if self.is_absent(answer) || !answer.status.is_success() || answer.media_type() == "text/html" {
+        let silent =
+            probe.request.method == Method::OPTIONS || answer.body.is_empty() && answer.media_type().is_empty();
+        if silent || self.is_absent(answer) || !answer.status.is_success() || answer.media_type() == "text/html" {
             return Decision::Rejected;
         }
         let plain = probe.control.as_ref().and_then(|control| self.control(control)?.as_ref().ok());

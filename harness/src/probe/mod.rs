@@ -9,5 +9,6 @@ pub mod look;
 pub mod matrix;
 pub mod message;
 pub mod sentinel;
+pub mod server;
 pub mod watch;
 pub mod wear;

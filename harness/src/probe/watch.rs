@@ -113,7 +113,7 @@ async fn run(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        if client.as_ref().is_none_or(|c| c.address() != address) {
+        if client.as_ref().is_none_or(|c| c.address() != Some(address)) {
             client = Some(Client::new(address, PATIENCE));
         }
         let Some(current) = &client else { continue };

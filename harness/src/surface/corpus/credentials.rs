@@ -149,11 +149,11 @@ impl Maker<'_> {
                         request
                     };
                     requests.push((Rule::LockEmptyToken, bare(query)));
+                    requests.push((Rule::LockEmptyToken, bare(&format!("{query}=&{query}="))));
                     for odd in [
                         format!("{query}=a&{query}=b"),
                         format!("{query}=lockproof&{query}="),
                         format!("{query}=&{query}=lockproof"),
-                        format!("{query}=&{query}="),
                         format!("{query}[]=lockproof"),
                         format!("{query}%00=lockproof"),
                         format!("{}=", query.to_uppercase()),

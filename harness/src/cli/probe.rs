@@ -1,0 +1,275 @@
+//! `lockproof probe URL`: the same examination on a server that is running already.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use super::{gate::write_reports, print, progress::Talk, style::Style};
+use crate::{
+    config::{duration::Span, load::parse_as},
+    error::{Error, Result},
+    event::Event,
+    exit,
+    finding::{Finding, Severity},
+    gate::{
+        diagnose::{self, Scene},
+        examine::{self, Claimed, Early, Examiner},
+    },
+    keys::{Keys, authorised},
+    probe::{
+        client::Client,
+        decide::is_indeterminate,
+        look::{Reference, is_refusal},
+        message::{Answer, Request, URL},
+        server::{Server, Trust},
+    },
+    report::{EventReport, ProbeCounts, Report, ReportTarget, SubjectReport, open_all, terminal},
+    scheme::Scheme,
+    surface::{discover::discover, routes::Route},
+    verdict::Verdict,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// The server, such as http://127.0.0.1:8188 or https://comfy.example/path.
+    #[arg(value_name = "URL")]
+    url: String,
+    /// The environment variable that holds the token.
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    token_env: Option<String>,
+    /// The file whose first line is the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The token itself. Other users of this machine can read it in the process list: prefer
+    /// --token-env or --token-file.
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["token_env", "token_file"], hide = true)]
+    token: Option<String>,
+    /// How the lock works: a built-in scheme, or a scheme file.
+    #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
+    scheme: String,
+    /// Further routes to probe, as a YAML list of { method, path } (see docs/design.md).
+    #[arg(long, value_name = "FILE")]
+    routes: Option<PathBuf>,
+    /// Send requests that change something as well, under names of lockproof's own, and try what the
+    /// login form takes. Only on a server that is yours.
+    #[arg(long)]
+    mutating: bool,
+    /// The most requests a second; 0: as fast as it goes.
+    #[arg(long, value_name = "N", default_value_t = 100, env = "LOCKPROOF_RATE")]
+    rate: u32,
+    /// How long one answer may take.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    timeout: Span,
+    /// Take any certificate.
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// Trust the certificates in this PEM file as well.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The severity from which on a finding makes the exit code 1.
+    #[arg(long, value_enum, default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
+    fail_on: Severity,
+    /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
+    #[arg(long, value_name = "FORMAT=PATH")]
+    report: Vec<ReportTarget>,
+}
+
+const AFTER_HELP: &str = "\
+Without a token, only what a visitor sees is judged. Without --mutating, nothing on the server is
+changed, and whether the login form lets a visitor in is left undecided.";
+
+pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+    let scheme = Scheme::find(&arguments.scheme, Path::new(""))?;
+    let keys = token(&arguments, talk)?.map(|token| Keys::new(token, None, None));
+    let mut routes = Route::all().to_vec();
+    if let Some(path) = &arguments.routes {
+        routes.extend(read_routes(path)?);
+    }
+    let trust = Trust { ca: arguments.ca.as_deref(), insecure: arguments.insecure };
+    let server = Server::named(&arguments.url, &trust)?.with_rate(Some(arguments.rate));
+    let reports = open_all(&arguments.report)?;
+    let client = Client::of(server, arguments.timeout.0);
+    let (started, begun) = (Timestamp::now(), Instant::now());
+
+    greet(&client, &scheme, keys.as_ref(), talk).await?;
+    if let Some(keys) = &keys {
+        let discovered = discover(&client, &scheme, keys).await;
+        if !discovered.is_empty() {
+            talk.line(&format!("beyond the inventory, and probed as protected: {}", discovered.join(", ")));
+        }
+        routes.extend(discovered.iter().map(|path| Route::discovered(path)));
+    }
+    let bar = bar(style, talk);
+    let progress = |sent: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(sent as u64);
+    };
+    let base = client.base();
+    let scene = Scene { subject: &base, event: Event::Installed, base: URL };
+    let examiner = Examiner {
+        client: &client,
+        scheme: &scheme,
+        keys: keys.as_ref(),
+        routes: &routes,
+        mutating: arguments.mutating,
+        scene,
+        progress: &progress,
+    };
+    let early = examiner.early(&Reference::default()).await;
+    let claimed = examiner.claim(&early.look, arguments.mutating).await;
+    bar.finish_and_clear();
+
+    let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
+        talk.line(
+            "left undecided: whether the login form lets a visitor in (--mutating tries it, on a server that is yours)",
+        );
+    }
+    if keys.is_none() {
+        talk.line("without a token: only what a visitor sees was judged (--token-env, --token-file)");
+    }
+    write_reports(reports, &report);
+    print(&terminal::render(&report, style.width, style.stdout_colour))?;
+    print(&format!("where it says {URL}: {base}\n"))?;
+    Ok(report.exit_code)
+}
+
+fn judge(
+    scene: Scene<'_>,
+    early: &Early,
+    claimed: &Claimed,
+    client: &Client,
+    arguments: &Arguments,
+    started: Timestamp,
+    took: Duration,
+) -> Report {
+    let mut findings = examine::merge(scene, early, claimed);
+    findings.extend(diagnose::sentinels(scene, &early.look, None, &[], &early.findings));
+    let mut event = EventReport::new(Event::Installed, Verdict::Locked);
+    match examine::verdict(early, claimed, &findings) {
+        Ok(verdict) => {
+            event.verdict = Some(verdict);
+            if matches!(verdict, Verdict::LockedOut | Verdict::Leaky) {
+                findings.extend(diagnose::token(scene, &early.look, false));
+            }
+        }
+        Err(why) => event.undecided = Some(why),
+    }
+    event.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    event.probes = ProbeCounts {
+        sent: client.sent(),
+        rejected: early.counts.rejected,
+        served: early.counts.served,
+        passed: early.counts.passed,
+        indeterminate: early.counts.indeterminate,
+    };
+    let code = exit_code(&event, &findings, arguments.fail_on);
+    let subject = SubjectReport { name: scene.subject.to_owned(), events: vec![event], ..Default::default() };
+    let mut report = Report::new(started, took, code, vec![subject], findings);
+    report.fail_on = arguments.fail_on;
+    report
+}
+
+fn exit_code(event: &EventReport, findings: &[Finding], fail_on: Severity) -> u8 {
+    if event.as_it_must_be() == Some(false) || findings.iter().any(|f| f.counts(fail_on)) {
+        exit::FAILED
+    } else if event.undecided.is_some() {
+        exit::UNDECIDED
+    } else {
+        exit::OK
+    }
+}
+
+/// The token, from wherever it was given.
+fn token(arguments: &Arguments, talk: &Talk) -> Result<Option<String>> {
+    let empty = |place: &str, fix: &str| Error::usage("there is no token").at(place).fix(fix);
+    if let Some(name) = &arguments.token_env {
+        let token = std::env::var(name).unwrap_or_default();
+        return match token.trim() {
+            "" => Err(empty(&format!("--token-env {name}"), &format!("export {name}=…"))),
+            token => Ok(Some(token.to_owned())),
+        };
+    }
+    if let Some(path) = &arguments.token_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--token-file").detail(e))?;
+        return match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+            Some(token) => Ok(Some(token.to_owned())),
+            None => Err(empty(&format!("--token-file {}", path.display()), "its first line is the token")),
+        };
+    }
+    if arguments.token.is_some() {
+        talk.line("warning: other users of this machine can read --token in the process list; use --token-env or --token-file");
+    }
+    Ok(arguments.token.clone().filter(|token| !token.trim().is_empty()))
+}
+
+fn read_routes(path: &Path) -> Result<Vec<Route>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;
+    parse_as(&text, &path.display().to_string())
+}
+
+/// A first word with the server: is it there, is it ComfyUI, does something stand before it?
+async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Talk) -> Result<()> {
+    let plain = Request::get("/system_stats");
+    let anonymous = client.send(&plain).await.map_err(|fault| {
+        Error::environment(format!("{} does not answer: {fault}", client.base()))
+            .fix("check the address and the port, and that the server runs; for a certificate of your own, --ca FILE")
+    })?;
+    let asked = match keys {
+        Some(keys) => client.send(&authorised(plain.clone(), scheme, keys.token())).await.ok(),
+        None => None,
+    };
+    if is_comfyui(&anonymous) || asked.as_ref().is_some_and(is_comfyui) {
+        return Ok(());
+    }
+    let answer = asked.unwrap_or(anonymous);
+    if answer.status.is_redirection() {
+        let location = answer.location();
+        let elsewhere = location.starts_with("http") && !location.starts_with(&client.base());
+        if elsewhere {
+            talk.line(&format!(
+                "{} sends everybody to {location}: a proxy stands before it, and it is the proxy's lock that is judged",
+                client.base()
+            ));
+        }
+        return Ok(());
+    }
+    if is_refusal(&answer) || is_indeterminate(&answer) {
+        return Ok(());
+    }
+    // A lock may answer with a page of its own, or hide the route; something else does both, too.
+    if answer.status.is_success() || keys.is_none() && answer.status == http::StatusCode::NOT_FOUND {
+        talk.line(&format!(
+            "{} may not be ComfyUI: GET /system_stats got {} {}, and not its statistics",
+            client.base(),
+            answer.status.as_u16(),
+            answer.media_type()
+        ));
+        return Ok(());
+    }
+    Err(Error::undecided(format!("{} is not ComfyUI", client.base()))
+        .detail(format!("GET /system_stats got {}", answer.status))
+        .fix("give the address of ComfyUI itself; where it lies below a path, the path belongs to the URL"))
+}
+
+fn is_comfyui(answer: &Answer) -> bool {
+    serde_json::from_slice::<serde_json::Value>(&answer.body).is_ok_and(|json| json.get("system").is_some())
+}
+
+fn bar(style: &Style, talk: &Talk) -> ProgressBar {
+    let target =
+        if style.bars && talk.shows_bars() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} probes, {per_sec}, {eta} to go") {
+        bar.set_style(style);
+    }
+    bar
+}
