@@ -7,6 +7,8 @@
 //! | Python | that process's `argv[0]`, looked up in its own `PATH`; the link in `/proc/…/exe` would name the system's Python behind a venv |
 //! | custom_nodes | `/internal/folder_paths` while the server is open; else `--base-directory`, `extra_model_paths.yaml`, and the code directory |
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use crate::{
@@ -40,13 +42,14 @@ impl Layout {
 /// One process in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Process {
+    id: u32,
     cwd: String,
     arguments: Vec<String>,
     path: String,
     ids: (u64, u64),
 }
 
-/// Lists processes, a line each: working directory, PATH, uid, gid and arguments, separated by
+/// Lists processes, a line each: id, working directory, PATH, uid, gid and arguments, separated by
 /// characters that stand in none of them.
 const LIST_PROCESSES: &str = r#"
 for d in /proc/[0-9]*; do
@@ -58,7 +61,7 @@ for d in /proc/[0-9]*; do
   s=$(tr '\000' '\n' < "$d/environ" 2>/dev/null | sed -n 's/^PATH=//p' | head -n 1)
   u=$(sed -n 's/^Uid:[^0-9]*\([0-9]*\).*/\1/p' "$d/status" 2>/dev/null)
   g=$(sed -n 's/^Gid:[^0-9]*\([0-9]*\).*/\1/p' "$d/status" 2>/dev/null)
-  printf '%s\036%s\036%s\036%s\036%s\n' "$c" "$s" "$u" "$g" "$a"
+  printf '%s\036%s\036%s\036%s\036%s\036%s\n' "$p" "$c" "$s" "$u" "$g" "$a"
 done
 "#;
 
@@ -102,7 +105,23 @@ fn not_found(what: &str, example: &str, processes: &[Process]) -> Error {
 }
 
 async fn processes(deployment: &Deployment) -> Result<Vec<Process>> {
-    let command = Command::new(["sh", "-c", LIST_PROCESSES]).user("0");
+    let mut found = processes_as(deployment, "0").await?;
+    // The super-user of a container sees another user's arguments, but not its directory and
+    // environment: for those, one has to be that user.
+    let hidden: BTreeSet<(u64, u64)> = found.iter().filter(|p| p.cwd.is_empty()).map(|p| p.ids).collect();
+    for ids in hidden {
+        let seen = processes_as(deployment, &format!("{}:{}", ids.0, ids.1)).await?;
+        for process in found.iter_mut().filter(|p| p.cwd.is_empty()) {
+            if let Some(full) = seen.iter().find(|p| p.id == process.id && !p.cwd.is_empty()) {
+                *process = full.clone();
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn processes_as(deployment: &Deployment, user: &str) -> Result<Vec<Process>> {
+    let command = Command::new(["sh", "-c", LIST_PROCESSES]).user(user);
     let output = deployment.engine.exec(&deployment.container_id(), command).await?;
     Ok(parse_processes(&output.stdout))
 }
@@ -110,13 +129,14 @@ async fn processes(deployment: &Deployment) -> Result<Vec<Process>> {
 fn parse_processes(text: &str) -> Vec<Process> {
     text.lines()
         .filter_map(|line| {
-            let mut fields = line.splitn(5, '\u{1e}');
+            let mut fields = line.splitn(6, '\u{1e}');
+            let id = fields.next()?.parse().unwrap_or(0);
             let cwd = fields.next()?.to_owned();
             let path = fields.next()?.to_owned();
             let uid = fields.next()?.parse().unwrap_or(0);
             let gid = fields.next()?.parse().unwrap_or(0);
             let arguments = fields.next()?.split('\u{1f}').filter(|a| !a.is_empty()).map(str::to_owned).collect();
-            Some(Process { cwd, arguments, path, ids: (uid, gid) })
+            Some(Process { id, cwd, arguments, path, ids: (uid, gid) })
         })
         .collect()
 }
@@ -280,6 +300,7 @@ mod tests {
 
     fn process(arguments: &[&str]) -> Process {
         Process {
+            id: 1,
             cwd: "/opt/ComfyUI".into(),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             path: "/opt/venv/bin:/usr/bin".into(),
@@ -289,11 +310,13 @@ mod tests {
 
     #[test]
     fn the_process_table_is_read_back() {
-        let text = "/opt/ComfyUI\u{1e}/opt/venv/bin\u{1e}1000\u{1e}1000\u{1e}python\u{1f}main.py\u{1f}--cpu\u{1f}\n";
+        let text =
+            "7\u{1e}/opt/ComfyUI\u{1e}/opt/venv/bin\u{1e}1000\u{1e}1000\u{1e}python\u{1f}main.py\u{1f}--cpu\u{1f}\n";
         let found = parse_processes(text);
         assert_eq!(found[0].arguments, ["python", "main.py", "--cpu"]);
         assert_eq!(found[0].script().as_deref(), Some("/opt/ComfyUI/main.py"));
         assert_eq!(found[0].ids, (1000, 1000));
+        assert_eq!(found[0].id, 7);
     }
 
     #[test]

@@ -88,6 +88,10 @@ impl StateMap {
             }
             None => None,
         };
+        let elsewhere = match &next {
+            Some(next) => Elsewhere::of(deployment, layout, &mounts, next).await?,
+            None => Elsewhere::default(),
+        };
         let mut entries = Vec::new();
         for (state, paths, print) in states(deployment, layout, installed).await? {
             let paths = real_paths(deployment, paths).await?;
@@ -117,6 +121,9 @@ impl StateMap {
                         (None, _) | (_, None) => None,
                         _ => Some(true),
                     };
+                }
+                if event == Event::Upgrade && elsewhere.hides(state) && survival == Some(true) {
+                    survival = None;
                 }
                 predicted.insert(event, if owned.is_empty() { None } else { survival });
             }
@@ -192,12 +199,13 @@ async fn states(
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
     found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
-    let dependencies = dependencies(deployment, layout, installed).await?;
-    found.push((
-        State::Deps,
-        dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
-        Print::Names(dependencies.into_keys().collect()),
-    ));
+    if let Some(dependencies) = dependencies(deployment, layout, installed).await? {
+        found.push((
+            State::Deps,
+            dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
+            Print::Names(dependencies.into_keys().collect()),
+        ));
+    }
     let files = [
         (State::Credential, scheme.credential.as_ref().map(|c| &c.file)),
         (State::SessionKey, scheme.session_key.as_ref().map(|k| &k.file)),
@@ -224,23 +232,23 @@ async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<
     Ok(Print::Files(files))
 }
 
-/// The distributions that the plugin needs and where they lie; none when the container does not run.
+/// The distributions that the plugin needs and where they lie; `None` when the container does not
+/// run, because only its own Python knows.
 async fn dependencies(
     deployment: &Deployment,
     layout: &Layout,
     installed: &Installed,
-) -> Result<BTreeMap<String, String>> {
-    let id = deployment.container_id();
-    if !deployment.life().await?.running {
-        return Ok(BTreeMap::new());
-    }
+) -> Result<Option<BTreeMap<String, String>>> {
     let script = include_str!("dependencies.py");
     let words = [layout.python.as_str(), "-c", script, installed.plugin_dir.as_str()]
         .into_iter()
         .chain(installed.requirements.iter().map(String::as_str));
     // In the code directory, the subject's own modules would shadow installed ones.
-    let output = deployment.engine.exec(&id, Command::new(words).directory("/")).await?;
-    Ok(serde_json::from_str(output.stdout.trim()).unwrap_or_default())
+    match deployment.engine.exec(&deployment.container_id(), Command::new(words).directory("/")).await {
+        Ok(output) => Ok(Some(serde_json::from_str(output.stdout.trim()).unwrap_or_default())),
+        Err(_) if !deployment.life().await?.running => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// The paths without links, as the container sees them.
@@ -292,6 +300,31 @@ fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bo
         _ => !origin.by_us,
     };
     by_deployment && (event.new_container() || owner == Owner::Tmpfs)
+}
+
+/// What of the next image lies elsewhere: what survives may then be of no use to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Elsewhere {
+    code: bool,
+    python: bool,
+}
+
+impl Elsewhere {
+    async fn of(deployment: &Deployment, layout: &Layout, mounts: &[Mounted], next: &Bare) -> Result<Self> {
+        let mounted = |path: &str| mounts.iter().any(|m| is_within(path, &m.target));
+        let code = !mounted(&layout.code_dir) && !next.has(&format!("{}/main.py", layout.code_dir)).await?;
+        // The interpreter behind a virtual environment that lies on a volume is the image's.
+        let real = real_paths(deployment, vec![layout.python.clone()]).await?;
+        let mut python = false;
+        for path in real.iter().filter(|path| !mounted(path)) {
+            python |= !next.has(path).await?;
+        }
+        Ok(Self { code, python })
+    }
+
+    fn hides(self, state: State) -> bool {
+        self.code || self.python && state == State::Deps
+    }
 }
 
 /// A container of an image that is never started and has no mounts: the image's own files.

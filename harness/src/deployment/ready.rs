@@ -148,17 +148,19 @@ impl Deployment {
             return self.crash_loop(&life, timeout).await;
         }
         let listening = self.listening_ports().await;
-        let fix = match listening.as_slice() {
-            [] => format!(
+        let elsewhere: Vec<String> = listening.iter().map(|l| l.port.to_string()).collect();
+        let fix = match listening.iter().find(|l| l.port == port) {
+            _ if listening.is_empty() => format!(
                 "nothing listens in the container; raise `ready_timeout` if it needs longer than {} s to start",
                 timeout.as_secs()
             ),
-            ports if ports.contains(&port) => {
-                format!("something listens on port {port}, but gives no HTTP answer; is it ComfyUI?")
-            }
-            ports => format!(
+            Some(found) if found.loopback => format!(
+                "port {port} is open on the container's own 127.0.0.1 only; let ComfyUI listen on 0.0.0.0 (--listen 0.0.0.0)"
+            ),
+            Some(_) => format!("something listens on port {port}, but gives no HTTP answer; is it ComfyUI?"),
+            None => format!(
                 "the container listens on port {}; set `port:`, and let ComfyUI listen on 0.0.0.0 (--listen 0.0.0.0)",
-                ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+                elsewhere.join(", ")
             ),
         };
         Ok(Down {
@@ -173,7 +175,7 @@ impl Deployment {
     }
 
     /// The TCP ports on which something listens in the container.
-    async fn listening_ports(&self) -> Vec<u16> {
+    async fn listening_ports(&self) -> Vec<Listening> {
         let command = Command::new(["sh", "-c", "cat /proc/net/tcp /proc/net/tcp6"]).user("0");
         match self.engine.exec(&self.container_id(), command).await {
             Ok(output) => listening(&output.stdout),
@@ -182,21 +184,32 @@ impl Deployment {
     }
 }
 
+/// A TCP port on which something listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Listening {
+    port: u16,
+    /// Whether it is reached from inside the container only.
+    loopback: bool,
+}
+
 /// Reads proc_net_tcp(5): the local address is the second field, state `0A` is LISTEN. The engine's
 /// own resolver listens on 127.0.0.11 and does not count.
-fn listening(table: &str) -> Vec<u16> {
-    let mut ports: Vec<u16> = table
+fn listening(table: &str) -> Vec<Listening> {
+    let mut found: Vec<Listening> = table
         .lines()
         .filter_map(|line| {
             let mut fields = line.split_whitespace();
             let (address, port) = fields.nth(1)?.rsplit_once(':')?;
             let state = fields.nth(1)?;
-            (state == "0A" && address != "0B00007F").then(|| u16::from_str_radix(port, 16).ok()).flatten()
+            let loopback = matches!(address, "0100007F" | "00000000000000000000000001000000");
+            let port = u16::from_str_radix(port, 16).ok()?;
+            (state == "0A" && address != "0B00007F").then_some(Listening { port, loopback })
         })
         .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+    // What every address reaches goes before what only the loopback address does.
+    found.sort_by_key(|l| (l.port, l.loopback));
+    found.dedup_by_key(|l| l.port);
+    found
 }
 
 #[cfg(test)]
@@ -209,7 +222,9 @@ mod tests {
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:1FFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
    1: 0B00007F:9C41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2 1
-   2: 0100007F:1FFC 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 3 1";
-        assert_eq!(listening(table), [8188]);
+   2: 0100007F:1FFC 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 3 1
+   3: 0100007F:2328 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4 1";
+        let found: Vec<(u16, bool)> = listening(table).into_iter().map(|l| (l.port, l.loopback)).collect();
+        assert_eq!(found, [(8188, false), (9000, true)]);
     }
 }

@@ -54,6 +54,8 @@ pub enum Owners {
     All(Ownership),
     /// Those who own them on this machine.
     Their,
+    /// The super-user, and everybody may read them, whatever the modes on this machine.
+    Lent,
 }
 
 impl Owners {
@@ -61,6 +63,16 @@ impl Owners {
         match self {
             Self::All(owner) => owner,
             Self::Their => Ownership::of(meta),
+            Self::Lent => Ownership::ROOT,
+        }
+    }
+
+    fn mode(self, meta: &std::fs::Metadata) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = meta.permissions().mode() & 0o7777;
+        match self {
+            Self::Lent => mode | if meta.is_dir() { 0o555 } else { 0o444 },
+            Self::All(_) | Self::Their => mode,
         }
     }
 }
@@ -98,9 +110,8 @@ impl Tarball {
     /// # Errors
     /// When something below it cannot be read.
     pub fn tree(&mut self, from: &Path, to: &str, owners: Owners, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
         let meta = std::fs::metadata(from)?;
-        self.directory(to, meta.permissions().mode() & 0o7777, owners.owner(&meta))?;
+        self.directory(to, owners.mode(&meta), owners.owner(&meta))?;
         let mut entries = std::fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
@@ -118,7 +129,7 @@ impl Tarball {
                 header.set_size(0);
                 self.0.append_link(&mut header, &target, std::fs::read_link(entry.path())?)?;
             } else if kind.is_file() {
-                let mode = entry.metadata()?.permissions().mode() & 0o7777;
+                let mode = owners.mode(&entry.metadata()?);
                 self.file(&target, &std::fs::read(entry.path())?, mode, owner)?;
             }
         }
@@ -296,6 +307,22 @@ mod tests {
         assert_eq!(resolve("/opt/venv/bin/python", "python3"), "/opt/venv/bin/python3");
         assert_eq!(resolve("/a/b/c", "../d"), "/a/d");
         assert_eq!(resolve("/a/b", "/usr/bin/x"), "/usr/bin/x");
+    }
+
+    #[test]
+    fn what_is_lent_can_be_read_by_everybody() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("a.whl");
+        std::fs::write(&file, "x").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        let mut tarball = Tarball::new();
+        tarball.tree(dir.path(), "wheels", Owners::Lent, &|_| false).expect("read");
+        let bytes = tarball.finish().expect("finished");
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let modes: Vec<u32> =
+            archive.entries().expect("entries").map(|e| e.expect("entry").header().mode().expect("a mode")).collect();
+        assert!(modes.iter().all(|mode| mode & 0o444 == 0o444), "{modes:?}");
     }
 
     #[test]

@@ -125,9 +125,12 @@ pub async fn run(
             }
         }
     }
-    let swept = engine.sweep_run(run.id()).await;
-    let report = add_up(plan, options, ledgers, started, begun.elapsed());
-    swept.map(|()| report)
+    // What was found stands, even when the engine is gone by now.
+    let unswept = engine.sweep_run(run.id()).await.err();
+    if let Some(e) = &unswept {
+        tracing::error!("{e}");
+    }
+    Ok(add_up(plan, options, ledgers, unswept, started, begun.elapsed()))
 }
 
 /// The image of a subject must be had, and the engine must be on this machine, before any work.
@@ -210,12 +213,13 @@ fn add_up(
     plan: &Plan,
     options: &Options,
     ledgers: Vec<(&Subject, SharedLedger)>,
+    unswept: Option<Error>,
     started: Timestamp,
     duration: Duration,
 ) -> Report {
     let mut subjects = Vec::new();
     let mut findings = Vec::new();
-    let mut errors = Vec::new();
+    let mut errors: Vec<Error> = unswept.into_iter().collect();
     for (subject, ledger) in ledgers {
         let mut ledger = ledger.open();
         let verdicts: BTreeMap<Event, Verdict> =

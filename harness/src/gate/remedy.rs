@@ -27,7 +27,7 @@ pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
         }
         State::SessionKey => ("the session key", "session-key", credential()),
         State::Data => ("the data", "data", entry.paths.first().cloned().unwrap_or_default()),
-        State::Deps => return keep_dependencies(layout),
+        State::Deps => return keep_dependencies(layout, &entry.paths),
     };
     format!(
         "keep {what} on a named volume:\n  mounts:\n    - {{ volume: {name}, target: {target} }}\n\
@@ -61,9 +61,10 @@ fn named(mount: &Mounted, what: &str) -> String {
 }
 
 /// A virtual environment can lie on a volume as a whole; the system's Python cannot.
-fn keep_dependencies(layout: &Layout) -> String {
+fn keep_dependencies(layout: &Layout, paths: &[String]) -> String {
     let environment = parent(parent(&layout.python));
-    if environment.is_empty() || environment == "/usr" || environment == "/usr/local" {
+    let whole = paths.iter().all(|path| is_within(path, environment));
+    if !whole || environment.is_empty() || environment == "/usr" || environment == "/usr/local" {
         return "build the lock's Python dependencies into the image:\n  RUN python -m pip install -r requirements.txt\n\
                 or install them at every start, and let the start fail when that fails"
             .to_owned();
@@ -110,6 +111,13 @@ mod tests {
         let text = keep(&entry, &layout(), PLUGIN);
         assert!(text.contains("{ bind: ./login, target: /opt/ComfyUI/login }"), "{text}");
         assert!(!text.contains("{ volume:"), "{text}");
+    }
+
+    #[test]
+    fn an_environment_that_does_not_hold_the_dependencies_is_not_proposed() {
+        let keep = |path: &str| keep(&entry(State::Deps, Owner::ContainerLayer, path, None), &layout(), PLUGIN);
+        assert!(keep("/opt/venv/lib/python3.13/site-packages/bcrypt").contains("target: /opt/venv"));
+        assert!(!keep("/home/comfy/.local/lib/python3.13/site-packages/bcrypt").contains("/opt/venv"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::{
     keys::{self, Keys},
     layout::{self, Layout},
     probe::{
+        claim::{Claim, empty_token, form_claim},
         client::Client,
         decide::{Decision, Kind, kind},
         leak,
@@ -74,7 +75,7 @@ struct Installation {
 /// What came of bringing a subject up.
 enum BroughtUp {
     Installed(Box<Installation>),
-    /// No lock took hold, and the API is public.
+    /// No lock took hold: there is no token, and others get in.
     Unlocked(Box<Unlocked>),
     Down(Box<Deployment>, Down),
 }
@@ -85,8 +86,32 @@ struct Unlocked {
     client: Client,
     layout: Layout,
     ready: Duration,
-    look: Look,
+    entry: Entry,
     why: Error,
+}
+
+/// How anybody gets into a server to which there is no token.
+enum Entry {
+    /// It is public.
+    Open(Look),
+    /// It gives access away.
+    Claim(Claim),
+}
+
+impl Entry {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Open(_) => Verdict::Open,
+            Self::Claim(_) => Verdict::Claimable,
+        }
+    }
+
+    fn findings(&self, scene: Scene<'_>) -> Vec<Finding> {
+        match self {
+            Self::Open(look) => diagnose::sentinels(scene, look, None, &[], &[]),
+            Self::Claim(claim) => vec![diagnose::claim(scene, claim)],
+        }
+    }
 }
 
 /// What the first look found, against which events are compared.
@@ -260,8 +285,8 @@ impl Gate<'_> {
         true
     }
 
-    /// A lock of which nothing is there may have failed to take hold, which shows: the API is
-    /// public. Else `why` is the last word.
+    /// A lock to which there is no token may have failed to take hold, which shows: others get in.
+    /// Else `why` is the last word.
     async fn unlocked_or(
         &self,
         deployment: Deployment,
@@ -271,9 +296,9 @@ impl Gate<'_> {
         why: Error,
     ) -> Result<BroughtUp> {
         if why.kind() == ErrorKind::Undecided
-            && let Some(look) = public_look(&client, &self.subject.lock.scheme).await
+            && let Some(entry) = way_in(&client, &self.subject.lock.scheme).await
         {
-            return Ok(BroughtUp::Unlocked(Box::new(Unlocked { deployment, client, layout, ready, look, why })));
+            return Ok(BroughtUp::Unlocked(Box::new(Unlocked { deployment, client, layout, ready, entry, why })));
         }
         Err(why)
     }
@@ -284,7 +309,8 @@ impl Gate<'_> {
         self.ledger.open().report.layout = layout_report(&current.layout);
         let mut report = EventReport::new(Event::Installed, Verdict::Locked);
         report.ready_ms = Some(millis(current.ready));
-        let mut findings = diagnose::sentinels(self.scene(Event::Installed), &current.look, None, &[], &[]);
+        let predicted = current.entry.verdict();
+        let mut findings = current.entry.findings(self.scene(Event::Installed));
         let log = self.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
         for finding in &mut findings {
             finding.evidence.push(current.why.one_line());
@@ -292,12 +318,14 @@ impl Gate<'_> {
             finding.evidence.extend(failed.take(4).map(|line| format!("log: {}", line.trim())));
         }
         findings.extend(self.forgotten_at_once(&current));
-        self.record(report, Ok(Verdict::Open), findings, begun);
+        self.record(report, Ok(predicted), findings, begun);
         for event in self.plan.events.iter().copied() {
             let begun = Instant::now();
             self.listener.step(&self.subject.name, event.name());
             let mut report = EventReport::new(event, Verdict::Locked);
-            report.predicted = Some(Verdict::Open);
+            // What the events take of a lock that was never seen whole cannot be known.
+            let predicted = Some(predicted).filter(|p| *p == Verdict::Open);
+            report.predicted = predicted;
             if event == Event::Rotate {
                 self.record(report, Err("there is no credential to change".to_owned()), Vec::new(), begun);
                 continue;
@@ -311,23 +339,23 @@ impl Gate<'_> {
                     continue;
                 }
                 Err(e) if e.kind() == ErrorKind::Undecided => {
-                    self.record_undecided(event, &e, Some(Verdict::Open), begun);
+                    self.record_undecided(event, &e, predicted, begun);
                     continue;
                 }
                 Err(e) => return Err(e),
             }
             match current.deployment.wait_ready().await? {
-                Readiness::Down(down) => self.record_down(event, &down, Some(Verdict::Open), begun, None),
+                Readiness::Down(down) => self.record_down(event, &down, predicted, begun, None),
                 Readiness::Ready { client, after } => {
                     report.ready_ms = Some(millis(after));
                     current.client = client;
-                    match public_look(&current.client, &self.subject.lock.scheme).await {
-                        Some(look) => {
-                            let findings = diagnose::sentinels(self.scene(event), &look, None, &[], &[]);
-                            self.record(report, Ok(Verdict::Open), findings, begun);
+                    match way_in(&current.client, &self.subject.lock.scheme).await {
+                        Some(entry) => {
+                            let findings = entry.findings(self.scene(event));
+                            self.record(report, Ok(entry.verdict()), findings, begun);
                         }
                         None => {
-                            let why = format!("it is not open any more, and there is no token: {}", current.why.what());
+                            let why = format!("nobody gets in any more, and there is no token: {}", current.why.what());
                             self.record(report, Err(why), Vec::new(), begun);
                         }
                     }
@@ -688,17 +716,29 @@ fn not_again(down: &Down) -> Error {
     Error::undecided("it came up once, and does not come up again").detail(&down.why).fix(down.fix.clone())
 }
 
-/// A look at a server to which there is no token, if it is public for sure: every sentinel that
-/// tells something without one is answered with data.
-async fn public_look(client: &Client, scheme: &Scheme) -> Option<Look> {
-    let mut seen = look(client, scheme, None, &Reference::default()).await;
+/// How anybody gets into a server to which there is no token; `None` when that cannot be said.
+///
+/// It is public for sure when every sentinel that tells something without a token is answered with
+/// data.
+async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
+    let all = look(client, scheme, None, &Reference::default()).await;
+    let mut seen = all.clone();
     // A handler's own refusal (`POST /prompt` with nothing in it) tells nothing without a token.
     seen.sentinels.retain(|s| {
         s.decision != Decision::Indeterminate || !s.anonymous.as_ref().is_ok_and(|a| a.status.is_client_error())
     });
     // A login page that comes with 200 is no data.
     let data = |s: &Seen| s.anonymous.as_ref().is_ok_and(|a| matches!(kind(a), Kind::Object(_) | Kind::Array));
-    (seen.all_through() && seen.sentinels.iter().all(data)).then_some(seen)
+    if seen.all_through() && seen.sentinels.iter().all(data) {
+        return Some(Entry::Open(seen));
+    }
+    if all.undecided().is_some() {
+        return None;
+    }
+    match empty_token(client, scheme, &all).await {
+        Some(claim) => Some(Entry::Claim(claim)),
+        None => form_claim(client, scheme, &all).await.map(Entry::Claim),
+    }
 }
 
 /// A whole examination.

@@ -134,7 +134,9 @@ async fn copy(deployment: &Deployment, layout: &Layout, install: &Install) -> Re
     let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
     let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
     deployment.upload(&into, archive).await.map_err(|e| {
-        e.or_at(format!("subject `{}`, {into}", deployment.subject.name))
+        Error::undecided(format!("the plugin cannot be written to {into}"))
+            .at(format!("subject `{}`", deployment.subject.name))
+            .detail(e.one_line())
             .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
     })?;
     let plugin_dir = format!("{into}/{}", fetched.name);
@@ -180,7 +182,8 @@ pub fn globs(patterns: &[String]) -> GlobSet {
 /// Installs what a requirements file lists, with the subject's own Python and as its own user.
 async fn install_requirements(deployment: &Deployment, layout: &Layout, install: &Install, file: &str) -> Result<()> {
     let settings = pip::Settings::of_this_machine();
-    let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "-r", file];
+    // Compiling everything takes half of pip's time; what is imported is compiled at the first start.
+    let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "--no-compile", "-r", file];
     let wheels = format!("{STAGE}/wheels");
     if let Some(directory) = &install.wheels {
         stage(deployment, directory, "wheels").await?;
@@ -188,11 +191,17 @@ async fn install_requirements(deployment: &Deployment, layout: &Layout, install:
     } else if let Some((directory, archive)) = settings.certificates()? {
         deployment.upload(directory, archive).await?;
     }
-    let mut output = run_pip(deployment, layout, &settings, &arguments).await?;
+    let mut user = None;
+    let mut output = run_pip(deployment, layout, &settings, &arguments, user).await?;
     if !output.ok() && output.stderr.contains("externally-managed-environment") {
         // The system's own Python, without a virtual environment: what its users do then.
         arguments.push("--break-system-packages");
-        output = run_pip(deployment, layout, &settings, &arguments).await?;
+        output = run_pip(deployment, layout, &settings, &arguments, user).await?;
+    }
+    if !output.ok() && output.stderr.contains("Permission denied") {
+        // The process runs as a user that may not install: whoever deploys it does.
+        user = Some("0");
+        output = run_pip(deployment, layout, &settings, &arguments, user).await?;
     }
     clean_stage(deployment, &settings).await?;
     if output.ok() {
@@ -212,9 +221,13 @@ async fn run_pip(
     layout: &Layout,
     settings: &pip::Settings,
     arguments: &[&str],
+    user: Option<&str>,
 ) -> Result<Output> {
     let words = [layout.python.as_str(), "-m", "pip"].into_iter().chain(arguments.iter().copied());
     let mut command = Command::new(words);
+    if let Some(user) = user {
+        command = command.user(user);
+    }
     for (name, value) in settings.pairs() {
         command = command.env(&name, &value);
     }
@@ -227,9 +240,7 @@ async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<
     let mut tarball = Tarball::new();
     let archive = tarball
         .directory(stage, 0o755, Ownership::ROOT)
-        .and_then(|()| {
-            tarball.tree(directory, &format!("{stage}/{name}"), Owners::All(Ownership::ROOT), &|n| n == "__pycache__")
-        })
+        .and_then(|()| tarball.tree(directory, &format!("{stage}/{name}"), Owners::Lent, &|n| n == "__pycache__"))
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(directory, &e))?;
     deployment.upload("/tmp", archive).await

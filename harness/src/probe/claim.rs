@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::{
     client::Client,
-    decide::decide,
+    decide::{Kind, decide, kind},
     look::{Look, Works, is_refusal, session_works},
     message::{Request, in_words},
 };
@@ -36,9 +36,14 @@ pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Optio
     for seen in look.sentinels.iter().filter(|seen| !seen.decision.let_through()) {
         for (request, how) in empty_forms(&seen.request, scheme) {
             let outcome = client.send(&request).await;
-            // Without the token's answer, a page with 200 cannot be told from the data.
-            let Some(reference) = seen.token.as_ref().ok().filter(|a| !is_refusal(a)) else { continue };
-            if decide(&outcome, Some(reference)).let_through() {
+            let through = match seen.token.as_ref().ok().filter(|a| !is_refusal(a)) {
+                Some(reference) => decide(&outcome, Some(reference)).let_through(),
+                // A page with 200 may be the login page; data is data.
+                None => outcome
+                    .as_ref()
+                    .is_ok_and(|a| a.status.is_success() && matches!(kind(a), Kind::Object(_) | Kind::Array)),
+            };
+            if through {
                 return Some(Claim { how, request, got: in_words(&outcome), empty_token: true });
             }
         }
