@@ -1,1 +1,3 @@
-//! t
+//! What cargo nextest runs.
+
+mod mutants;

@@ -170,7 +170,7 @@ async fn find_server<'p>(
         .filter(|(_, dir)| given.code_dir.as_ref().is_none_or(|g| normalise(g) == *dir))
         .collect();
     for (process, dir) in &candidates {
-        if deployment.engine.exists(&deployment.container_id(), &format!("{dir}/folder_paths.py")).await? {
+        if deployment.exists(&format!("{dir}/folder_paths.py")).await? {
             return Ok(Some((process, dir.clone())));
         }
     }
@@ -193,7 +193,7 @@ async fn interpreter(deployment: &Deployment, process: &Process) -> Result<Optio
     }
     for dir in process.path.split(':').filter(|d| !d.is_empty()) {
         let candidate = normalise(&format!("{dir}/{name}"));
-        if deployment.engine.exists(&deployment.container_id(), &candidate).await? {
+        if deployment.exists(&candidate).await? {
             return Ok(Some(candidate));
         }
     }
@@ -217,7 +217,7 @@ async fn custom_nodes(
         files.extend(process.options("--extra-model-paths-config").iter().map(|f| process.absolute(f)));
     }
     for file in files {
-        if let Some(bytes) = deployment.engine.read_file(&deployment.container_id(), &file).await? {
+        if let Some(bytes) = deployment.read_file(&file).await? {
             let text = String::from_utf8_lossy(&bytes);
             for (path, first) in extra_custom_nodes(&text, parent(&file)) {
                 if first { found.insert(0, path) } else { found.push(path) }

@@ -47,6 +47,15 @@ enum Print {
     Bytes(Option<Vec<u8>>),
 }
 
+#[cfg(test)]
+impl StateEntry {
+    /// An entry of which only its place matters.
+    pub fn for_test(state: State, owner: Owner, path: &str, mount: Option<Mounted>) -> Self {
+        let (paths, predicted) = (vec![path.to_owned()], BTreeMap::new());
+        Self { state, paths, owner: Some(owner), mount, predicted, print: Print::Bytes(None) }
+    }
+}
+
 /// How the lock came to be there, as far as it decides what comes back by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -196,7 +205,7 @@ async fn states(
     for (state, pattern) in files {
         if let Some(pattern) = pattern {
             let path = fill(pattern, layout, &installed.plugin_dir);
-            let bytes = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+            let bytes = deployment.read_file(&path).await?;
             let paths = if bytes.is_some() { vec![path] } else { Vec::new() };
             found.push((state, paths, Print::Bytes(bytes)));
         }
@@ -206,7 +215,7 @@ async fn states(
 
 async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<Print> {
     let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
-    let tree = deployment.engine.tree(&deployment.container_id(), &installed.plugin_dir).await?.unwrap_or_default();
+    let tree = deployment.tree(&installed.plugin_dir).await?.unwrap_or_default();
     let files = tree
         .into_iter()
         .filter(|(name, entry)| matches!(entry, Entry::File(_)) && !name.split('/').any(|part| volatile.is_match(part)))
@@ -333,7 +342,7 @@ pub async fn upgrade_is_effective(deployment: &Deployment, layout: &Layout) -> R
     for file in ["comfyui_version.py", "main.py", "server.py", "nodes.py", "execution.py"] {
         let path = format!("{}/{file}", layout.code_dir);
         let of_image = deployment.engine.read_file(&bare.id, &path).await?;
-        let running = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+        let running = deployment.read_file(&path).await?;
         effective &= of_image.is_none() || of_image == running;
     }
     bare.remove(deployment).await?;

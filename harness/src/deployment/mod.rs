@@ -3,6 +3,7 @@
 //! It is built from a specification each time, because a request to the engine cannot be cloned
 //! and a re-created container must be made from the same words as the first one.
 
+pub mod files;
 pub mod lifecycle;
 pub mod ready;
 

@@ -236,6 +236,11 @@ impl Engine {
             };
             tree.insert(name, found);
         }
+        // The engine sends a link itself; follow it as a reader inside would.
+        if let (1, Some(Entry::Link(target))) = (tree.len(), tree.get("")) {
+            let target = resolve(path, target);
+            return Box::pin(self.tree(container, &target)).await;
+        }
         Ok(Some(tree))
     }
 

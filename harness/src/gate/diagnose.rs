@@ -53,6 +53,7 @@ pub fn sentinels(
     look: &Look,
     map: Option<(&StateMap, &Layout, &Installed)>,
     lost: &[State],
+    matrix: &[Finding],
 ) -> Vec<Finding> {
     let line = |seen: &&Seen| format!("{}  →  {}", seen.request.curl(scene.base), in_words(&seen.anonymous));
     let through = look.through();
@@ -73,6 +74,12 @@ pub fn sentinels(
         return vec![finding];
     }
     if through.is_empty() {
+        return Vec::new();
+    }
+    // The matrix has said so already, under the rule of its cause.
+    let told =
+        |seen: &&Seen| matrix.iter().any(|f| f.rule.is_leak() && f.routes.iter().any(|r| r == seen.request.path()));
+    if through.iter().all(|seen| told(seen)) {
         return Vec::new();
     }
     let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");

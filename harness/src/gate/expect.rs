@@ -32,7 +32,7 @@ pub struct Losses(pub BTreeMap<Event, BTreeSet<State>>);
 fn own_rules(verdict: Verdict) -> &'static [Rule] {
     match verdict {
         Verdict::Open => &[Rule::LockOpen],
-        Verdict::Claimable => &[Rule::LockClaimable, Rule::LockEmptyToken],
+        Verdict::Claimable => &[Rule::LockClaimable, Rule::LockEmptyToken, Rule::LockTokenLeak],
         Verdict::LockedOut => &[Rule::LockLockedOut, Rule::LockTokenChanged],
         Verdict::Down => &[Rule::LockDown],
         Verdict::Leaky | Verdict::Locked => &[],
@@ -86,7 +86,8 @@ pub fn mark_expected(
         let lost = losses.0.get(&event).cloned().unwrap_or_default();
         finding.expected = own_rules(*verdict).contains(&finding.rule)
             || state_of(finding).is_some_and(|state| explains(scheme, *verdict, &lost, state))
-            || matches!(finding.rule, Rule::PersistAnonymousVolume | Rule::PersistTmpfs)
+            // Without the credential, or the plugin, no session opens anything.
+            || matches!(finding.rule, Rule::PersistAnonymousVolume | Rule::PersistTmpfs | Rule::LockSessionLost)
                 && lost.iter().any(|state| scheme.verdict_without(*state) == Some(*verdict));
     }
 }

@@ -1,6 +1,7 @@
 //! The run: every subject through every event.
 
 pub mod diagnose;
+pub mod examine;
 pub mod expect;
 pub mod judge;
 pub mod remedy;

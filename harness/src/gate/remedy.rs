@@ -2,6 +2,7 @@
 
 use crate::{
     deployment::Mounted,
+    install::check::is_within,
     layout::Layout,
     state::{Owner, State},
     state_map::StateEntry,
@@ -9,20 +10,22 @@ use crate::{
 
 /// What would have kept a state.
 pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
-    if let (Some(Owner::AnonymousVolume), Some(mount)) = (entry.owner, &entry.mount) {
-        return named(mount, "give the anonymous volume a name");
+    match (entry.owner, &entry.mount) {
+        (Some(Owner::AnonymousVolume), Some(mount)) => return named(mount, "give the anonymous volume a name"),
+        (Some(Owner::Tmpfs), Some(mount)) => return named(mount, "mount a named volume instead of the tmpfs"),
+        // Only a removal of all volumes takes what lies on a named one.
+        (Some(Owner::Volume), Some(mount)) => return outlast_volumes(mount, entry.state),
+        _ => {}
     }
-    if let (Some(Owner::Tmpfs), Some(mount)) = (entry.owner, &entry.mount) {
-        return named(mount, "mount a named volume instead of the tmpfs");
-    }
+    let credential = || entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned());
     let (what, name, target) = match entry.state {
         State::Plugin => ("the plugin", "custom-nodes", parent(plugin_dir).to_owned()),
-        State::Credential => {
-            ("the credential", "login", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned()))
+        State::Credential => ("the credential", "login", credential()),
+        // It lies in the plugin's directory as a rule: one volume for both.
+        State::SessionKey if entry.paths.iter().all(|path| is_within(path, plugin_dir)) => {
+            ("the session key", "custom-nodes", parent(plugin_dir).to_owned())
         }
-        State::SessionKey => {
-            ("the session key", "custom-nodes", entry.paths.first().map_or_else(String::new, |p| parent(p).to_owned()))
-        }
+        State::SessionKey => ("the session key", "session-key", credential()),
         State::Data => ("the data", "data", entry.paths.first().cloned().unwrap_or_default()),
         State::Deps => return keep_dependencies(layout),
     };
@@ -30,6 +33,22 @@ pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
         "keep {what} on a named volume:\n  mounts:\n    - {{ volume: {name}, target: {target} }}\n\
          in a compose file:\n  volumes:\n    - {name}:{target}"
     )
+}
+
+/// What outlasts `down --volumes`: the host's own directories, external volumes, and the image.
+fn outlast_volumes(mount: &Mounted, state: State) -> String {
+    let target = &mount.target;
+    let name = mount.source.as_deref().unwrap_or("data");
+    let kept = format!(
+        "bind a directory of the host, which no removal of volumes takes:\n  mounts:\n    - {{ bind: ./{name}, target: {target} }}\n\
+         in a compose file:\n  volumes:\n    - ./{name}:{target}\nor declare the volume `{name}` there as `external: true`"
+    );
+    match state {
+        State::Plugin | State::Deps => {
+            format!("build it into the image, so that a new volume is filled with it; or {kept}")
+        }
+        State::Credential | State::SessionKey | State::Data => kept,
+    }
 }
 
 fn named(mount: &Mounted, what: &str) -> String {
@@ -58,4 +77,47 @@ fn keep_dependencies(layout: &Layout) -> String {
 
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(state: State, owner: Owner, path: &str, mount: Option<Mounted>) -> StateEntry {
+        StateEntry::for_test(state, owner, path, mount)
+    }
+
+    fn layout() -> Layout {
+        Layout {
+            code_dir: "/opt/ComfyUI".into(),
+            custom_nodes: vec!["/opt/ComfyUI/custom_nodes".into()],
+            python: "/opt/venv/bin/python".into(),
+            ids: (0, 0),
+        }
+    }
+
+    const PLUGIN: &str = "/opt/ComfyUI/custom_nodes/login";
+
+    #[test]
+    fn what_a_named_volume_lost_is_not_kept_by_a_named_volume() {
+        let mount = Mounted {
+            target: "/opt/ComfyUI/login".into(),
+            owner: Owner::Volume,
+            read_only: false,
+            source: Some("login".into()),
+        };
+        let entry = entry(State::Credential, Owner::Volume, "/opt/ComfyUI/login/PASSWORD", Some(mount));
+        let text = keep(&entry, &layout(), PLUGIN);
+        assert!(text.contains("{ bind: ./login, target: /opt/ComfyUI/login }"), "{text}");
+        assert!(!text.contains("{ volume:"), "{text}");
+    }
+
+    #[test]
+    fn the_session_key_goes_with_the_plugin() {
+        let key = entry(State::SessionKey, Owner::ContainerLayer, &format!("{PLUGIN}/.secret-key.txt"), None);
+        let plugin = entry(State::Plugin, Owner::ContainerLayer, PLUGIN, None);
+        let mount = "- { volume: custom-nodes, target: /opt/ComfyUI/custom_nodes }";
+        assert!(keep(&key, &layout(), PLUGIN).contains(mount));
+        assert!(keep(&plugin, &layout(), PLUGIN).contains(mount));
+    }
 }

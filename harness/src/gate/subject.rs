@@ -9,7 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Listener, SharedLedger, diagnose, diagnose::Scene, expect, judge, layout_report};
+use super::{
+    Listener, SharedLedger, diagnose,
+    diagnose::Scene,
+    examine::{self, Early, Examiner},
+    expect, layout_report,
+};
 use crate::{
     config::plan::{Plan, Subject},
     deployment::{
@@ -20,22 +25,23 @@ use crate::{
     engine::{Engine, Run},
     error::{Error, ErrorKind, Result},
     event::Event,
-    finding::Finding,
-    install::{self, Installed},
+    finding::{Finding, Rule},
+    install::{self, Installed, check::is_within},
     keys::{self, Keys},
     layout::{self, Layout},
     probe::{
-        claim::{empty_token, form_claim},
         client::Client,
+        decide::{Decision, Kind, kind},
         leak,
-        look::{Look, Reference, Works, look},
-        matrix::{Counts, Matrix},
+        look::{Look, Reference, Seen, Works, look},
+        matrix::Counts,
         message::URL,
         watch::{Exposure, Guarded, Watch, guarded},
         wear::wear_out,
     },
     report::{EventReport, ProbeCounts, StateReport, Survival},
-    state::State,
+    scheme::Scheme,
+    state::{Owner, State},
     state_map::{Origin, StateMap, upgrade_is_effective},
     surface::{discover::discover, routes::Route},
     verdict::Verdict,
@@ -68,7 +74,19 @@ struct Installation {
 /// What came of bringing a subject up.
 enum BroughtUp {
     Installed(Box<Installation>),
+    /// No lock took hold, and the API is public.
+    Unlocked(Box<Unlocked>),
     Down(Box<Deployment>, Down),
+}
+
+/// A subject on which no lock took hold.
+struct Unlocked {
+    deployment: Deployment,
+    client: Client,
+    layout: Layout,
+    ready: Duration,
+    look: Look,
+    why: Error,
 }
 
 /// What the first look found, against which events are compared.
@@ -112,6 +130,7 @@ impl Gate<'_> {
         let begun = Instant::now();
         let mut current = match self.bring_up().await? {
             BroughtUp::Installed(installation) => *installation,
+            BroughtUp::Unlocked(unlocked) => return self.run_unlocked(*unlocked, begun).await,
             BroughtUp::Down(deployment, down) => {
                 self.record_down(Event::Installed, &down, None, begun, None);
                 return deployment.take_down().await;
@@ -128,28 +147,10 @@ impl Gate<'_> {
             Err(e) => return Err(e),
         };
         for (position, event) in self.plan.events.iter().copied().enumerate() {
-            if dirty {
+            if dirty || (event.new_container() && self.wear(&mut current).await) {
                 self.listener.step(&self.subject.name, "putting it back");
                 current.deployment.take_down().await?;
-                current = match self.bring_up().await? {
-                    BroughtUp::Installed(installation) => *installation,
-                    BroughtUp::Down(deployment, down) => {
-                        deployment.take_down().await?;
-                        return Err(Error::undecided("it came up once, and does not come up again")
-                            .detail(down.why)
-                            .fix(down.fix));
-                    }
-                };
-            }
-            if event.new_container() && self.wear(&mut current).await {
-                current.deployment.take_down().await?;
-                current = match self.bring_up().await? {
-                    BroughtUp::Installed(installation) => *installation,
-                    BroughtUp::Down(deployment, down) => {
-                        deployment.take_down().await?;
-                        return Err(not_again(&down));
-                    }
-                };
+                current = self.put_back().await?;
             }
             dirty = self.event(&mut current, &baseline, event).await?;
             dirty &= position + 1 < self.plan.events.len();
@@ -157,6 +158,21 @@ impl Gate<'_> {
         self.wear(&mut current).await;
         self.listener.step(&self.subject.name, "taking it down");
         current.deployment.take_down().await
+    }
+
+    /// Brings the subject up as it was installed first.
+    async fn put_back(&mut self) -> Result<Installation> {
+        match self.bring_up().await? {
+            BroughtUp::Installed(installation) => Ok(*installation),
+            BroughtUp::Unlocked(unlocked) => {
+                unlocked.deployment.take_down().await?;
+                Err(unlocked.why)
+            }
+            BroughtUp::Down(deployment, down) => {
+                deployment.take_down().await?;
+                Err(not_again(&down))
+            }
+        }
     }
 
     /// Brings the subject up and installs its lock.
@@ -180,7 +196,12 @@ impl Gate<'_> {
                 self.ledger.open().findings.extend(checks.iter().cloned());
             }
         }
-        let installed = install::install(&deployment, &layout).await?;
+        let installed = match install::install(&deployment, &layout).await {
+            Err(why) if self.subject.lock.install.is_none() => {
+                return self.unlocked_or(deployment, client, layout, ready, why).await;
+            }
+            done => done?,
+        };
         if self.subject.lock.install.is_some() {
             self.engine.restart(&deployment.container_id(), INSTALL_GRACE).await?;
             (client, ready) = match deployment.wait_ready().await? {
@@ -190,7 +211,10 @@ impl Gate<'_> {
         }
         self.listener.step(name, "minting a token");
         let had_token = keys::read(&deployment, &layout, &installed).await?.is_some();
-        let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
+        let keys = match keys::mint(&deployment, &client, &layout, &installed).await {
+            Err(why) => return self.unlocked_or(deployment, client, layout, ready, why).await,
+            Ok(keys) => keys,
+        };
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
         let map = StateMap::draw(&deployment, &layout, &installed, origin).await?;
         let routes = self.routes(&client, &keys).await;
@@ -234,6 +258,100 @@ impl Gate<'_> {
             ledger.findings.append(&mut findings);
         }
         true
+    }
+
+    /// A lock of which nothing is there may have failed to take hold, which shows: the API is
+    /// public. Else `why` is the last word.
+    async fn unlocked_or(
+        &self,
+        deployment: Deployment,
+        client: Client,
+        layout: Layout,
+        ready: Duration,
+        why: Error,
+    ) -> Result<BroughtUp> {
+        if why.kind() == ErrorKind::Undecided
+            && let Some(look) = public_look(&client, &self.subject.lock.scheme).await
+        {
+            return Ok(BroughtUp::Unlocked(Box::new(Unlocked { deployment, client, layout, ready, look, why })));
+        }
+        Err(why)
+    }
+
+    /// The events of a subject on which no lock took hold: there is no key to it, but whether it is
+    /// public shows without one.
+    async fn run_unlocked(&mut self, mut current: Unlocked, begun: Instant) -> Result<()> {
+        self.ledger.open().report.layout = layout_report(&current.layout);
+        let mut report = EventReport::new(Event::Installed, Verdict::Locked);
+        report.ready_ms = Some(millis(current.ready));
+        let mut findings = diagnose::sentinels(self.scene(Event::Installed), &current.look, None, &[], &[]);
+        let log = self.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
+        for finding in &mut findings {
+            finding.evidence.push(current.why.one_line());
+            let failed = log.iter().filter(|line| line.contains("IMPORT FAILED") || line.contains("Cannot import"));
+            finding.evidence.extend(failed.take(4).map(|line| format!("log: {}", line.trim())));
+        }
+        findings.extend(self.forgotten_at_once(&current));
+        self.record(report, Ok(Verdict::Open), findings, begun);
+        for event in self.plan.events.iter().copied() {
+            let begun = Instant::now();
+            self.listener.step(&self.subject.name, event.name());
+            let mut report = EventReport::new(event, Verdict::Locked);
+            report.predicted = Some(Verdict::Open);
+            if event == Event::Rotate {
+                self.record(report, Err("there is no credential to change".to_owned()), Vec::new(), begun);
+                continue;
+            }
+            match current.deployment.perform(event).await {
+                Ok(Performed::Done) => {}
+                Ok(Performed::Skipped(why)) => {
+                    report.expected = expect::expected(self.subject, event, None);
+                    report.skipped = Some(why);
+                    self.push(report);
+                    continue;
+                }
+                Err(e) if e.kind() == ErrorKind::Undecided => {
+                    self.record_undecided(event, &e, Some(Verdict::Open), begun);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            match current.deployment.wait_ready().await? {
+                Readiness::Down(down) => self.record_down(event, &down, Some(Verdict::Open), begun, None),
+                Readiness::Ready { client, after } => {
+                    report.ready_ms = Some(millis(after));
+                    current.client = client;
+                    match public_look(&current.client, &self.subject.lock.scheme).await {
+                        Some(look) => {
+                            let findings = diagnose::sentinels(self.scene(event), &look, None, &[], &[]);
+                            self.record(report, Ok(Verdict::Open), findings, begun);
+                        }
+                        None => {
+                            let why = format!("it is not open any more, and there is no token: {}", current.why.what());
+                            self.record(report, Err(why), Vec::new(), begun);
+                        }
+                    }
+                }
+            }
+        }
+        self.listener.step(&self.subject.name, "taking it down");
+        current.deployment.take_down().await
+    }
+
+    /// What is installed on a tmpfs is gone at the restart by which it would take effect.
+    fn forgotten_at_once(&self, current: &Unlocked) -> Option<Finding> {
+        let directory = current.layout.custom_nodes_dir();
+        let nearest = current.deployment.mounted().into_iter().filter(|m| is_within(directory, &m.target));
+        let mount = nearest.max_by_key(|m| m.target.len()).filter(|m| m.owner == Owner::Tmpfs)?;
+        let message = format!("{} is a tmpfs: a lock that is installed there never takes effect", mount.target);
+        Some(
+            Finding::new(Rule::PersistTmpfs, &self.subject.name, Some(Event::Installed), message)
+                .evidence(format!("ComfyUI loads custom nodes from {directory}"))
+                .remedy(format!(
+                    "mount a named volume instead of the tmpfs:\n  mounts:\n    - {{ volume: custom-nodes, target: {} }}",
+                    mount.target
+                )),
+        )
     }
 
     /// Writes down what is known once the lock is installed.
@@ -379,7 +497,7 @@ impl Gate<'_> {
         reference: &Reference,
         thorough: bool,
         before: Option<(&Baseline, &Keys)>,
-    ) -> Result<Seen> {
+    ) -> Result<Examined> {
         let none = Baseline {
             verdict: Verdict::Locked,
             reference: reference.clone(),
@@ -392,25 +510,19 @@ impl Gate<'_> {
 
     /// Sentinels, token, session; then the matrix, unless it is open anyway.
     async fn look_and_matrix(&self, current: &Installation, event: Event, baseline: &Baseline) -> Early {
-        let scheme = &self.subject.lock.scheme;
-        let look = look(&current.client, scheme, Some(&current.keys), &baseline.reference).await;
-        let scene = self.scene(event);
-        let (mut findings, mut counts) = (Vec::new(), Counts::default());
-        if !look.all_through() && look.token == Works::Yes {
-            let matrix = Matrix {
-                client: &current.client,
-                scheme,
-                keys: Some(&current.keys),
-                routes: &current.routes,
-                mutating: true,
-            };
-            let found = matrix.run(&|_, _| {}).await;
-            let searched = leak::search(&current.client, scheme, &current.keys, true).await;
-            findings = diagnose::matrix(scene, &found);
-            findings.extend(diagnose::leaks(scene, &found, &searched));
-            counts = found.counts;
+        self.examiner(current, event).early(&baseline.reference).await
+    }
+
+    fn examiner<'s>(&'s self, current: &'s Installation, event: Event) -> Examiner<'s> {
+        Examiner {
+            client: &current.client,
+            scheme: &self.subject.lock.scheme,
+            keys: Some(&current.keys),
+            routes: &current.routes,
+            mutating: true,
+            scene: self.scene(event),
+            progress: &|_, _| {},
         }
-        Early { look, findings, counts }
     }
 
     /// What comes last: states, claim, and the verdict.
@@ -421,37 +533,26 @@ impl Gate<'_> {
         early: Early,
         thorough: bool,
         before: Option<(&Baseline, &Keys)>,
-    ) -> Result<Seen> {
+    ) -> Result<Examined> {
         let scheme = &self.subject.lock.scheme;
-        let Early { look: seen, mut findings, counts } = early;
+        let (seen, counts) = (early.look.clone(), early.counts);
         let lost = if event == Event::Installed { Vec::new() } else { self.observe(current, event).await? };
         let scene = self.scene(event);
-        let map = Some((&current.map, &current.layout, &current.installed));
-        findings.extend(diagnose::sentinels(scene, &seen, map, &lost));
-        let mut disturbed = false;
-        let mut claimed = false;
+        let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
         let mut changed_token = false;
-        if !seen.all_through() {
-            if seen.token == Works::No {
-                changed_token = self.credential_changed(current).await?;
-            }
-            if let Some((_, old)) = before.filter(|_| event == Event::Rotate) {
-                findings.extend(diagnose::old_keys(scene, &current.client, scheme, old, &seen).await);
-            }
-            let empty = empty_token(&current.client, scheme, &seen).await;
-            if let Some(claim) = &empty {
-                // It is told once, as what makes it claimable.
-                findings.retain(|f| f.rule != crate::finding::Rule::LockEmptyToken);
-                findings.push(diagnose::claim(scene, claim));
-                claimed = true;
-            }
-            let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
-            if suspicious && let Some(claim) = form_claim(&current.client, scheme, &seen).await {
-                findings.push(diagnose::claim(scene, &claim));
-                claimed = true;
-                disturbed = true;
-            }
+        if !seen.all_through() && seen.token == Works::No {
+            changed_token = self.credential_changed(current).await?;
         }
+        let mut old = None;
+        if let Some((_, keys)) = before.filter(|_| event == Event::Rotate && !seen.all_through()) {
+            old = diagnose::old_keys(scene, &current.client, scheme, keys, &seen).await;
+        }
+        let claimed = self.examiner(current, event).claim(&seen, suspicious).await;
+        let mut findings = examine::merge(scene, &early, &claimed);
+        findings.extend(old);
+        let map = Some((&current.map, &current.layout, &current.installed));
+        findings.extend(diagnose::sentinels(scene, &seen, map, &lost, &early.findings));
+        let disturbed = claimed.disturbed || early.worn.is_some();
         if thorough && self.log_holds_token(current).await? {
             findings.push(diagnose::logged(scene));
         }
@@ -459,9 +560,7 @@ impl Gate<'_> {
             findings.extend(diagnose::session(scene, baseline.session, &seen));
         }
         expect::mark_accepted(&mut findings, &self.plan.accept, super::today());
-        let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted)
-            || seen.through().len() > findings.iter().filter(|f| f.accepted).map(|f| f.routes.len()).sum::<usize>();
-        let verdict = judge::judge(judge::Case { look: &seen, claimed, leaks });
+        let verdict = examine::verdict(&early, &claimed, &findings);
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
@@ -476,7 +575,7 @@ impl Gate<'_> {
         if event != Event::Wipe || !as_it_must_be {
             findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
         }
-        Ok(Seen { look: seen, counts, findings, verdict, lost, disturbed })
+        Ok(Examined { look: seen, counts, findings, verdict, lost, disturbed })
     }
 
     /// Whether the container's log shows the token.
@@ -491,7 +590,7 @@ impl Gate<'_> {
         let now = keys::read(&current.deployment, &current.layout, &current.installed).await?;
         let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
         let keys = Keys::new(token, None, None);
-        let again = look(&current.client, scheme, Some(&keys), &Reference::default()).await;
+        let again = crate::probe::look::look(&current.client, scheme, Some(&keys), &Reference::default()).await;
         Ok(again.token == Works::Yes)
     }
 
@@ -589,15 +688,21 @@ fn not_again(down: &Down) -> Error {
     Error::undecided("it came up once, and does not come up again").detail(&down.why).fix(down.fix.clone())
 }
 
-/// The first half of an examination.
-struct Early {
-    look: Look,
-    findings: Vec<Finding>,
-    counts: Counts,
+/// A look at a server to which there is no token, if it is public for sure: every sentinel that
+/// tells something without one is answered with data.
+async fn public_look(client: &Client, scheme: &Scheme) -> Option<Look> {
+    let mut seen = look(client, scheme, None, &Reference::default()).await;
+    // A handler's own refusal (`POST /prompt` with nothing in it) tells nothing without a token.
+    seen.sentinels.retain(|s| {
+        s.decision != Decision::Indeterminate || !s.anonymous.as_ref().is_ok_and(|a| a.status.is_client_error())
+    });
+    // A login page that comes with 200 is no data.
+    let data = |s: &Seen| s.anonymous.as_ref().is_ok_and(|a| matches!(kind(a), Kind::Object(_) | Kind::Array));
+    (seen.all_through() && seen.sentinels.iter().all(data)).then_some(seen)
 }
 
 /// A whole examination.
-struct Seen {
+struct Examined {
     look: Look,
     counts: Counts,
     findings: Vec<Finding>,
@@ -607,7 +712,7 @@ struct Seen {
     disturbed: bool,
 }
 
-impl Seen {
+impl Examined {
     fn counts(&self, client: &Client) -> ProbeCounts {
         let mut all = self.counts;
         for seen in &self.look.sentinels {

@@ -93,7 +93,7 @@ fn search_path(deployment: &Deployment, layout: &Layout) -> Vec<String> {
 }
 
 async fn exists(deployment: &Deployment, path: &str) -> Result<bool> {
-    deployment.engine.exists(&deployment.container_id(), path).await
+    deployment.exists(path).await
 }
 
 /// Names of directories below `directory` that may be the plugin, the likeliest first.
@@ -133,7 +133,7 @@ async fn copy(deployment: &Deployment, layout: &Layout, install: &Install) -> Re
     make_directory(deployment, &into).await?;
     let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
     let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
-    deployment.engine.upload(&deployment.container_id(), &into, archive).await.map_err(|e| {
+    deployment.upload(&into, archive).await.map_err(|e| {
         e.or_at(format!("subject `{}`, {into}", deployment.subject.name))
             .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
     })?;
@@ -180,14 +180,13 @@ pub fn globs(patterns: &[String]) -> GlobSet {
 /// Installs what a requirements file lists, with the subject's own Python and as its own user.
 async fn install_requirements(deployment: &Deployment, layout: &Layout, install: &Install, file: &str) -> Result<()> {
     let settings = pip::Settings::of_this_machine();
-    let id = deployment.container_id();
     let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "-r", file];
     let wheels = format!("{STAGE}/wheels");
     if let Some(directory) = &install.wheels {
         stage(deployment, directory, "wheels").await?;
         arguments.extend(["--no-index", "--find-links", &wheels]);
     } else if let Some((directory, archive)) = settings.certificates()? {
-        deployment.engine.upload(&id, directory, archive).await?;
+        deployment.upload(directory, archive).await?;
     }
     let mut output = run_pip(deployment, layout, &settings, &arguments).await?;
     if !output.ok() && output.stderr.contains("externally-managed-environment") {
@@ -233,7 +232,7 @@ async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<
         })
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(directory, &e))?;
-    deployment.engine.upload(&deployment.container_id(), "/tmp", archive).await
+    deployment.upload("/tmp", archive).await
 }
 
 /// Takes back what was lent: it must not be taken for a part of the installation.
@@ -260,7 +259,7 @@ async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install,
         .and_then(|()| tarball.file(&format!("{stage_name}/install.sh"), &text, 0o755, Ownership::ROOT))
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(script, &e))?;
-    deployment.engine.upload(&deployment.container_id(), "/tmp", archive).await?;
+    deployment.upload("/tmp", archive).await?;
 
     let settings = pip::Settings::of_this_machine();
     let mut command = Command::new([interpreter(&text), format!("{STAGE}/install.sh")])
@@ -282,7 +281,7 @@ async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install,
         stage(deployment, wheels, "wheels").await?;
         command = command.env("LOCKPROOF_WHEELS", &format!("{STAGE}/wheels"));
     } else if let Some((directory, archive)) = settings.certificates()? {
-        deployment.engine.upload(&deployment.container_id(), directory, archive).await?;
+        deployment.upload(directory, archive).await?;
     }
     let output = deployment.engine.exec(&deployment.container_id(), command).await?;
     clean_stage(deployment, &settings).await?;

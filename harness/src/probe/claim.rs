@@ -1,15 +1,21 @@
 //! Whether a visitor can obtain access from the server itself. It is decided by doing: random
 //! credentials are posted to the login form, and the cookie that comes back is tried.
 
+use std::sync::OnceLock;
+
+use regex::Regex;
+
 use super::{
     client::Client,
-    look::{Look, Works, session_works},
+    decide::decide,
+    look::{Look, Works, is_refusal, session_works},
     message::{Request, in_words},
 };
 use crate::{
     keys::form,
     scheme::{Presentation, Scheme},
     secret,
+    surface::corpus::credentials::empty_values,
 };
 
 /// How a visitor gets in.
@@ -25,25 +31,37 @@ pub struct Claim {
     pub empty_token: bool,
 }
 
-/// Tries the empty token, which changes nothing.
+/// Tries the empty token, in every way in which a token is shown; it changes nothing.
 pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
-    for how in &scheme.present {
-        let Presentation::Query { query } = how else { continue };
-        for seen in &look.sentinels {
-            let request = seen.request.clone().query(query, "");
+    for seen in look.sentinels.iter().filter(|seen| !seen.decision.let_through()) {
+        for (request, how) in empty_forms(&seen.request, scheme) {
             let outcome = client.send(&request).await;
-            let reference = seen.token.as_ref().ok().filter(|a| a.status.is_success());
-            if super::decide::decide(&outcome, reference).let_through() && !seen.decision.let_through() {
-                return Some(Claim {
-                    how: format!("an empty `?{query}=` is taken for the token"),
-                    request,
-                    got: in_words(&outcome),
-                    empty_token: true,
-                });
+            // Without the token's answer, a page with 200 cannot be told from the data.
+            let Some(reference) = seen.token.as_ref().ok().filter(|a| !is_refusal(a)) else { continue };
+            if decide(&outcome, Some(reference)).let_through() {
+                return Some(Claim { how, request, got: in_words(&outcome), empty_token: true });
             }
         }
     }
     None
+}
+
+fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, String)> {
+    let mut forms = Vec::new();
+    for how in &scheme.present {
+        match how {
+            Presentation::Query { query } => {
+                forms.push((plain.clone().query(query, ""), format!("an empty `?{query}=` is taken for the token")));
+            }
+            Presentation::Header { header, value } => {
+                let words = format!("an `{header}` header without a token is taken for one with it");
+                forms.extend(
+                    empty_values(value).into_iter().map(|empty| (plain.clone().header(header, empty), words.clone())),
+                );
+            }
+        }
+    }
+    forms
 }
 
 /// Posts credentials that nobody knows to the login form, then those that products are shipped
@@ -55,7 +73,7 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
     let guest = Request::new(http::Method::POST, login.path.clone())
         .header("Content-Type", "application/x-www-form-urlencoded")
         .body(format!("guest_mode=1&{}=guest&{}=guest", login.username, login.password));
-    let tries = [
+    let mut tries = vec![
         (form(login, &user, &password), "the login form takes a password that a visitor has just made up"),
         (form(login, "admin", "admin"), "the login form takes a default password (admin/admin)"),
         (form(login, "admin", "password"), "the login form takes a default password (admin/password)"),
@@ -63,6 +81,20 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
         (form(login, "", ""), "the login form takes an empty password"),
         (guest, "the login form lets a visitor in as a guest"),
     ];
+    // A page may have more buttons than the one that logs in: to reset, to register.
+    if let Ok(page) = client.send(&Request::get(login.path.clone())).await {
+        for (name, value) in named_buttons(&String::from_utf8_lossy(&page.body)) {
+            let mut pressed = form(login, &user, &password);
+            let text = format!(
+                "{}&{}={}",
+                String::from_utf8_lossy(&pressed.body),
+                secret::percent_encode(&name),
+                secret::percent_encode(&value)
+            );
+            pressed.body = text.into();
+            tries.push((pressed, "a button of the login page gives access to whoever presses it"));
+        }
+    }
     for (request, how) in tries {
         let outcome = client.send(&request).await;
         let Some(cookie) = outcome.as_ref().ok().and_then(|a| a.cookies()) else { continue };
@@ -71,4 +103,37 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
         }
     }
     None
+}
+
+/// The buttons of a page that send a name of their own, with their values.
+fn named_buttons(page: &str) -> Vec<(String, String)> {
+    static BUTTON: OnceLock<Option<Regex>> = OnceLock::new();
+    static ATTRIBUTE: OnceLock<Option<Regex>> = OnceLock::new();
+    let button = BUTTON.get_or_init(|| Regex::new(r#"(?is)<(?:button|input)\b([^>]*)>"#).ok());
+    let attribute = ATTRIBUTE.get_or_init(|| Regex::new(r#"(?i)\b(name|value|type)\s*=\s*["']([^"']*)["']"#).ok());
+    let (Some(button), Some(attribute)) = (button, attribute) else { return Vec::new() };
+    button
+        .captures_iter(page)
+        .filter_map(|found| {
+            let inside = &found[1];
+            let get = |name: &str| {
+                attribute.captures_iter(inside).find(|a| a[1].eq_ignore_ascii_case(name)).map(|a| a[2].to_owned())
+            };
+            let is_button =
+                found[0].to_lowercase().starts_with("<button") || get("type").is_some_and(|t| t == "submit");
+            is_button.then(|| Some((get("name")?, get("value").unwrap_or_default()))).flatten()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buttons_with_a_name_are_found() {
+        let page = r#"<input name="username"><button>Log in</button>
+            <button type="submit" name="reset" value="1">Forgotten?</button><input type='submit' name='go'>"#;
+        assert_eq!(named_buttons(page), [("reset".to_owned(), "1".to_owned()), ("go".to_owned(), String::new())]);
+    }
 }

@@ -15,12 +15,15 @@ use http::{HeaderName, HeaderValue, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use super::message::{Answer, Fault, Outcome, Request};
+use super::message::{Answer, Fault, Frame, Outcome, Request};
 
 /// As much of a body as is looked at: enough for the largest `/object_info` seen.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
+
+/// How long a web socket may take until it says something. ComfyUI sends its queue at once.
+const FIRST_FRAME: Duration = Duration::from_millis(1500);
 
 /// A client of one server; clones share its connections.
 #[derive(Clone, Debug)]
@@ -110,7 +113,11 @@ impl Client {
     }
 
     async fn round_trip(&self, mut sender: SendRequest<Full<Bytes>>, message: http::Request<Full<Bytes>>) -> Outcome {
-        let response = sender.send_request(message).await.map_err(broken)?;
+        let mut response = sender.send_request(message).await.map_err(broken)?;
+        let mut frame = None;
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            frame = first_frame(hyper::upgrade::on(&mut response)).await;
+        }
         let (parts, mut body) = response.into_parts();
         let mut bytes = BytesMut::new();
         let mut whole = true;
@@ -129,7 +136,7 @@ impl Client {
                 idle.push(sender);
             }
         }
-        Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.freeze() })
+        Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.freeze(), frame })
     }
 
     fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, Fault> {
@@ -150,6 +157,21 @@ impl Client {
         }
         Ok(message)
     }
+}
+
+/// What a web socket says first; `None` when it says nothing for a while.
+async fn first_frame(upgrade: hyper::upgrade::OnUpgrade) -> Option<Frame> {
+    const CLOSE: u8 = 8;
+    let read = async {
+        let mut stream = TokioIo::new(upgrade.await.ok()?);
+        let mut head = [0_u8; 1];
+        match stream.read_exact(&mut head).await {
+            Ok(_) if head[0] & 0x0f != CLOSE => Some(Frame::Message),
+            // Closed with a frame, or without.
+            _ => Some(Frame::Close),
+        }
+    };
+    tokio::time::timeout(FIRST_FRAME, read).await.ok().flatten()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]

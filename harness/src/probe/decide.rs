@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 
-use super::message::{Answer, Outcome};
+use super::message::{Answer, Frame, Outcome};
 
 /// What one probe showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +31,7 @@ impl Decision {
 /// | answer | the token's answer | decision |
 /// |---|---|---|
 /// | none, 5xx, 429, or 403 and 503 with `Retry-After` | any | indeterminate |
-/// | 401, 407 | any | rejected |
+/// | 401, 407, or a web socket that is closed at once | any | rejected |
 /// | redirect | the same redirect | served |
 /// | redirect | anything else | rejected |
 /// | 2xx or 101 | the same status and kind of body | served |
@@ -49,6 +49,9 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
         return Decision::Indeterminate;
     }
     let status = answer.status;
+    if answer.frame == Some(Frame::Close) {
+        return Decision::Rejected;
+    }
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
         return Decision::Rejected;
     }
@@ -140,7 +143,12 @@ mod tests {
         if !media.is_empty() {
             headers.insert("content-type", media.parse().expect("a media type"));
         }
-        Answer { status: StatusCode::from_u16(status).expect("a status"), headers, body: Bytes::from(body.to_owned()) }
+        Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            headers,
+            body: Bytes::from(body.to_owned()),
+            frame: None,
+        }
     }
 
     #[test]

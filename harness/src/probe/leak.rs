@@ -158,6 +158,7 @@ mod tests {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: Bytes::from(body.to_owned()),
+            frame: None,
         };
         assert!(holds(&answer("token=$2b$12$leak.test/token."), &keys));
         assert!(holds(&answer("?token=%242b%2412%24leak.test%2Ftoken"), &keys));

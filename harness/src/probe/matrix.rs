@@ -135,6 +135,7 @@ impl Matrix<'_> {
             results.push(self.one(facts, probe).await);
             tick();
         }
+        results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
         self.add_up(results).await
     }
@@ -185,6 +186,33 @@ impl Matrix<'_> {
             return (Decision::Rejected, true);
         }
         (decision, true)
+    }
+
+    /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
+    /// without a credential, under a name of ours, and looked for with the token.
+    async fn effects(&self, fill: &Fill) -> Vec<Result> {
+        let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
+        let target = format!("/userdata/{}-effect", fill.nonce);
+        let write = Request::new(Method::POST, &*target).body("lockproof");
+        let refused = self.client.send(&write).await;
+        if !refused.as_ref().is_ok_and(is_refusal) {
+            return Vec::new();
+        }
+        let seen = self.client.send(&authorised(Request::get(&*target), self.scheme, keys.token())).await;
+        if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
+            return Vec::new();
+        }
+        let delete = authorised(Request::new(Method::DELETE, &*target), self.scheme, keys.token());
+        let _removed = self.client.send(&delete).await;
+        let probe = Probe {
+            rule: Rule::LockUnprotectedRoute,
+            route: "/userdata/{file}".to_owned(),
+            reference: write.clone(),
+            request: write,
+            control: None,
+            changes: true,
+        };
+        vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
     }
 
     /// Removes what probes that got through, and their references, have written under our name.

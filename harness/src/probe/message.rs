@@ -113,6 +113,17 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, as much of it as was read.
     pub body: Bytes,
+    /// The first frame after a switch to the web socket protocol.
+    pub frame: Option<Frame>,
+}
+
+/// What a web socket says first (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message.
+    Message,
+    /// It is closed at once, which is how a lock refuses after the handshake.
+    Close,
 }
 
 impl Answer {
@@ -188,6 +199,8 @@ pub fn in_words(outcome: &Outcome) -> String {
             let mut words = answer.status.as_u16().to_string();
             if answer.status.is_redirection() {
                 words.push_str(&format!(" → {}", answer.location()));
+            } else if answer.frame == Some(Frame::Close) {
+                words.push_str(", and closed at once");
             } else if !answer.media_type().is_empty() {
                 words.push_str(&format!(" {}", answer.media_type()));
             }
@@ -214,7 +227,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("set-cookie", "A=1; Path=/".parse().expect("a value"));
         headers.append("set-cookie", "B=\"\"; Max-Age=0".parse().expect("a value"));
-        let answer = Answer { status: StatusCode::OK, headers, body: Bytes::new() };
+        let answer = Answer { status: StatusCode::OK, headers, body: Bytes::new(), frame: None };
         assert_eq!(answer.cookies().as_deref(), Some("A=1"));
     }
 }

@@ -38,27 +38,41 @@ pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Lo
         .collect::<Vec<bool>>()
         .await;
     let after = look(client, scheme, Some(keys), known).await;
-    for (was, is) in before.sentinels.iter().zip(&after.sentinels) {
-        if !was.decision.let_through() && is.decision.let_through() {
-            return Some(Worn {
-                how: "after hundreds of refusals, the lock lets everybody through",
-                request: is.request.clone(),
-                got: in_words(&is.anonymous),
+    Worn::between(before, &after, scheme, Some(keys))
+}
+
+impl Worn {
+    /// How a lock differs from what it was before hundreds of refusals; `None`: in nothing.
+    pub fn between(before: &Look, after: &Look, scheme: &Scheme, keys: Option<&Keys>) -> Option<Self> {
+        for (was, is) in before.sentinels.iter().zip(&after.sentinels) {
+            if !was.decision.let_through() && is.decision.let_through() {
+                return Some(Self {
+                    how: "after hundreds of refusals, the lock lets everybody through",
+                    request: is.request.clone(),
+                    got: in_words(&is.anonymous),
+                });
+            }
+        }
+        let guarded = before.sentinels.iter().find(|s| !s.decision.let_through())?;
+        if let Some(got) = after.undecided().filter(|_| before.undecided().is_none()) {
+            return Some(Self {
+                how: "after hundreds of refusals, the server breaks instead of refusing",
+                request: guarded.request.clone(),
+                got,
             });
         }
+        if before.token == Works::Yes && after.token != Works::Yes {
+            let got = after.sentinels.first().map(|s| in_words(&s.token)).unwrap_or_default();
+            let request = keys.map_or_else(
+                || guarded.request.clone(),
+                |keys| authorised(guarded.request.clone(), scheme, keys.token()),
+            );
+            return Some(Self {
+                how: "after hundreds of refusals, the lock refuses the right token as well",
+                request,
+                got,
+            });
+        }
+        None
     }
-    let shown = || authorised(guarded.request.clone(), scheme, keys.token());
-    if before.token == Works::Yes && after.token != Works::Yes {
-        let got = after.sentinels.first().map(|s| in_words(&s.token)).unwrap_or_default();
-        return Some(Worn {
-            how: "after hundreds of refusals, the lock refuses the right token as well",
-            request: shown(),
-            got,
-        });
-    }
-    after.undecided().map(|got| Worn {
-        how: "after hundreds of refusals, the server breaks instead of refusing",
-        request: guarded.request.clone(),
-        got,
-    })
 }

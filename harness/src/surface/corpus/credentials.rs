@@ -95,6 +95,9 @@ const UNSIGNED_SESSIONS: [&str; 9] = [
     "eyJsb2dnZWRfaW4iOnRydWV9.AAAA",
     "gAAAAAA=",
 ];
+/// Keys that tutorials sign with.
+const KNOWN_KEYS: [&str; 8] =
+    ["secret", "changeme", "comfyui", "password", "key", "your-256-bit-secret", "supersecret", "SECRET_KEY"];
 /// Credentials for `Basic`: admin:admin, lockproof:lockproof, `:`, admin:, and no base64 at all.
 const BASIC: [&str; 5] = ["YWRtaW46YWRtaW4=", "bG9ja3Byb29mOmxvY2twcm9vZg==", "Og==", "YWRtaW46", "*"];
 
@@ -120,6 +123,9 @@ impl Maker<'_> {
                             Rule::LockForgedCredential,
                             plain().header(header, value.replace("{token}", token)),
                         ));
+                    }
+                    for empty in empty_values(value) {
+                        requests.push((Rule::LockEmptyToken, plain().header(header, empty)));
                     }
                     for odd in odd_values(value, self.keys) {
                         requests.push((Rule::LockForgedCredential, plain().header(header, odd)));
@@ -232,17 +238,24 @@ impl Maker<'_> {
     }
 }
 
+/// The token's own header without a token in it.
+pub(crate) fn empty_values(pattern: &str) -> Vec<String> {
+    let scheme = pattern.split("{token}").next().unwrap_or_default();
+    let mut values = vec![String::new()];
+    if !scheme.trim().is_empty() {
+        values.extend([scheme.trim_end().to_owned(), scheme.to_owned(), format!("{scheme} ")]);
+    }
+    values
+}
+
 /// Values of the token's own header that are no token at all.
 fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
     let scheme = pattern.split("{token}").next().unwrap_or_default();
-    let mut values = vec![String::new(), " ".to_owned(), "lockproof".to_owned(), "\u{e4}".to_owned()];
+    let mut values = vec!["lockproof".to_owned(), "\u{e4}".to_owned()];
     if !scheme.trim().is_empty() {
         let word = scheme.trim_end();
         values.extend([
-            scheme.to_owned(),
-            word.to_owned(),
             format!("{scheme}a b"),
-            format!("{scheme} "),
             format!("{scheme}{word}"),
             format!("{scheme}\u{e4}"),
             format!("{scheme},"),
@@ -267,39 +280,60 @@ fn flip_case(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// Session cookies that were changed: in each third, cut, with swapped parts, without a signature,
-/// and with a header that asks for none.
+/// Session cookies that were changed: in many places, cut, with swapped parts, without a signature,
+/// with a header that asks for none, and signed with keys that everybody knows.
 fn tampered(session: &str) -> Vec<String> {
     let mut changed = Vec::new();
     for pair in session.split("; ") {
         let Some((name, value)) = pair.split_once('=') else { continue };
+        // Values with `=` in them are sent in quotes, which are not part of them.
         let value = value.trim_matches('"');
         let bytes = value.as_bytes();
-        for at in [0, bytes.len() / 3, bytes.len() / 2, 2 * bytes.len() / 3, bytes.len().saturating_sub(4)] {
+        let length = bytes.len();
+        for at in [0, length / 3, length / 2, 2 * length / 3, length.saturating_sub(10), length.saturating_sub(4)] {
             let mut copy = bytes.to_vec();
             if let Some(byte) = copy.get_mut(at) {
                 *byte = if *byte == b'A' { b'B' } else { b'A' };
             }
             changed.push(format!("{name}={}", String::from_utf8_lossy(&copy)));
         }
-        for length in [bytes.len() / 2, bytes.len().saturating_sub(1), bytes.len().saturating_sub(8)] {
-            if let Some(cut) = value.get(..length) {
+        for kept in [length / 2, length.saturating_sub(1), length.saturating_sub(8)] {
+            if let Some(cut) = value.get(..kept) {
                 changed.push(format!("{name}={cut}"));
             }
         }
         let parts: Vec<&str> = value.split('.').collect();
-        if parts.len() > 1 {
-            let (last, rest) = (parts[parts.len() - 1], parts[..parts.len() - 1].join("."));
+        if let [rest @ .., signature] = parts.as_slice()
+            && !rest.is_empty()
+        {
+            let rest = rest.join(".");
             changed.extend([
                 format!("{name}={rest}"),
                 format!("{name}={rest}."),
                 format!("{name}={rest}.AAAA"),
-                format!("{name}={last}.{rest}"),
+                format!("{name}={rest}.{}", "A".repeat(signature.len())),
+                format!("{name}={signature}.{rest}"),
                 // As much of the signature as a careless comparison asks for.
-                format!("{name}={rest}.{}", last.get(..1).unwrap_or_default()),
-                format!("{name}={}.{rest}.", "eyJhbGciOiJub25lIn0"),
+                format!("{name}={rest}.{}", signature.get(..1).unwrap_or_default()),
             ]);
+            for key in KNOWN_KEYS {
+                changed.push(format!("{name}={rest}.{}", sign(&rest, key)));
+            }
+        }
+        if let [_, payload, signature] = parts.as_slice() {
+            // {"alg":"none","typ":"JWT"}
+            let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+            changed.extend([format!("{name}={none}.{payload}."), format!("{name}={none}.{payload}.{signature}")]);
         }
     }
     changed
+}
+
+/// The signature of a JSON web token with HS256.
+fn sign(text: &str, key: &str) -> String {
+    use base64::Engine as _;
+    use hmac::{Hmac, Mac};
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
+    mac.update(text.as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
 }

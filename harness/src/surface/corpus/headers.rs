@@ -23,7 +23,7 @@ const ADDRESS_HEADERS: [&str; 14] = [
 const ADDRESSES: [&str; 5] = ["127.0.0.1", "::1", "localhost", "10.0.0.1", "192.168.0.1"];
 
 /// Headers with values that a lock may trust.
-const TRUSTED: [(&str, &str); 58] = [
+const TRUSTED: [(&str, &str); 59] = [
     ("Forwarded", "for=127.0.0.1"),
     ("Forwarded", "for=127.0.0.1;host=localhost;proto=https"),
     ("Forwarded", "for=\"[::1]\""),
@@ -75,6 +75,7 @@ const TRUSTED: [(&str, &str); 58] = [
     ("Accept", "application/json"),
     ("Accept", "text/event-stream"),
     ("Accept", "image/png"),
+    ("Accept", "image/*"),
     ("Accept", "image/avif,image/webp,*/*"),
     ("Accept", "text/css,*/*;q=0.1"),
     ("Sec-Fetch-Site", "same-origin"),

@@ -4,7 +4,7 @@
 //! route asked plainly with the token; and it says something only where the plain request without
 //! a credential is rejected, because otherwise the route itself is open, which is another finding.
 
-mod credentials;
+pub(crate) mod credentials;
 mod headers;
 mod methods;
 mod paths;
@@ -118,10 +118,9 @@ impl Maker<'_> {
 
     /// A few of them, where a trick does not depend on the route.
     fn samples(&self) -> Vec<&Target> {
-        const SAMPLES: [&str; 6] =
-            ["/system_stats", "/api/system_stats", "/queue", "/history", "/api/history", "/internal/logs"];
+        const SAMPLES: [&str; 3] = ["/system_stats", "/api/system_stats", "/internal/logs"];
         let known: Vec<&Target> = self.reading().filter(|t| SAMPLES.contains(&t.route.as_str())).collect();
-        if known.is_empty() { self.reading().take(6).collect() } else { known }
+        if known.is_empty() { self.reading().take(3).collect() } else { known }
     }
 }
 
@@ -155,7 +154,9 @@ mod tests {
     #[test]
     fn every_request_can_be_sent() {
         for probe in corpus() {
-            assert!(probe.request.target.parse::<http::Uri>().is_ok(), "{}", probe.request.target);
+            let target = &probe.request.target;
+            assert!(target.parse::<http::Uri>().is_ok(), "{target}");
+            assert!(target.starts_with('/') || target.starts_with("http://"), "{target}");
             for (name, value) in &probe.request.headers {
                 assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok(), "{name}");
                 assert!(http::HeaderValue::from_bytes(value.as_bytes()).is_ok(), "{name}: {value}");

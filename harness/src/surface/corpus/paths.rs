@@ -9,12 +9,15 @@ const PUBLIC: [&str; 6] = ["/login", "/assets", "/static", "/favicon.ico", "/pub
 impl Maker<'_> {
     pub(super) fn paths(&self) -> Vec<Probe> {
         let mut probes = Vec::new();
+        let samples: Vec<&str> = self.samples().iter().map(|t| t.route.as_str()).collect();
         for target in self.reading() {
             let (path, query) = split(&target.plain.target);
-            for spelling in spellings(path) {
+            // What a spelling does hardly depends on the route; the commonest are tried on each.
+            let sample = samples.contains(&target.route.as_str());
+            for spelling in spellings(path).into_iter().filter(|s| sample || is_common(path, s)) {
                 probes.push(confused(target, &format!("{spelling}{query}")));
             }
-            for disguise in self.disguises() {
+            for disguise in self.disguises().into_iter().take(if sample { usize::MAX } else { 1 }) {
                 let separator = if query.is_empty() { "?" } else { "&" };
                 probes.push(confused(target, &format!("{path}{query}{separator}lockproof={disguise}")));
             }
@@ -146,10 +149,18 @@ fn spellings(path: &str) -> Vec<String> {
         format!("{head}%5c{last}"),
     ];
     // The fragment is cut off by whoever parses a target; the probe is the rest then.
-    spelled.retain(|s| !s.contains('#') && s != path);
+    spelled.retain(|s| !s.contains('#') && s != path && s.starts_with('/'));
     spelled.sort();
     spelled.dedup();
     spelled
+}
+
+/// The spellings that are tried on every route: one for each thing that is read otherwise.
+fn is_common(path: &str, spelled: &str) -> bool {
+    [format!("/{path}"), format!("/.{path}"), format!("{path}/"), format!("{path};"), path.to_uppercase()]
+        .iter()
+        .any(|s| s == spelled)
+        || spelled.len() == path.len() + 2 && spelled.starts_with("/%") && spelled[1..].matches('%').count() == 1
 }
 
 fn capitalised(path: &str) -> String {

@@ -30,7 +30,7 @@ const SUFFIXES: [&str; 26] = [
     ".JS",
     ".CSS",
     ".Ico",
-    ".js/",
+    ".lockproof",
 ];
 /// Endings of a query that a lock sees when it looks at the whole target.
 const QUERIES: [&str; 6] = ["lockproof=.js", "lockproof=.css", "lockproof=.ico", "lockproof=a.png", ".js", "v=1.css"];

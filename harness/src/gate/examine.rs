@@ -1,0 +1,162 @@
+//! One examination of a lock, in the order of the design: sentinels, token and session; the
+//! matrix, reading before changing; the token in places where it should not be; then the claim.
+//!
+//! It needs a client and the keys, and nothing of a container: `lockproof probe` and the gate use
+//! the same one.
+
+use super::{
+    diagnose::{self, Scene},
+    judge,
+};
+use crate::{
+    finding::{Finding, Rule},
+    keys::Keys,
+    probe::{
+        claim::{empty_token, form_claim},
+        client::Client,
+        decide::Decision,
+        leak::{self, SeenBy},
+        look::{Look, Reference, Works, look, patiently},
+        matrix::{Counts, Matrix},
+        wear::Worn,
+    },
+    scheme::Scheme,
+    surface::routes::Route,
+    verdict::Verdict,
+};
+
+/// What is examined, and how far one may go.
+#[derive(Clone, Copy)]
+pub struct Examiner<'a> {
+    /// The server.
+    pub client: &'a Client,
+    /// How its lock works.
+    pub scheme: &'a Scheme,
+    /// The keys; without them, only what a visitor sees is judged.
+    pub keys: Option<&'a Keys>,
+    /// The routes.
+    pub routes: &'a [Route],
+    /// Whether requests may be sent that change something.
+    pub mutating: bool,
+    /// What findings are made for.
+    pub scene: Scene<'a>,
+    /// Is told after each probe how many were sent, and how many there are.
+    pub progress: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// What the first half has shown: nothing in it changes who gets in.
+#[derive(Clone, Debug)]
+pub struct Early {
+    /// Sentinels, token, session.
+    pub look: Look,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// The probes by their decision.
+    pub counts: Counts,
+    /// Whether anybody is shown the token.
+    pub shown: bool,
+    /// How the lock wore out under the probes themselves.
+    pub worn: Option<Worn>,
+}
+
+/// What the claim has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// Whether a visitor can obtain access.
+    pub yes: bool,
+    /// Whether trying has changed the server's state.
+    pub disturbed: bool,
+}
+
+impl Examiner<'_> {
+    /// Sentinels, token, session; then, unless it is open anyway, the matrix and the leaks.
+    pub async fn early(&self, known: &Reference) -> Early {
+        let look = look(self.client, self.scheme, self.keys, known).await;
+        let mut early = Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None };
+        // An open door needs no picklock; and without a token that works there is nothing to compare.
+        if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
+            return early;
+        }
+        let matrix = Matrix {
+            client: self.client,
+            scheme: self.scheme,
+            keys: self.keys,
+            routes: self.routes,
+            mutating: self.mutating,
+        };
+        let mut found = matrix.run(self.progress).await;
+        early.counts = found.counts;
+        early.worn = self.worn(&early.look).await;
+        if early.worn.is_some() {
+            // From some probe on, everything got through, or nothing did: no probe says anything.
+            found.hits.clear();
+            found.malformed.clear();
+        }
+        early.findings = diagnose::matrix(self.scene, &found);
+        if let Some(keys) = self.keys {
+            let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;
+            early.shown = !found.leaks.is_empty() || searched.iter().any(|l| l.seen_by == SeenBy::Anybody);
+            early.findings.extend(diagnose::leaks(self.scene, &found, &searched));
+        }
+        early
+    }
+
+    /// Whether the lock is another one after the matrix, which has been refused many hundred times.
+    async fn worn(&self, before: &Look) -> Option<Worn> {
+        let was = before.sentinels.iter().find(|s| s.decision == Decision::Rejected)?;
+        let anonymous = patiently(self.client, &was.request).await;
+        if crate::probe::decide::decide(&anonymous, was.token.as_ref().ok()) == Decision::Rejected
+            && self.keys.is_none_or(|_| before.token != Works::Yes)
+        {
+            return None;
+        }
+        let again = look(self.client, self.scheme, self.keys, &before.reference()).await;
+        Worn::between(before, &again, self.scheme, self.keys)
+    }
+
+    /// Tries to obtain access from the server itself: the empty token, and with `forms` what the
+    /// login form takes. The last one changes the server's state when it works.
+    pub async fn claim(&self, look: &Look, forms: bool) -> Claimed {
+        let mut claimed = Claimed::default();
+        if look.all_through() {
+            return claimed;
+        }
+        if let Some(claim) = empty_token(self.client, self.scheme, look).await {
+            claimed.findings.push(diagnose::claim(self.scene, &claim));
+            claimed.yes = true;
+        }
+        if forms && let Some(claim) = form_claim(self.client, self.scheme, look).await {
+            claimed.findings.push(diagnose::claim(self.scene, &claim));
+            claimed.yes = true;
+            claimed.disturbed = true;
+        }
+        claimed
+    }
+}
+
+/// Puts the findings of both halves together: each cause once.
+pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding> {
+    let mut findings = early.findings.clone();
+    // The empty token is told once, as what makes it claimable.
+    if claimed.findings.iter().any(|f| f.rule == Rule::LockEmptyToken) {
+        findings.retain(|f| f.rule != Rule::LockEmptyToken);
+    }
+    findings.extend(claimed.findings.iter().cloned());
+    if let Some(worn) = &early.worn {
+        findings.push(diagnose::worn(scene, worn));
+    }
+    findings
+}
+
+/// The verdict of an examination, given its findings with the accepted ones marked.
+///
+/// # Errors
+/// The reason, when it cannot be found out.
+pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result<Verdict, String> {
+    let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted);
+    // Whoever is shown the token has got access from the server itself.
+    let shown = early.shown && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
+    judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown, leaks })
+}
