@@ -80,7 +80,7 @@ impl StateMap {
             None => None,
         };
         let mut entries = Vec::new();
-        for (state, paths, print) in states(deployment, layout, installed).await? {
+        for (state, paths, print) in states(deployment, layout, installed, None).await? {
             let paths = real_paths(deployment, paths).await?;
             let entry = &deployment.subject.lock.scheme.plugin.entry;
             let mut owned = Vec::new();
@@ -137,8 +137,16 @@ impl StateMap {
         layout: &Layout,
         installed: &Installed,
     ) -> Result<BTreeMap<State, bool>> {
-        let now: BTreeMap<State, Print> =
-            states(deployment, layout, installed).await?.into_iter().map(|(state, _, print)| (state, print)).collect();
+        // Which they are was read from the plugin, which may be gone by now.
+        let dependencies = self.entries.iter().find_map(|entry| match &entry.print {
+            Print::Names(names) => Some(names),
+            _ => None,
+        });
+        let now: BTreeMap<State, Print> = states(deployment, layout, installed, dependencies)
+            .await?
+            .into_iter()
+            .map(|(state, _, print)| (state, print))
+            .collect();
         Ok(self
             .entries
             .iter()
@@ -174,16 +182,18 @@ impl Print {
     }
 }
 
-/// Every state with its paths and its print, as it is now.
+/// Every state with its paths and its print, as it is now. The names of the dependencies are those
+/// that are known, else those that the plugin asks for.
 async fn states(
     deployment: &Deployment,
     layout: &Layout,
     installed: &Installed,
+    known: Option<&BTreeSet<String>>,
 ) -> Result<Vec<(State, Vec<String>, Print)>> {
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
     found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
-    let dependencies = dependencies(deployment, layout, installed).await?;
+    let dependencies = dependencies(deployment, layout, installed, known).await?;
     found.push((
         State::Deps,
         dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
@@ -220,15 +230,22 @@ async fn dependencies(
     deployment: &Deployment,
     layout: &Layout,
     installed: &Installed,
+    known: Option<&BTreeSet<String>>,
 ) -> Result<BTreeMap<String, String>> {
     let id = deployment.container_id();
     if !deployment.life().await?.running {
         return Ok(BTreeMap::new());
     }
     let script = include_str!("dependencies.py");
-    let words = [layout.python.as_str(), "-c", script, installed.plugin_dir.as_str()]
-        .into_iter()
-        .chain(installed.requirements.iter().map(String::as_str));
+    let asked: Vec<&str> = match known {
+        Some(names) if names.is_empty() => return Ok(BTreeMap::new()),
+        Some(names) => std::iter::once("--").chain(names.iter().map(String::as_str)).collect(),
+        None => {
+            let files = installed.requirements.iter().map(String::as_str);
+            std::iter::once(installed.plugin_dir.as_str()).chain(files).collect()
+        }
+    };
+    let words = [layout.python.as_str(), "-c", script].into_iter().chain(asked);
     // In the code directory, the subject's own modules would shadow installed ones.
     let output = deployment.engine.exec(&id, Command::new(words).directory("/")).await?;
     Ok(serde_json::from_str(output.stdout.trim()).unwrap_or_default())
