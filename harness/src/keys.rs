@@ -148,7 +148,7 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let bytes = if path.is_file() {
         Some(std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}", path.display())).detail(e))?)
     } else {
-        deployment.engine.read_file(&deployment.container_id(), &path.display().to_string()).await?
+        deployment.read_file(&path.display().to_string()).await?
     };
     let text = bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
@@ -166,7 +166,7 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
 pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Option<String>> {
     let Some(facts) = &deployment.subject.lock.scheme.credential else { return Ok(None) };
     let path = fill(&facts.file, layout, &installed.plugin_dir);
-    let bytes = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+    let bytes = deployment.read_file(&path).await?;
     Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
 }
 
@@ -216,7 +216,7 @@ pub async fn rotate(deployment: &Deployment, layout: &Layout, installed: &Instal
     };
     let path = normalise(&fill(&facts.file, layout, &installed.plugin_dir));
     let id = deployment.container_id();
-    let Some(old) = deployment.engine.read_file(&id, &path).await? else {
+    let Some(old) = deployment.read_file(&path).await? else {
         return Err(impossible(&format!("there is no {path}")));
     };
     let password = secret::random(24);

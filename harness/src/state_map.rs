@@ -206,7 +206,7 @@ async fn states(
     for (state, pattern) in files {
         if let Some(pattern) = pattern {
             let path = fill(pattern, layout, &installed.plugin_dir);
-            let bytes = deployment.engine.read_file(&deployment.container_id(), &path).await?;
+            let bytes = deployment.read_file(&path).await?;
             let paths = if bytes.is_some() { vec![path] } else { Vec::new() };
             found.push((state, paths, Print::Bytes(bytes)));
         }

@@ -15,9 +15,11 @@ use crate::{
     engine::{
         Engine, Run,
         container::{Attachment, ContainerSpec, Life},
+        exec::Command,
         image::ImageFacts,
     },
     error::{Error, Result},
+    install::check::is_within,
     state::Owner,
 };
 
@@ -165,6 +167,26 @@ impl Deployment {
             source: None,
         });
         asked.chain(declared).collect()
+    }
+
+    /// The bytes of one file in the container; `None` when there is none.
+    ///
+    /// The engine's archives do not show what is on a tmpfs, so that is read by a command.
+    ///
+    /// # Errors
+    /// An environment error when it cannot be read.
+    pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let id = self.container_id();
+        let mounted = self.mounted();
+        let nearest = mounted.iter().filter(|m| is_within(path, &m.target)).max_by_key(|m| m.target.len());
+        if nearest.is_none_or(|mount| mount.owner != Owner::Tmpfs) {
+            return self.engine.read_file(&id, path).await;
+        }
+        if !self.life().await?.running {
+            return Ok(None);
+        }
+        let output = self.engine.exec(&id, Command::new(["cat", "--", path]).user("0")).await?;
+        Ok(output.ok().then(|| output.stdout.into_bytes()))
     }
 
     /// The `VOLUME`s of the image over which the file mounts nothing.
