@@ -293,8 +293,12 @@ async fn survives(owner: Owner, event: Event, path: &str, here: &Bare, next: Opt
     }
 }
 
-/// Whether something that the event takes may be put back by the deployment itself at its start.
+/// Whether something that the event takes may be put back by the deployment itself at its start. What
+/// lay in the image was not put there by a start, and so will not be by the next one.
 fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bool {
+    if owner == Owner::Image {
+        return false;
+    }
     let by_deployment = match state {
         State::Credential => !origin.minted,
         _ => !origin.by_us,
