@@ -1,3 +1,21 @@
-//! What cargo nextest runs.
+//! The lock under everything that happens to a container: what `cargo nextest run` runs.
+//!
+//! Tests that start containers share one engine and its disk, so nextest runs two of them at a
+//! time (`.config/nextest.toml`). What they run on is a [suite](suite); what they say is put
+//! together by [`gate::Gate`] (in this process) and [`command::Lockproof`] (the command line).
 
+mod command;
+mod contract;
+mod derived;
+mod gate;
+mod left;
+mod suite;
+
+mod bad_input;
+mod detection;
 mod mutants;
+mod original_bug;
+mod persistence;
+mod safety;
+mod scripts;
+mod states;

@@ -1,7 +1,8 @@
 """Prints, as JSON, the Python distributions that a plugin needs and where they lie.
 
 Run by the subject's own Python: only it knows its search path. Arguments: the plugin's directory,
-then its requirements files. What is not installed is left out; the reader compares.
+then its requirements files; or `--` and the names of distributions, where the plugin may be gone.
+What is not installed is left out; the reader compares.
 """
 import ast
 import importlib.metadata as metadata
@@ -11,7 +12,11 @@ import os
 import re
 import sys
 
-plugin, requirement_files = sys.argv[1], sys.argv[2:]
+plugin, requirement_files, names = "", [], []
+if sys.argv[1] == "--":
+    names = sys.argv[2:]
+else:
+    plugin, requirement_files = sys.argv[1], sys.argv[2:]
 
 
 def normalise(name):
@@ -66,6 +71,12 @@ def by_module():
     return mapping
 
 
+def is_hollow(distribution):
+    """Whether of its code only the record is left: a mount may hide the package, and not that."""
+    code = [f for f in distribution.files or [] if f.suffix in (".py", ".so")]
+    return bool(code) and not any(f.locate().exists() for f in code)
+
+
 def place(distribution):
     """The directory of the package, which is what an import needs; else of its metadata."""
     top = (distribution.read_text("top_level.txt") or "").split()
@@ -82,7 +93,7 @@ def place(distribution):
 
 
 modules = by_module()
-wanted = list(listed()) + [modules[m] for m in imported() if m in modules]
+wanted = names or list(listed()) + [modules[m] for m in imported() if m in modules]
 found = {}
 while wanted:
     name = wanted.pop()
@@ -91,6 +102,8 @@ while wanted:
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
+        continue
+    if is_hollow(distribution):
         continue
     found[name] = place(distribution)
     for requirement in distribution.requires or []:

@@ -93,7 +93,7 @@ impl StateMap {
             None => Elsewhere::default(),
         };
         let mut entries = Vec::new();
-        for (state, paths, print) in states(deployment, layout, installed).await? {
+        for (state, paths, print) in states(deployment, layout, installed, None).await? {
             let paths = real_paths(deployment, paths).await?;
             let entry = &deployment.subject.lock.scheme.plugin.entry;
             let mut owned = Vec::new();
@@ -153,8 +153,16 @@ impl StateMap {
         layout: &Layout,
         installed: &Installed,
     ) -> Result<BTreeMap<State, bool>> {
-        let now: BTreeMap<State, Print> =
-            states(deployment, layout, installed).await?.into_iter().map(|(state, _, print)| (state, print)).collect();
+        // Which they are was read from the plugin, which may be gone by now.
+        let dependencies = self.entries.iter().find_map(|entry| match &entry.print {
+            Print::Names(names) => Some(names),
+            _ => None,
+        });
+        let now: BTreeMap<State, Print> = states(deployment, layout, installed, dependencies)
+            .await?
+            .into_iter()
+            .map(|(state, _, print)| (state, print))
+            .collect();
         Ok(self
             .entries
             .iter()
@@ -190,16 +198,18 @@ impl Print {
     }
 }
 
-/// Every state with its paths and its print, as it is now.
+/// Every state with its paths and its print, as it is now. The names of the dependencies are those
+/// that are known, else those that the plugin asks for.
 async fn states(
     deployment: &Deployment,
     layout: &Layout,
     installed: &Installed,
+    known: Option<&BTreeSet<String>>,
 ) -> Result<Vec<(State, Vec<String>, Print)>> {
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
     found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
-    if let Some(dependencies) = dependencies(deployment, layout, installed).await? {
+    if let Some(dependencies) = dependencies(deployment, layout, installed, known).await? {
         found.push((
             State::Deps,
             dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
@@ -238,11 +248,18 @@ async fn dependencies(
     deployment: &Deployment,
     layout: &Layout,
     installed: &Installed,
+    known: Option<&BTreeSet<String>>,
 ) -> Result<Option<BTreeMap<String, String>>> {
     let script = include_str!("dependencies.py");
-    let words = [layout.python.as_str(), "-c", script, installed.plugin_dir.as_str()]
-        .into_iter()
-        .chain(installed.requirements.iter().map(String::as_str));
+    let asked: Vec<&str> = match known {
+        Some(names) if names.is_empty() => return Ok(Some(BTreeMap::new())),
+        Some(names) => std::iter::once("--").chain(names.iter().map(String::as_str)).collect(),
+        None => {
+            let files = installed.requirements.iter().map(String::as_str);
+            std::iter::once(installed.plugin_dir.as_str()).chain(files).collect()
+        }
+    };
+    let words = [layout.python.as_str(), "-c", script].into_iter().chain(asked);
     // In the code directory, the subject's own modules would shadow installed ones.
     match deployment.engine.exec(&deployment.container_id(), Command::new(words).directory("/")).await {
         Ok(output) => Ok(Some(serde_json::from_str(output.stdout.trim()).unwrap_or_default())),
@@ -293,8 +310,12 @@ async fn survives(owner: Owner, event: Event, path: &str, here: &Bare, next: Opt
     }
 }
 
-/// Whether something that the event takes may be put back by the deployment itself at its start.
+/// Whether something that the event takes may be put back by the deployment itself at its start. What
+/// lay in the image was not put there by a start, and so will not be by the next one.
 fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bool {
+    if owner == Owner::Image {
+        return false;
+    }
     let by_deployment = match state {
         State::Credential => !origin.minted,
         _ => !origin.by_us,

@@ -49,11 +49,7 @@ pub(super) fn answers(record: &Record, answer: &Answer, code_dir: &str) -> Vec<D
     check("status", &record.status, &answer.status);
     check("content_type", &record.content_type, &answer.content_type);
     let none = String::new();
-    check(
-        "location",
-        record.location.as_ref().unwrap_or(&none),
-        answer.location.as_ref().unwrap_or(&none),
-    );
+    check("location", record.location.as_ref().unwrap_or(&none), answer.location.as_ref().unwrap_or(&none));
     if let Some(length) = record.length {
         check("length", &length, &answer.body.len());
     }
@@ -82,14 +78,7 @@ pub(super) fn json(recorded: &Value, answered: &Value, code_dir: &str) -> Vec<Di
     found
 }
 
-fn walk(
-    at: &str,
-    key: &str,
-    recorded: &Value,
-    answered: &Value,
-    code_dir: &str,
-    found: &mut Vec<Difference>,
-) {
+fn walk(at: &str, key: &str, recorded: &Value, answered: &Value, code_dir: &str, found: &mut Vec<Difference>) {
     match (recorded, answered) {
         _ if VARYING.contains(&key) => {
             if kind(recorded) != kind(answered) {
@@ -104,10 +93,7 @@ fn walk(
                     None => found.push(Difference::new(&at, value, &"(absent)")),
                 }
             }
-            for (key, value) in answered
-                .iter()
-                .filter(|(key, _)| !recorded.contains_key(*key))
-            {
+            for (key, value) in answered.iter().filter(|(key, _)| !recorded.contains_key(*key)) {
                 found.push(Difference::new(&format!("{at}.{key}"), &"(absent)", value));
             }
         }
@@ -150,9 +136,9 @@ pub(super) fn without_uuids(text: &str) -> String {
     let is_uuid = |candidate: &str| {
         let mut groups = candidate.split('-');
         GROUPS.iter().all(|length| {
-            groups.next().is_some_and(|group| {
-                group.len() == *length && group.bytes().all(|byte| byte.is_ascii_hexdigit())
-            })
+            groups
+                .next()
+                .is_some_and(|group| group.len() == *length && group.bytes().all(|byte| byte.is_ascii_hexdigit()))
         })
     };
     let mut rest = text;
@@ -176,10 +162,7 @@ mod tests {
     use super::*;
 
     fn places(recorded: Value, answered: Value) -> Vec<String> {
-        json(&recorded, &answered, "/code")
-            .into_iter()
-            .map(|difference| difference.at)
-            .collect()
+        json(&recorded, &answered, "/code").into_iter().map(|difference| difference.at).collect()
     }
 
     #[test]
@@ -190,14 +173,8 @@ mod tests {
 
     #[test]
     fn what_varies_may_vary_but_not_in_kind() {
-        assert_eq!(
-            places(json!({ "prompt_id": "a" }), json!({ "prompt_id": "b" })),
-            [""; 0]
-        );
-        assert_eq!(
-            places(json!({ "prompt_id": "a" }), json!({ "prompt_id": 1 })),
-            ["json.prompt_id"]
-        );
+        assert_eq!(places(json!({ "prompt_id": "a" }), json!({ "prompt_id": "b" })), [""; 0]);
+        assert_eq!(places(json!({ "prompt_id": "a" }), json!({ "prompt_id": 1 })), ["json.prompt_id"]);
     }
 
     #[test]
@@ -205,10 +182,7 @@ mod tests {
         let user = |id| json!(format!("bob_{id}"));
         assert_eq!(places(json!("/opt/ComfyUI/x"), json!("/code/x")), [""; 0]);
         assert_eq!(
-            places(
-                user("14f46fc5-4d81-4af5-87cb-1c62bae7edca"),
-                user("8c23d101-5d7d-483f-a5f0-5fec50399b95")
-            ),
+            places(user("14f46fc5-4d81-4af5-87cb-1c62bae7edca"), user("8c23d101-5d7d-483f-a5f0-5fec50399b95")),
             [""; 0]
         );
         assert_eq!(places(user("14f46fc5"), user("8c23d101")), ["json"]);

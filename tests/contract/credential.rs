@@ -18,20 +18,11 @@ pub(super) struct Shown {
 
 /// How the credential of that name is shown, given the token of the server.
 pub(super) fn shown(name: &str, token: &str) -> Result<Shown> {
-    let authorization = |value: String| Shown {
-        header: Some((AUTHORIZATION, value)),
-        query: None,
-    };
-    let query = |value: &str| Shown {
-        header: None,
-        query: Some(value.to_owned()),
-    };
+    let authorization = |value: String| Shown { header: Some((AUTHORIZATION, value)), query: None };
+    let query = |value: &str| Shown { header: None, query: Some(value.to_owned()) };
     Ok(match name {
         "anonymous" => Shown::default(),
-        "anonymous-html" => Shown {
-            header: Some((ACCEPT, "text/html".to_owned())),
-            query: None,
-        },
+        "anonymous-html" => Shown { header: Some((ACCEPT, "text/html".to_owned())), query: None },
         "query-empty" => query(""),
         "query-valid" => query(token),
         "bearer-empty" => authorization("Bearer".to_owned()),
@@ -39,10 +30,9 @@ pub(super) fn shown(name: &str, token: &str) -> Result<Shown> {
         "bearer-garbage" => authorization("Bearer garbage".to_owned()),
         "bearer-valid" => authorization(format!("Bearer {token}")),
         "bearer-lowercase-scheme" => authorization(format!("bearer {token}")),
-        "bearer-truncated" => authorization(format!(
-            "Bearer {}",
-            token.get(..token.len().saturating_sub(1)).unwrap_or("")
-        )),
+        "bearer-truncated" => {
+            authorization(format!("Bearer {}", token.get(..token.len().saturating_sub(1)).unwrap_or("")))
+        }
         "bearer-extended" => authorization(format!("Bearer {token}x")),
         "raw-password" => authorization(format!("Bearer {PASSWORD}")),
         "basic" => authorization(BASIC.to_owned()),

@@ -53,22 +53,14 @@ const DEVIATIONS: [Deviation; 5] = [
 /// The name of the deviation that a difference belongs to.
 pub(super) fn name_of(path: &str, difference: &Difference) -> Option<&'static str> {
     let path = path.split('?').next().unwrap_or_default();
-    let path = path
-        .strip_prefix("/api")
-        .filter(|rest| rest.starts_with('/'))
-        .unwrap_or(path);
+    let path = path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path);
     DEVIATIONS
         .iter()
-        .find(|deviation| {
-            deviation.paths.contains(&path) && deviation.places.contains(&difference.at.as_str())
-        })
+        .find(|deviation| deviation.paths.contains(&path) && deviation.places.contains(&difference.at.as_str()))
         .map(|deviation| deviation.name)
 }
 
 /// Why a deviation is meant.
 pub(super) fn reason(name: &str) -> &'static str {
-    DEVIATIONS
-        .iter()
-        .find(|deviation| deviation.name == name)
-        .map_or("", |deviation| deviation.reason)
+    DEVIATIONS.iter().find(|deviation| deviation.name == name).map_or("", |deviation| deviation.reason)
 }

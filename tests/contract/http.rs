@@ -28,14 +28,10 @@ impl Http {
     /// reqwest sends every recorded target as it stands: it changes dot segments only, and there
     /// are none in a path here.
     pub(crate) fn new(subject: &Subject) -> Result<Self> {
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self {
-            subject: subject.clone(),
-            client,
-        })
+        // The first one that is installed serves the whole process.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().redirect(Policy::none()).no_proxy().build()?;
+        Ok(Self { subject: subject.clone(), client })
     }
 
     /// Sends a recorded request.
@@ -71,9 +67,7 @@ impl Http {
 
     fn request(&self, method: &str, path: &str, shown: Shown) -> Result<RequestBuilder> {
         let url = format!("{}{path}", self.subject.base);
-        let mut request = self
-            .client
-            .request(Method::from_bytes(method.as_bytes())?, url);
+        let mut request = self.client.request(Method::from_bytes(method.as_bytes())?, url);
         if let Some((name, value)) = shown.header {
             request = request.header(name, value);
         }
@@ -94,26 +88,13 @@ fn with_body(request: RequestBuilder, body: Body) -> RequestBuilder {
 
 async fn answer(request: RequestBuilder) -> Result<Answer> {
     let response = request.send().await.context("no answer")?;
-    let header = |name: &str| {
-        response
-            .headers()
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
+    let header =
+        |name: &str| response.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let content_type = header("content-type").unwrap_or_default();
     Ok(Answer {
         status: response.status().as_u16(),
-        content_type: content_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
+        content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
         location: header("location"),
-        body: response
-            .bytes()
-            .await
-            .context("the answer broke off")?
-            .to_vec(),
+        body: response.bytes().await.context("the answer broke off")?.to_vec(),
     })
 }

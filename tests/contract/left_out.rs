@@ -28,21 +28,13 @@ impl LeftOut {
         };
         if wanted != self.present.contains(file) {
             let (method, body) = if wanted {
-                let label = if file == "js" {
-                    "POST /userdata js"
-                } else {
-                    "POST /userdata"
-                };
+                let label = if file == "js" { "POST /userdata js" } else { "POST /userdata" };
                 ("POST", body::of(label))
             } else {
                 ("DELETE", Body::None)
             };
             let answer = http.accepted(method, &record.path, body).await?;
-            ensure!(
-                answer.status < 300,
-                "preparing for {record}: {}",
-                answer.status
-            );
+            ensure!(answer.status < 300, "preparing for {record}: {}", answer.status);
         }
         // What the exchange itself leaves behind.
         match (record.method.as_str(), record.status) {

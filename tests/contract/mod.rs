@@ -10,6 +10,7 @@ mod deviations;
 mod http;
 mod left_out;
 mod record;
+mod replay;
 mod report;
 mod routes;
 mod socket;
@@ -60,14 +61,8 @@ pub(crate) async fn exchanges(http: &Http, records: &[Record], report: &mut Repo
     let mut left_out = LeftOut::default();
     for record in records {
         left_out.make_up_for(http, record).await?;
-        let answer = http
-            .send(record)
-            .await
-            .with_context(|| record.to_string())?;
-        report.exchange(
-            record,
-            compare::answers(record, &answer, &http.subject.code_dir),
-        );
+        let answer = http.send(record).await.with_context(|| record.to_string())?;
+        report.exchange(record, compare::answers(record, &answer, &http.subject.code_dir));
     }
     Ok(())
 }

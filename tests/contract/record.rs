@@ -71,16 +71,8 @@ pub(super) fn exchanges(state: State) -> Result<Vec<Record>> {
     let records: Vec<Record> = lines(state.file())?;
     for record in &records {
         ensure!(record.state == state, "{record} is in the wrong file");
-        let bodies = [
-            record.json.is_some(),
-            record.text.is_some(),
-            record.length.is_some(),
-            record.note.is_some(),
-        ];
-        ensure!(
-            bodies.into_iter().filter(|has| *has).count() == 1,
-            "{record} needs one body"
-        );
+        let bodies = [record.json.is_some(), record.text.is_some(), record.length.is_some(), record.note.is_some()];
+        ensure!(bodies.into_iter().filter(|has| *has).count() == 1, "{record} needs one body");
     }
     Ok(records)
 }
@@ -90,9 +82,7 @@ pub(super) fn lines<T: DeserializeOwned>(name: &str) -> Result<Vec<T>> {
     read(name)?
         .lines()
         .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(line).with_context(|| format!("{name}, line {}", index + 1))
-        })
+        .map(|(index, line)| serde_json::from_str(line).with_context(|| format!("{name}, line {}", index + 1)))
         .collect()
 }
 
@@ -102,8 +92,6 @@ pub(super) fn json(name: &str) -> Result<Value> {
 }
 
 fn read(name: &str) -> Result<String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures/contract")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/contract").join(name);
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }

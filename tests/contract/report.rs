@@ -17,11 +17,7 @@ pub(crate) struct Difference {
 
 impl Difference {
     pub(super) fn new(at: &str, recorded: &dyn ToString, answered: &dyn ToString) -> Self {
-        Self {
-            at: at.to_owned(),
-            recorded: recorded.to_string(),
-            answered: answered.to_string(),
-        }
+        Self { at: at.to_owned(), recorded: recorded.to_string(), answered: answered.to_string() }
     }
 }
 
@@ -71,25 +67,10 @@ impl fmt::Display for Report {
             self.failures.len()
         )?;
         for (name, count) in &self.deviations {
-            writeln!(
-                f,
-                "  meant: {name}, {count} times: {}",
-                deviations::reason(name)
-            )?;
+            writeln!(f, "  meant: {name}, {count} times: {}", deviations::reason(name))?;
         }
-        for (
-            what,
-            Difference {
-                at,
-                recorded,
-                answered,
-            },
-        ) in &self.failures
-        {
-            writeln!(
-                f,
-                "  {what}: {at}: recorded {recorded:?}, answered {answered:?}"
-            )?;
+        for (what, Difference { at, recorded, answered }) in &self.failures {
+            writeln!(f, "  {what}: {at}: recorded {recorded:?}, answered {answered:?}")?;
         }
         Ok(())
     }

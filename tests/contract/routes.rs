@@ -27,35 +27,18 @@ pub(super) async fn check(http: &Http, report: &mut Report) -> Result<()> {
         }
         let path = filled(&route.path);
         // What is not JSON changes nothing, whatever the route does.
-        let body = if route.method == "GET" {
-            Body::None
-        } else {
-            Body::Text("not json".to_owned())
-        };
+        let body = if route.method == "GET" { Body::None } else { Body::Text("not json".to_owned()) };
         let answer = http.accepted(&route.method, &path, body).await?;
-        let fell_through = answer.status == 405
-            || (answer.status == 404 && answer.content_type == "application/octet-stream");
-        let differences = if fell_through {
-            vec![Difference::new("route", &"registered", &answer.status)]
-        } else {
-            Vec::new()
-        };
-        report.other(
-            &format!("{} {}", route.method, route.path),
-            &route.path,
-            differences,
-        );
+        let fell_through =
+            answer.status == 405 || (answer.status == 404 && answer.content_type == "application/octet-stream");
+        let differences =
+            if fell_through { vec![Difference::new("route", &"registered", &answer.status)] } else { Vec::new() };
+        report.other(&format!("{} {}", route.method, route.path), &route.path, differences);
     }
     Ok(())
 }
 
-const STATIC: [&str; 5] = [
-    "",
-    "/docs",
-    "/templates",
-    "/old_css",
-    "/extensions/ComfyUI-Login",
-];
+const STATIC: [&str; 5] = ["", "/docs", "/templates", "/old_css", "/extensions/ComfyUI-Login"];
 
 fn belongs_to_plugin(path: &str) -> bool {
     let path = path.strip_prefix("/api").unwrap_or(path);

@@ -26,25 +26,13 @@ pub(super) async fn replay(http: &Http, report: &mut Report) -> Result<()> {
     let graph = body::graph(nanos % 0x0100_0000);
     let mut socket = Socket::open(http, "contract").await?;
     let recorded: Vec<Value> = record::lines("websocket.jsonl")?;
-    let first_run = recorded
-        .iter()
-        .position(is_end)
-        .context("websocket.jsonl has no end")?;
+    let first_run = recorded.iter().position(is_end).context("websocket.jsonl has no end")?;
     let (first, second) = recorded.split_at(first_run + 1);
     let (greeting, first) = first.split_first().context("websocket.jsonl is empty")?;
-    socket
-        .expect(
-            "websocket.jsonl",
-            std::slice::from_ref(greeting),
-            http,
-            report,
-        )
-        .await?;
+    socket.expect("websocket.jsonl", std::slice::from_ref(greeting), http, report).await?;
     for messages in [first, second] {
         queue(http, &graph, "contract").await?;
-        socket
-            .expect("websocket.jsonl", messages, http, report)
-            .await?;
+        socket.expect("websocket.jsonl", messages, http, report).await?;
     }
     replay_error(http, report).await
 }
@@ -63,9 +51,7 @@ async fn replay_error(http: &Http, report: &mut Report) -> Result<()> {
     socket.next().await?;
     let id = queue(http, &graph, "e").await?;
     let recorded: Vec<Value> = record::lines("websocket-error.jsonl")?;
-    socket
-        .expect("websocket-error.jsonl", &recorded, http, report)
-        .await?;
+    socket.expect("websocket-error.jsonl", &recorded, http, report).await?;
 
     // The history is there once the run is over.
     while !is_end(&socket.next().await?) {}
@@ -83,23 +69,16 @@ async fn replay_error(http: &Http, report: &mut Report) -> Result<()> {
 
 /// A history is keyed by prompt ids, which vary.
 fn only_value(history: &Value) -> Result<Value> {
-    let entry = history
-        .as_object()
-        .and_then(|entries| entries.values().next());
+    let entry = history.as_object().and_then(|entries| entries.values().next());
     entry.cloned().context("the history has no entry")
 }
 
 /// Queues a workflow; its prompt id.
 async fn queue(http: &Http, graph: &Value, client: &str) -> Result<String> {
     let request = json!({ "prompt": graph, "client_id": client }).to_string();
-    let answer = http
-        .accepted("POST", "/prompt", Body::Text(request))
-        .await?;
+    let answer = http.accepted("POST", "/prompt", Body::Text(request)).await?;
     let answered: Value = serde_json::from_slice(&answer.body)?;
-    answered["prompt_id"]
-        .as_str()
-        .map(str::to_owned)
-        .with_context(|| answered.to_string())
+    answered["prompt_id"].as_str().map(str::to_owned).with_context(|| answered.to_string())
 }
 
 /// The message after which a run is over.
@@ -113,10 +92,7 @@ impl Socket {
     async fn open(http: &Http, client: &str) -> Result<Self> {
         let shown = credential::shown(http.accepted_credential(), http.token())?;
         let base = http.subject.base.replacen("http", "ws", 1);
-        let token = shown
-            .query
-            .map(|token| format!("&token={token}"))
-            .unwrap_or_default();
+        let token = shown.query.map(|token| format!("&token={token}")).unwrap_or_default();
         let mut request = format!("{base}/ws?clientId={client}{token}").into_client_request()?;
         if let Some((name, value)) = shown.header {
             request.headers_mut().insert(name, value.parse()?);
@@ -128,9 +104,7 @@ impl Socket {
     /// The next text message; previews are not compared.
     async fn next(&mut self) -> Result<Value> {
         loop {
-            let message = timeout(PATIENCE, self.0.next())
-                .await
-                .context("/ws fell silent")?;
+            let message = timeout(PATIENCE, self.0.next()).await.context("/ws fell silent")?;
             match message.context("/ws was closed")?? {
                 Message::Text(text) => return Ok(serde_json::from_str(&text)?),
                 Message::Close(_) => bail!("/ws was closed"),
@@ -140,24 +114,11 @@ impl Socket {
     }
 
     /// Compares the next messages with the recorded ones.
-    async fn expect(
-        &mut self,
-        file: &str,
-        recorded: &[Value],
-        http: &Http,
-        report: &mut Report,
-    ) -> Result<()> {
+    async fn expect(&mut self, file: &str, recorded: &[Value], http: &Http, report: &mut Report) -> Result<()> {
         for (index, recorded) in recorded.iter().enumerate() {
-            let answered = self
-                .next()
-                .await
-                .with_context(|| format!("instead of {recorded}"))?;
+            let answered = self.next().await.with_context(|| format!("instead of {recorded}"))?;
             let what = format!("{file}, message {} ({})", index + 1, recorded["type"]);
-            report.other(
-                &what,
-                "/ws",
-                compare::json(recorded, &answered, &http.subject.code_dir),
-            );
+            report.other(&what, "/ws", compare::json(recorded, &answered, &http.subject.code_dir));
         }
         Ok(())
     }
