@@ -1,4 +1,4 @@
-//! `lockproof.yaml`: what it may say ([`file`]), how it is read ([`load`]), and what a run is made
+//! `lockproof.yaml`: what it may say ([`mod@file`]), how it is read ([`load`]), and what a run is made
 //! of once defaults are filled in ([`plan`]).
 
 pub mod accept;

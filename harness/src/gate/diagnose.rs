@@ -79,7 +79,7 @@ pub fn sentinels(
     // The matrix has said so already, under the rule of its cause.
     let told =
         |seen: &&Seen| matrix.iter().any(|f| f.rule.is_leak() && f.routes.iter().any(|r| r == seen.request.path()));
-    if through.iter().all(|seen| told(seen)) {
+    if through.iter().all(told) {
         return Vec::new();
     }
     let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");
