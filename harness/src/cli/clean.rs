@@ -19,7 +19,6 @@ pub(super) struct Arguments {
     dry_run: bool,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "every subcommand takes its arguments")]
 pub(super) async fn run(arguments: Arguments) -> Result<u8> {
     let engine = Engine::connect().await?;
     let whose = if arguments.all { Whose::Everybody } else { Whose::Gone };

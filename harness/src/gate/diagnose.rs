@@ -79,7 +79,7 @@ pub fn sentinels(
     // The matrix has said so already, under the rule of its cause.
     let told =
         |seen: &&Seen| matrix.iter().any(|f| f.rule.is_leak() && f.routes.iter().any(|r| r == seen.request.path()));
-    if through.iter().all(|seen| told(seen)) {
+    if through.iter().all(told) {
         return Vec::new();
     }
     let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");
@@ -300,7 +300,7 @@ fn lost_paths(entry: &StateEntry) -> String {
 fn words(state: State) -> &'static str {
     match state {
         State::Plugin => "the lock's plugin",
-        State::Deps => "the lock's Python dependencies",
+        State::Deps => "what the lock imports from Python",
         State::Credential => "the lock's credential",
         State::SessionKey => "the key that signs browser sessions",
         State::Data => "the data",
