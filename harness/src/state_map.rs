@@ -143,6 +143,21 @@ impl StateMap {
         Ok(Self { entries })
     }
 
+    /// The map of the same subject, installed once more: everything lies where it lay, with other
+    /// content.
+    ///
+    /// # Errors
+    /// An environment error when the container cannot be read.
+    pub async fn renew(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Self> {
+        let mut entries = self.entries.clone();
+        for (state, _, print) in states(deployment, layout, installed, None).await? {
+            if let Some(entry) = entries.iter_mut().find(|entry| entry.state == state) {
+                entry.print = print;
+            }
+        }
+        Ok(Self { entries })
+    }
+
     /// Whether each state is still what it was.
     ///
     /// # Errors
@@ -320,7 +335,8 @@ fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bo
         State::Credential => !origin.minted,
         _ => !origin.by_us,
     };
-    by_deployment && (event.new_container() || owner == Owner::Tmpfs)
+    // What the image brings was not put there at a start.
+    by_deployment && owner != Owner::Image && (event.new_container() || owner == Owner::Tmpfs)
 }
 
 /// What of the next image lies elsewhere: what survives may then be of no use to it.
@@ -422,6 +438,16 @@ mod tests {
         assert_eq!(owner("/opt/ComfyUI/login/PASSWORD"), Owner::Bind);
         assert_eq!(owner("/optional"), Owner::Image);
         assert_eq!(owner("/srv/x"), Owner::ContainerLayer);
+    }
+
+    #[test]
+    fn only_what_was_put_there_at_a_start_may_come_back() {
+        let own = Origin { by_us: false, minted: true };
+        assert!(may_come_back(State::Plugin, Owner::ContainerLayer, Event::Recreate, own));
+        assert!(!may_come_back(State::Plugin, Owner::Image, Event::Upgrade, own));
+        assert!(!may_come_back(State::Credential, Owner::ContainerLayer, Event::Recreate, own));
+        let ours = Origin { by_us: true, minted: true };
+        assert!(!may_come_back(State::Plugin, Owner::ContainerLayer, Event::Recreate, ours));
     }
 
     fn map(states: &[(State, Option<bool>)]) -> StateMap {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often it is tried.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(40);
 /// How long one try may take; a server that is busy loading may be slow.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So many lives that ended without an answer are a crash loop. The engine doubles its pause after

@@ -300,7 +300,7 @@ fn lost_paths(entry: &StateEntry) -> String {
 fn words(state: State) -> &'static str {
     match state {
         State::Plugin => "the lock's plugin",
-        State::Deps => "the lock's Python dependencies",
+        State::Deps => "what the lock imports from Python",
         State::Credential => "the lock's credential",
         State::SessionKey => "the key that signs browser sessions",
         State::Data => "the data",

@@ -31,6 +31,7 @@ pub fn workspace(deployment: &Deployment) -> Option<String> {
 /// An environment error when the container cannot be asked.
 pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
+    let mut markers = Vec::new();
     findings.extend(check_workspace(deployment)?);
     for mounted in deployment.mounted() {
         if mounted.owner == Owner::Tmpfs || !concerns_lock(deployment, layout, &mounted.target) {
@@ -40,9 +41,20 @@ pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Findi
             findings.extend(check_read_only(deployment, layout, &mounted.target));
             continue;
         }
-        findings.extend(check_written_through(deployment, layout, &mounted.target, mounted.owner).await?);
+        match write_marker(deployment, layout, &mounted.target).await? {
+            Ok(path) => markers.push(Marker { path, target: mounted.target, owner: mounted.owner }),
+            Err(refused) => findings.push(refused),
+        }
     }
+    findings.extend(check_written_through(deployment, &markers).await?);
     Ok(findings)
+}
+
+/// A file that was written below a mount.
+struct Marker {
+    path: String,
+    target: String,
+    owner: Owner,
 }
 
 fn finding(deployment: &Deployment, rule: Rule, message: String) -> Finding {
@@ -102,50 +114,50 @@ fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Op
     )
 }
 
-/// Writes a marker as the user that the process runs as, and looks whether it went through the
-/// mount or into the container's own layer.
-async fn check_written_through(
-    deployment: &Deployment,
-    layout: &Layout,
-    target: &str,
-    owner: Owner,
-) -> Result<Option<Finding>> {
-    let id = deployment.container_id();
+/// Writes a marker as the user that the process runs as, or tells that this user may not.
+async fn write_marker(deployment: &Deployment, layout: &Layout, target: &str) -> Result<Result<String, Finding>> {
     let marker = format!("{target}/.lockproof-marker-{}", secret::random(8));
     let as_process = format!("{}:{}", layout.ids.0, layout.ids.1);
     let write = format!("echo marker > {}", shlex::try_quote(&marker).unwrap_or_default());
-    let written = deployment.engine.exec(&id, Command::new(["sh", "-c", &write]).user(&as_process)).await?;
-    if !written.ok() {
-        return Ok(Some(
-            finding(
-                deployment,
-                Rule::PersistReadOnly,
-                format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
-            )
-            .evidence(written.tail(2))
-            .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`")),
-        ));
+    let command = Command::new(["sh", "-c", &write]).user(&as_process);
+    let written = deployment.engine.exec(&deployment.container_id(), command).await?;
+    if written.ok() {
+        return Ok(Ok(marker));
     }
-    let in_layer = deployment.engine.layer_diff(&id).await?.contains(&marker);
-    let removed = deployment.engine.exec(&id, Command::new(["rm", "-f", &marker]).user("0")).await?;
+    Ok(Err(finding(
+        deployment,
+        Rule::PersistReadOnly,
+        format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
+    )
+    .evidence(written.tail(2))
+    .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`"))))
+}
+
+/// Looks whether the markers went through their mounts or into the container's own layer. The
+/// engine is asked once for all: some take seconds to compare a layer.
+async fn check_written_through(deployment: &Deployment, markers: &[Marker]) -> Result<Vec<Finding>> {
+    if markers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let id = deployment.container_id();
+    let layer = deployment.engine.layer_diff(&id).await?;
+    let words = ["rm", "-f", "--"].into_iter().chain(markers.iter().map(|m| m.path.as_str()));
+    let removed = deployment.engine.exec(&id, Command::new(words).user("0")).await?;
     if !removed.ok() {
-        tracing::warn!("the marker {marker} could not be removed again");
+        tracing::warn!("markers could not be removed again: {}", removed.tail(2));
     }
-    if !in_layer {
-        return Ok(None);
-    }
-    Ok(Some(
-        finding(
-            deployment,
-            Rule::PersistInertMount,
-            format!(
+    let inert = markers.iter().filter(|marker| layer.contains(&marker.path));
+    Ok(inert
+        .map(|Marker { path, target, owner }| {
+            let message = format!(
                 "what is written to {target} does not reach {}: it lands in the container's own layer",
                 owner.words()
-            ),
-        )
-        .evidence(format!("{marker} was written, and is in the container's layer diff"))
-        .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned()),
-    ))
+            );
+            finding(deployment, Rule::PersistInertMount, message)
+                .evidence(format!("{path} was written, and is in the container's layer diff"))
+                .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned())
+        })
+        .collect())
 }
 
 /// Fills in the names of a scheme's path.

@@ -18,6 +18,10 @@ use crate::engine::{Engine, container::Life};
 
 /// The pause between samples while the server answers.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The pause while nothing answers.
+const CLOSED: Duration = Duration::from_millis(10);
+/// Samples between two looks at the container.
+const BATCH: usize = 8;
 /// How long one sample may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -104,51 +108,79 @@ async fn run(
                 Ok(Some(life)) if life.running => life,
                 _ => {
                     public = None;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(CLOSED).await;
                     continue;
                 }
             },
         };
         let Some(address) = life.address(port) else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(CLOSED).await;
             continue;
         };
         if client.as_ref().is_none_or(|c| c.address() != Some(address)) {
             client = Some(Client::new(address, PATIENCE));
         }
         let Some(current) = &client else { continue };
-        let asked = &guarded[turn % guarded.len()];
-        turn += 1;
-        let begun = Instant::now();
-        let outcome = current.send(&asked.request).await;
-        let ended = Instant::now();
+        let samples = batch(current, &guarded, &mut turn, &stop).await;
         let after = match engine.life(&id).await {
             Ok(Some(after)) if after.is_same(&life) && *container.borrow() == id => after,
+            // Somebody else may have answered: the batch says nothing.
             _ => {
                 public = None;
                 continue;
             }
         };
-        if outcome.is_ok() {
-            exposure.samples += 1;
-        }
-        let served = decide(&outcome, asked.reference.as_ref()).let_through();
-        if let Some((since, _)) = public.take_if(|(_, whose)| whose.is_same(&after)) {
-            exposure.total +=
-                begun.saturating_duration_since(since) + if served { ended - begun } else { Duration::ZERO };
-        } else if served {
-            exposure.total += ended - begun;
-        }
-        if served {
-            exposure.served += 1;
-            if exposure.first.is_none() {
-                exposure.first =
-                    Some(format!("{} {} got {}", asked.request.method, asked.request.target, in_words(&outcome)));
+        let answered = samples.last().is_some_and(|s| s.answered);
+        for sample in samples {
+            exposure.samples += u64::from(sample.answered);
+            let end = if sample.served.is_some() { sample.ended } else { sample.begun };
+            if let Some((since, _)) = public.take_if(|(_, whose)| whose.is_same(&after)) {
+                exposure.total += end.saturating_duration_since(since);
+            } else if sample.served.is_some() {
+                exposure.total += sample.ended - sample.begun;
             }
-            public = Some((ended, after.clone()));
+            if let Some(what) = sample.served {
+                exposure.served += 1;
+                exposure.first.get_or_insert(what);
+                public = Some((sample.ended, after.clone()));
+            }
         }
         before = Some(after);
-        tokio::time::sleep(PAUSE).await;
+        if !answered {
+            tokio::time::sleep(CLOSED).await;
+        }
     }
     exposure
+}
+
+/// One sample.
+struct Sample {
+    begun: Instant,
+    ended: Instant,
+    /// Whether there was an answer at all.
+    answered: bool,
+    /// What was served, in words.
+    served: Option<String>,
+}
+
+/// Takes samples until one gets no answer, or there are enough to look at the container again:
+/// asking the engine costs it more than asking the server, and would slow the start that is watched.
+async fn batch(client: &Client, guarded: &[Guarded], turn: &mut usize, stop: &CancellationToken) -> Vec<Sample> {
+    let mut samples = Vec::with_capacity(BATCH);
+    while samples.len() < BATCH && !stop.is_cancelled() {
+        let asked = &guarded[*turn % guarded.len()];
+        *turn += 1;
+        let begun = Instant::now();
+        let outcome = client.send(&asked.request).await;
+        let served = decide(&outcome, asked.reference.as_ref())
+            .let_through()
+            .then(|| format!("{} {} got {}", asked.request.method, asked.request.target, in_words(&outcome)));
+        let answered = outcome.is_ok();
+        samples.push(Sample { begun, ended: Instant::now(), answered, served });
+        if !answered {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    samples
 }
