@@ -199,6 +199,11 @@ async fn flaws_on(
     let mut bench = Bench::up(engine, run, key).await?;
     let (mut text, mut wrong) = (String::new(), Vec::new());
     let flaws: Vec<Flaw> = table()?.flaws.into_iter().filter(Flaw::shows_at_runtime).collect();
+    // The whole table takes minutes on two cores; every third flaw, which are more than 40 of all
+    // families, is what each run can afford. `LOCKPROOF_ALL_FLAWS=1` takes them all.
+    let all = std::env::var_os("LOCKPROOF_ALL_FLAWS").is_some();
+    let flaws: Vec<Flaw> =
+        flaws.into_iter().enumerate().filter(|(index, _)| all || index % 3 == 0).map(|(_, flaw)| flaw).collect();
     for (_, flaw) in flaws.iter().enumerate().filter(|(index, _)| mine(*index)) {
         let begun = std::time::Instant::now();
         bench.switch(&[&flaw.name], &[]).await?;
@@ -237,7 +242,11 @@ async fn flaws_on(
 
 fn conclude(name: &str, seen: (String, Vec<String>)) -> Result<()> {
     let (text, wrong) = seen;
-    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(name, text) });
+    if std::env::var_os("LOCKPROOF_ALL_FLAWS").is_none() {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(name, text) });
+    } else {
+        eprintln!("{text}");
+    }
     ensure!(wrong.is_empty(), "{} of the flaws are not seen as they are:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
@@ -268,7 +277,10 @@ async fn variants_on(engine: &Engine, run: &Run) -> Result<Vec<String>> {
     let variants = table()?.sound;
     ensure!(variants.len() >= 6, "only {} sound variants", variants.len());
     let mut wrong = Vec::new();
-    for name in std::iter::once("").chain(variants.iter().map(|v| v.name.as_str())) {
+    // `slow` alone takes as long as all the others: it has a minute of waiting in it.
+    let all = std::env::var_os("LOCKPROOF_ALL_FLAWS").is_some();
+    let names = variants.iter().map(|v| v.name.as_str()).filter(|name| all || *name != "slow");
+    for name in std::iter::once("").chain(names) {
         let switched: Vec<&str> = if name.is_empty() { vec![] } else { vec![name] };
         bench.switch(&[], &switched).await?;
         bench.log_in().await?;
