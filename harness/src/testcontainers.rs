@@ -19,8 +19,8 @@
 //! | named volumes outlive the test | volumes and the network are made for the test and removed after it |
 //! | what a killed test left stays | everything is labelled, and `lockproof clean` removes it |
 //!
-//! `TESTCONTAINERS_COMMAND=keep` keeps everything after a test, to look at it; `lockproof clean`
-//! removes it later.
+//! `TESTCONTAINERS_COMMAND=keep` keeps what is dropped, to look at it; `lockproof clean` removes it
+//! later. [`RunningComfyUi::remove`] removes it all the same.
 
 mod belongings;
 mod image;
