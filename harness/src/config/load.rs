@@ -27,7 +27,7 @@ pub fn load(path: &Path) -> Result<ConfigFile> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::usage(format!("cannot read {}: {error}", path.display())).fix(
-        "give an existing file with --config, or write one with `lockproof init`; \
+        "give an existing file with --config, or write one as docs/lockproof.yaml shows; \
          without a lockproof.yaml, `lockproof gate` runs the bundled demo",
     )
 }
