@@ -242,12 +242,12 @@ async fn flaws_on(
 
 fn conclude(name: &str, seen: (String, Vec<String>)) -> Result<()> {
     let (text, wrong) = seen;
+    ensure!(wrong.is_empty(), "{} of the flaws are not seen as they are:\n{}", wrong.len(), wrong.join("\n"));
     if std::env::var_os("LOCKPROOF_ALL_FLAWS").is_none() {
         insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(name, text) });
     } else {
         eprintln!("{text}");
     }
-    ensure!(wrong.is_empty(), "{} of the flaws are not seen as they are:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
 

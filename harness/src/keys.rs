@@ -19,6 +19,9 @@ use crate::{
 /// The cheapest hash that bcrypt knows: these passwords are random and live for minutes.
 const BCRYPT_COST: u32 = 4;
 
+/// What stands for the password in evidence.
+const PASSWORD: &str = "$LOCKPROOF_PASSWORD";
+
 /// The keys to a lock. They are secrets: nothing here may be printed unredacted.
 #[derive(Clone)]
 pub struct Keys {
@@ -40,10 +43,10 @@ impl Keys {
     /// Keys made of what is known.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
         secret::register(&token);
-        password.as_deref().inspect(|p| secret::register(p));
+        password.as_deref().inspect(|p| secret::register_as(p, PASSWORD));
         if let Some(session) = &session {
             for pair in session.split("; ") {
-                secret::register(pair.split_once('=').map_or(pair, |(_, value)| value));
+                secret::register_as(pair.split_once('=').map_or(pair, |(_, value)| value), "<the session cookie>");
             }
         }
         Self { token, password, session }
@@ -96,7 +99,7 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
         None => None,
     };
     if let Some(password) = &password {
-        secret::register(password);
+        secret::register_as(password, PASSWORD);
     }
     if let Some(token) = given(deployment).await? {
         let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
@@ -114,7 +117,7 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
             .fix("say where the deployment has it: credential: { token_file: … } or { token_env: … }"));
     };
     let password = password.unwrap_or_else(|| secret::random(24));
-    secret::register(&password);
+    secret::register_as(&password, PASSWORD);
     let answer = client.send(&form(login, &lock.username, &password)).await;
     let session = answer.as_ref().ok().and_then(Answer::cookies);
     match read(deployment, layout, installed).await? {

@@ -12,13 +12,22 @@ pub const PLACEHOLDER: &str = "<redacted>";
 /// Shorter strings are not secrets but words: redacting `a` everywhere would ruin every report.
 const SHORTEST: usize = 6;
 
-fn registry() -> &'static RwLock<Vec<String>> {
-    static SECRETS: OnceLock<RwLock<Vec<String>>> = OnceLock::new();
+/// A secret, and what stands in its place.
+type Known = (String, String);
+
+fn registry() -> &'static RwLock<Vec<Known>> {
+    static SECRETS: OnceLock<RwLock<Vec<Known>>> = OnceLock::new();
     SECRETS.get_or_init(RwLock::default)
 }
 
 /// Makes `secret` unprintable from now on.
 pub fn register(secret: &str) {
+    register_as(secret, PLACEHOLDER);
+}
+
+/// Makes `secret` unprintable from now on; `placeholder` stands in its place. For what is made from
+/// a secret and gives most of it away, such as a token without its last character.
+pub fn register_as(secret: &str, placeholder: &str) {
     let secret = secret.trim();
     if secret.len() < SHORTEST {
         return;
@@ -26,22 +35,28 @@ pub fn register(secret: &str) {
     let encoded = percent_encode(secret);
     if let Ok(mut secrets) = registry().write() {
         for form in [secret.to_owned(), encoded] {
-            if !secrets.contains(&form) {
-                secrets.push(form);
+            // The secret itself keeps its own placeholder, whatever else it is taken for later.
+            if !secrets.iter().any(|(known, _)| *known == form) {
+                secrets.push((form, placeholder.to_owned()));
             }
         }
         // The longest first, so that a secret that contains another one goes as a whole.
-        secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
+        secrets.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
     }
 }
 
 /// `text` without any registered secret.
 pub fn redact(text: &str) -> String {
+    replace(text, str::to_owned)
+}
+
+/// Replaces every registered secret by what `stand_in` makes of its placeholder.
+pub fn replace(text: &str, stand_in: impl Fn(&str) -> String) -> String {
     let Ok(secrets) = registry().read() else { return PLACEHOLDER.to_owned() };
     let mut out = text.to_owned();
-    for secret in secrets.iter() {
+    for (secret, placeholder) in secrets.iter() {
         if out.contains(secret.as_str()) {
-            out = out.replace(secret.as_str(), PLACEHOLDER);
+            out = out.replace(secret.as_str(), &stand_in(placeholder));
         }
     }
     out
@@ -80,6 +95,14 @@ mod tests {
         register("$2b$12$abcdefghijk/secret");
         let text = redact("token=$2b$12$abcdefghijk/secret and %242b%2412%24abcdefghijk%2Fsecret");
         assert_eq!(text, "token=<redacted> and <redacted>");
+    }
+
+    #[test]
+    fn what_is_made_from_a_secret_has_a_placeholder_of_its_own() {
+        register("$2b$12$abcdefghijk/other");
+        register_as("$2b$12$abcdefghijk/othe", "${TOKEN%?}");
+        assert_eq!(redact("$2b$12$abcdefghijk/othe"), "${TOKEN%?}");
+        assert_eq!(redact("$2b$12$abcdefghijk/other"), "<redacted>");
     }
 
     #[test]

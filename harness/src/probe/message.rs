@@ -90,18 +90,47 @@ impl Request {
             line.push_str(&format!(" --data-raw {}", quote(&String::from_utf8_lossy(&self.body))));
         }
         line.push_str(&format!(" {}", quote(&format!("{base}{}", self.target))));
-        secret::redact(&line).replace(secret::PLACEHOLDER, "$COMFYUI_API_TOKEN")
+        line
     }
 }
 
-/// Quotes a word for a POSIX shell; double quotes where the token's variable must be expanded.
+/// What begins and ends a stand-in for a secret while a word is quoted.
+const STAND_IN: (char, char) = ('\u{1}', '\u{2}');
+
+/// Quotes a word for a POSIX shell. Secrets become variables, which need double quotes.
 fn quote(word: &str) -> String {
-    let redacted = secret::redact(word);
-    if redacted.contains(secret::PLACEHOLDER) || redacted.starts_with(URL) {
-        let escaped = redacted.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`");
-        return format!("\"{}\"", escaped.replace(&format!("\\{URL}"), URL));
+    let marked = secret::replace(word, |placeholder| {
+        let variable = if placeholder == secret::PLACEHOLDER { "$COMFYUI_API_TOKEN" } else { placeholder };
+        format!("{}{variable}{}", STAND_IN.0, STAND_IN.1)
+    });
+    let marked = match marked.strip_prefix(URL) {
+        Some(rest) => format!("{}{URL}{}{rest}", STAND_IN.0, STAND_IN.1),
+        None => marked,
+    };
+    if !marked.contains(STAND_IN.0) {
+        return format!("'{}'", marked.replace('\'', "'\\''"));
     }
-    format!("'{}'", redacted.replace('\'', "'\\''"))
+    let mut quoted = String::from("\"");
+    let mut rest = marked.as_str();
+    while let Some((plain, after)) = rest.split_once(STAND_IN.0) {
+        quoted.push_str(&escape(plain));
+        let (variable, behind) = after.split_once(STAND_IN.1).unwrap_or((after, ""));
+        // What follows must not be read as a part of the variable's name.
+        let runs_on = behind.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        match variable.strip_prefix('$').filter(|_| runs_on && !variable.starts_with("${")) {
+            Some(name) => quoted.push_str(&format!("${{{name}}}")),
+            None => quoted.push_str(variable),
+        }
+        rest = behind;
+    }
+    quoted.push_str(&escape(rest));
+    quoted.push('"');
+    quoted
+}
+
+/// Escapes what is special between double quotes.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`")
 }
 
 /// A complete answer.
@@ -218,6 +247,9 @@ mod tests {
         secret::register("$2b$12$message-test-token");
         let request = Request::get("/a/../system_stats").header("Authorization", "Bearer $2b$12$message-test-token");
         insta::assert_snapshot!(request.curl("http://127.0.0.1:8188"), @r#"curl -i --path-as-is -H "Authorization: Bearer $COMFYUI_API_TOKEN" 'http://127.0.0.1:8188/a/../system_stats'"#);
+        secret::register_as("$2b$12$message-test-toke", "${COMFYUI_API_TOKEN%?}");
+        let request = Request::get("/queue").header("X", "$2b$12$message-test-toke").header("Y", "$2b$12$message-test-tokenx");
+        insta::assert_snapshot!(request.curl(URL), @"");
         let request = Request::post_json("/prompt", "{\"it's\":1}");
         insta::assert_snapshot!(request.curl("http://h"), @r#"curl -i -X POST -H 'Content-Type: application/json' --data-raw '{"it'\''s":1}' 'http://h/prompt'"#);
     }

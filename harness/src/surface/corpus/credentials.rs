@@ -207,6 +207,7 @@ impl Maker<'_> {
         forged.push(secret::percent_encode(&secret::percent_encode(token)));
         forged.extend(keys.password().map(str::to_owned));
         forged.retain(|t| t != token);
+        hide(token, &forged);
         let mut seen = std::collections::BTreeSet::new();
         forged.retain(|t| seen.insert(t.clone()));
         forged
@@ -226,7 +227,11 @@ impl Maker<'_> {
             cookies.extend(UNSIGNED_SESSIONS.iter().map(|value| format!("{name}={value}")));
         }
         if let Some(session) = own {
-            cookies.extend(tampered(session));
+            let changed = tampered(session);
+            for value in changed.iter().filter_map(|cookie| Some(cookie.split_once('=')?.1)) {
+                secret::register_as(value, "<a changed session cookie>");
+            }
+            cookies.extend(changed);
         }
         cookies
             .into_iter()
@@ -274,6 +279,31 @@ fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
         }
     }
     values
+}
+
+/// Keeps what is made from the token out of reports, which would give most of it away; where a shell
+/// can make it from the token, the evidence says how.
+fn hide(token: &str, forged: &[String]) {
+    let length = token.chars().count();
+    for form in forged {
+        let count = form.chars().count();
+        let stand_in = if token.starts_with(form.as_str()) && count + 1 == length {
+            "${COMFYUI_API_TOKEN%?}".to_owned()
+        } else if token.starts_with(form.as_str()) {
+            format!("${{COMFYUI_API_TOKEN:0:{count}}}")
+        } else if token.ends_with(form.as_str()) {
+            format!("${{COMFYUI_API_TOKEN:{}}}", length - count)
+        } else if *form == token.to_lowercase() {
+            "${COMFYUI_API_TOKEN,,}".to_owned()
+        } else if *form == token.to_uppercase() {
+            "${COMFYUI_API_TOKEN^^}".to_owned()
+        } else if count + 6 >= length && !form.contains(token) && !GUESSES.contains(&form.as_str()) {
+            "<a forgery made from the token>".to_owned()
+        } else {
+            continue;
+        };
+        secret::register_as(form, &stand_in);
+    }
 }
 
 fn flip_case(text: &str) -> String {
