@@ -183,6 +183,8 @@ async fn subject_to_end(
         open.report.image.clone_from(&subject.image);
     }
     if let Err(error) = subject::gate(engine, run, plan, index, subject, ledger, listener).await {
+        // The report has one sentence of it; here are the place, all of the reason, and what to do.
+        tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
         open.report.error = Some(error.one_line());
         open.error = Some(error);
