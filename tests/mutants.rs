@@ -145,7 +145,7 @@ impl Bench {
             progress: &|_, _| {},
         };
         let early = examiner.early(&Reference::default()).await;
-        let claimed = examiner.claim(&early.look, true).await;
+        let claimed = examiner.claim(&early, true).await;
         let mut findings = examine::merge(scene, &early, &claimed);
         findings.extend(lockproof::gate::diagnose::sentinels(scene, &early.look, None, &[], &early.findings));
         match examine::verdict(&early, &claimed, &findings) {

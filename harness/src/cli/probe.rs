@@ -122,7 +122,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         progress: &progress,
     };
     let early = examiner.early(&Reference::default()).await;
-    let claimed = examiner.claim(&early.look, arguments.mutating).await;
+    let claimed = examiner.claim(&early, arguments.mutating).await;
     bar.finish_and_clear();
 
     let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());

@@ -581,7 +581,7 @@ impl Gate<'_> {
         if let Some((_, keys)) = before.filter(|_| event == Event::Rotate && !seen.all_through()) {
             old = diagnose::old_keys(scene, &current.client, scheme, keys, &seen).await;
         }
-        let claimed = self.examiner(current, event).claim(&seen, suspicious).await;
+        let claimed = self.examiner(current, event).claim(&early, suspicious).await;
         let mut findings = examine::merge(scene, &early, &claimed);
         findings.extend(old);
         let map = Some((&current.map, &current.layout, &current.installed));

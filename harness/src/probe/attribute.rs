@@ -16,7 +16,7 @@ use http::Method;
 use super::matrix::{Hit, Result};
 use crate::finding::Rule;
 
-/// The least number of routes on which "every route of a method" can be said.
+/// The least number of routes of another method that are rejected, for a method to be forgotten.
 const ENOUGH: usize = 2;
 
 /// Sorts what got through by its cause.
@@ -69,11 +69,7 @@ fn unguarded_methods(results: &[Result]) -> BTreeSet<&'static str> {
         entry.0 += usize::from(result.decision.let_through());
     }
     let guarded = through.values().any(|(hits, all)| *hits == 0 && *all >= ENOUGH);
-    through
-        .into_iter()
-        .filter(|(_, (hits, all))| guarded && hits == all && *all >= ENOUGH)
-        .map(|(method, _)| method)
-        .collect()
+    through.into_iter().filter(|(_, (hits, all))| guarded && hits == all).map(|(method, _)| method).collect()
 }
 
 fn name(method: &Method) -> &'static str {

@@ -170,7 +170,7 @@ impl Matrix<'_> {
         if self.keys.is_none() {
             return (facts.by_itself(probe, answer), true);
         }
-        let Some(token) = facts.reference(self, probe).await else { return (Decision::Indeterminate, true) };
+        let Some(token) = facts.token(self, &probe.reference).await else { return (Decision::Indeterminate, true) };
         if facts.is_absent(&token) || token.status == StatusCode::METHOD_NOT_ALLOWED {
             return (Decision::Rejected, false);
         }
@@ -181,11 +181,23 @@ impl Matrix<'_> {
         // What the plain request gets as well is the route's own fault.
         if decision.let_through()
             && let Some(control) = &probe.control
-            && facts.control(control).is_none_or(|plain| decide(plain, Some(&token)) != Decision::Rejected)
+            && !self.control_is_rejected(facts, probe, control).await
         {
-            return (Decision::Rejected, true);
+            return (Decision::Rejected, false);
         }
         (decision, true)
+    }
+
+    /// Whether the plain request without a credential is refused, so that a trick says something.
+    async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request) -> bool {
+        let Some(Ok(plain)) = facts.control(control) else { return false };
+        // What changes something answers otherwise the second time: only a refusal on its face, or a
+        // page, is one.
+        if probe.changes {
+            return is_refusal(plain) || plain.media_type() == "text/html";
+        }
+        let token = facts.token(self, control).await;
+        decide(&Ok(plain.clone()), token.as_ref()) == Decision::Rejected
     }
 
     /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
@@ -244,7 +256,7 @@ impl Matrix<'_> {
                 found.leaks.push(Hit { probe: result.probe.clone(), outcome: outcome.clone() });
             }
             let broke = outcome.as_ref().is_ok_and(|a| a.status.is_server_error());
-            if broke && result.probe.control.is_some() && tries < BROKEN_TRIES {
+            if broke && is_forgery(&result.probe) && tries < BROKEN_TRIES {
                 tries += 1;
                 if self.breaks_again(&result.probe).await {
                     found.malformed.push(Hit { probe: result.probe.clone(), outcome: outcome.clone() });
@@ -257,7 +269,7 @@ impl Matrix<'_> {
             found.malformed = results
                 .iter()
                 .filter(broke)
-                .filter(|r| r.probe.control.is_some())
+                .filter(|r| is_forgery(&r.probe))
                 .filter_map(|r| Some(Hit { probe: r.probe.clone(), outcome: r.outcome.clone()? }))
                 .collect();
         }
@@ -281,6 +293,11 @@ impl Matrix<'_> {
 fn is_override(probe: &Probe) -> bool {
     probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
         || probe.request.target.contains("_method=")
+}
+
+/// Whether a probe shows a credential that is none.
+fn is_forgery(probe: &Probe) -> bool {
+    matches!(probe.rule, Rule::LockForgedCredential | Rule::LockEmptyToken | Rule::LockTamperedSession)
 }
 
 /// The same kind of answer, by media type as well: the empty bodies of a handler and of the
@@ -317,7 +334,9 @@ impl Facts {
             if let Some(control) = &probe.control {
                 controls.entry(key(control)).or_insert_with(|| control.clone());
             }
-            references.entry(key(&probe.reference)).or_insert_with(|| (probe.reference.clone(), OnceCell::new()));
+            for plain in std::iter::once(&probe.reference).chain(&probe.control) {
+                references.entry(key(plain)).or_insert_with(|| (plain.clone(), OnceCell::new()));
+            }
         }
         let controls = stream::iter(controls)
             .map(|(key, request)| async move { (key, patiently(matrix.client, &request).await) })
@@ -338,10 +357,10 @@ impl Facts {
         self.controls.get(&key(request))
     }
 
-    /// What the token gets for a probe's reference; asked once.
-    async fn reference(&self, matrix: &Matrix<'_>, probe: &Probe) -> Option<Answer> {
+    /// What the token gets for a plain request; asked once.
+    async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
-        let (request, cell) = self.references.get(&key(&probe.reference))?;
+        let (request, cell) = self.references.get(&key(plain))?;
         cell.get_or_init(|| async {
             patiently(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await.ok()
         })

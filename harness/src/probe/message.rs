@@ -248,8 +248,9 @@ mod tests {
         let request = Request::get("/a/../system_stats").header("Authorization", "Bearer $2b$12$message-test-token");
         insta::assert_snapshot!(request.curl("http://127.0.0.1:8188"), @r#"curl -i --path-as-is -H "Authorization: Bearer $COMFYUI_API_TOKEN" 'http://127.0.0.1:8188/a/../system_stats'"#);
         secret::register_as("$2b$12$message-test-toke", "${COMFYUI_API_TOKEN%?}");
-        let request = Request::get("/queue").header("X", "$2b$12$message-test-toke").header("Y", "$2b$12$message-test-tokenx");
-        insta::assert_snapshot!(request.curl(URL), @"");
+        let request =
+            Request::get("/queue").header("X", "$2b$12$message-test-toke").header("Y", "$2b$12$message-test-tokenx");
+        insta::assert_snapshot!(request.curl(URL), @r#"curl -i -H "X: ${COMFYUI_API_TOKEN%?}" -H "Y: ${COMFYUI_API_TOKEN}x" "$COMFYUI_URL/queue""#);
         let request = Request::post_json("/prompt", "{\"it's\":1}");
         insta::assert_snapshot!(request.curl("http://h"), @r#"curl -i -X POST -H 'Content-Type: application/json' --data-raw '{"it'\''s":1}' 'http://h/prompt'"#);
     }
