@@ -197,7 +197,14 @@ impl Matrix<'_> {
             return is_refusal(plain) || plain.media_type() == "text/html";
         }
         let token = facts.token(self, control).await;
-        decide(&Ok(plain.clone()), token.as_ref()) == Decision::Rejected
+        if decide(&Ok(plain.clone()), token.as_ref()) != Decision::Rejected {
+            return false;
+        }
+        let (Some(keys), false) = (self.keys, is_refusal(plain)) else { return true };
+        // Not a refusal on its face: the data itself may have changed in between. Both once more.
+        let plain = self.client.send(control).await;
+        let token = self.client.send(&authorised(control.clone(), self.scheme, keys.token())).await;
+        token.is_ok_and(|token| decide(&plain, Some(&token)) == Decision::Rejected)
     }
 
     /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
