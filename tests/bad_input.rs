@@ -128,7 +128,7 @@ fn what_stands_in_the_baseline_does_not_count() {
     // The session key lies in the container's own layer: two warnings after each re-creation.
     let image = Derived::baked(&suite);
     let subject = suite.subject("known").image(image.name()).brings_its_lock().volume("login", suite.login());
-    let subject = subject.with(|entry| {
+    let subject = subject.keeps_data(&suite).with(|entry| {
         entry.expect.insert(Event::Installed, suite.installed);
     });
     let first = Lockproof::gate_of(subject.clone(), &[Event::Recreate]).args(["--report", "json=report.json"]).run();

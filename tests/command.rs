@@ -106,7 +106,10 @@ impl Lockproof {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let ours = text.starts_with("LOCKPROOF_") && text != "LOCKPROOF_CACHE";
-            if ours || ["CI", "COMFYUI_WORKSPACE_PATH", "GITHUB_STEP_SUMMARY", "COLUMNS"].contains(&text.as_ref()) {
+            if ours
+                || ["CI", "COMFYUI_API_TOKEN", "COMFYUI_WORKSPACE_PATH", "GITHUB_STEP_SUMMARY", "COLUMNS"]
+                    .contains(&text.as_ref())
+            {
                 command.env_remove(&name);
             }
         }

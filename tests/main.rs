@@ -12,10 +12,17 @@ mod left;
 mod suite;
 
 mod bad_input;
+mod canary;
+mod compose;
 mod detection;
 mod mutants;
+mod notebook;
 mod original_bug;
 mod persistence;
+mod probe;
+mod replay;
 mod safety;
 mod scripts;
+mod started_flaws;
 mod states;
+mod token;

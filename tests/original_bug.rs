@@ -98,7 +98,7 @@ fn prediction_is_proof(subject: &SubjectReport) {
         assert_eq!(event.predicted, event.verdict, "{} after {}", subject.name, event.event);
     }
     let states: Vec<State> = subject.states.iter().map(|s| s.state).collect();
-    assert_eq!(states, [State::Plugin, State::Deps, State::Credential, State::SessionKey]);
+    assert_eq!(states, [State::Plugin, State::Deps, State::Credential, State::SessionKey, State::Data]);
     for state in &subject.states {
         for (event, survival) in &state.survives {
             assert!(survival.observed.is_some(), "{} of {} after {event}", state.state, subject.name);

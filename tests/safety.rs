@@ -156,7 +156,7 @@ fn host_directory() -> tempfile::TempDir {
 }
 
 /// Every path below a directory with all that may not change: kind, mode, owner, times, bytes.
-fn bytes_below(directory: &Path) -> BTreeMap<String, (u32, u32, i64, i64, Vec<u8>)> {
+pub(crate) fn bytes_below(directory: &Path) -> BTreeMap<String, (u32, u32, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(path) = waiting.pop() {

@@ -93,7 +93,8 @@ fn when_nothing_is_lost_there_is_nothing_to_tell() {
         .subject("nothing")
         .volume("nodes", suite.custom_nodes())
         .volume("login", suite.login())
-        .volume("venv", &suite.venv);
+        .volume("venv", &suite.venv)
+        .keeps_data(&suite);
     let (verdict, lost, outcome) = after(&suite, subject, Event::Recreate);
     assert_eq!(verdict, suite.installed, "{}", outcome.told());
     assert_eq!(lost, []);

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! ```sh
-//! LOCKPROOF_SUITE=suite.yaml cargo nextest run --profile real --package e2e
+//! LOCKPROOF_SUITE=suite.yaml cargo nextest run --package e2e
 //! ```
 //!
 //! A test that is left out passes, and prints why.
@@ -104,7 +104,8 @@ impl Suite {
         Some(suite)
     }
 
-    fn of_this_run() -> Self {
+    /// The suite of this run.
+    pub(crate) fn of_this_run() -> Self {
         match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
             None => Self::of_file(File::default(), Path::new("")),
             Some(path) => {
@@ -135,6 +136,11 @@ impl Suite {
             ready_timeout: file.ready_timeout.unwrap_or(Span::seconds(60)),
             left_out: file.left_out,
         }
+    }
+
+    /// Whether it is the lab, which has stand-ins for the models of our notebooks.
+    pub(crate) fn is_lab(&self) -> bool {
+        self.image == REPOSITORY
     }
 
     /// A name stands for the test of that name, for all of its cases, or for a whole module.
@@ -226,6 +232,14 @@ impl Subject {
     /// Mounts a volume.
     pub(crate) fn volume(self, name: &'static str, target: impl Into<String>) -> Self {
         self.mount(Source::Volume(name), target)
+    }
+
+    /// Keeps inputs, outputs and what users save on volumes.
+    pub(crate) fn keeps_data(self, suite: &Suite) -> Self {
+        let code = &suite.code_dir;
+        self.volume("input", format!("{code}/input"))
+            .volume("output", format!("{code}/output"))
+            .volume("user", format!("{code}/user"))
     }
 
     /// Runs another image.

@@ -173,6 +173,9 @@ pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installe
     Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
 }
 
+/// The name for the login form where none is given.
+pub const USERNAME: &str = "lockproof";
+
 /// Logs in by the form; `None` without a form, a password or success.
 pub async fn open_session(
     client: &Client,

@@ -5,20 +5,27 @@
 //! The command `lockproof` is a thin layer over this library; the engine of the run,
 //! [`gate::run`], knows nothing of the command line.
 
+pub mod audit;
+pub mod canary;
 pub mod cli;
+pub mod compose;
 pub mod config;
 pub mod deployment;
+pub mod dotenv;
 pub mod engine;
 pub mod error;
 pub mod event;
 pub mod exit;
 pub mod finding;
 pub mod gate;
+pub mod images;
 pub mod install;
 pub mod keys;
 pub mod lab;
 pub mod layout;
+pub mod notebook;
 pub mod probe;
+pub mod replay;
 pub mod report;
 pub mod scheme;
 pub mod secret;
@@ -26,4 +33,5 @@ pub mod state;
 pub mod state_map;
 pub mod surface;
 pub mod testcontainers;
+pub mod token;
 pub mod verdict;

@@ -84,6 +84,14 @@ impl Owner {
         }
     }
 
+    /// What stands before [`words`](Self::words) of a place: in a layer, on a mount.
+    pub fn preposition(self) -> &'static str {
+        match self {
+            Self::ContainerLayer | Self::Image => "in",
+            Self::Tmpfs | Self::AnonymousVolume | Self::Volume | Self::Bind => "on",
+        }
+    }
+
     /// Whether what lies there survives `event`; `None` where only the other image can tell.
     ///
     /// | owner | stops | recreate | down-up, offline | upgrade | wipe |

@@ -47,6 +47,14 @@ enum Print {
     Bytes(Option<Vec<u8>>),
 }
 
+impl StateEntry {
+    /// A place where data lies, for the remedy that would have kept it.
+    pub fn of_data(path: String, owner: Owner, mount: Option<Mounted>) -> Self {
+        let (paths, predicted, print) = (vec![path], BTreeMap::new(), Print::Bytes(None));
+        Self { state: State::Data, paths, owner: Some(owner), mount, predicted, print }
+    }
+}
+
 #[cfg(test)]
 impl StateEntry {
     /// An entry of which only its place matters.

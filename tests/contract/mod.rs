@@ -13,10 +13,12 @@ mod record;
 mod replay;
 mod report;
 mod routes;
+mod server;
 mod socket;
 
 pub(crate) use self::record::{Record, State};
 pub(crate) use self::report::Report;
+pub(crate) use self::server::Server;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;

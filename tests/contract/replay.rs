@@ -4,15 +4,13 @@ use std::path::Path;
 
 use lockproof::{
     config::{file::ConfigFile, plan::Plan},
-    deployment::{Deployment, ready::Readiness},
     engine::{Engine, Run},
     error::Result,
-    install, keys, lab, layout,
-    probe::client::Client,
+    lab,
 };
 use rstest::rstest;
 
-use super::{Report, State, Subject, credential, replay_all};
+use super::{Report, Server, State, Subject, replay_all};
 use crate::{gate::block_on, suite::Suite};
 
 #[rstest]
@@ -46,28 +44,6 @@ fn every_recorded_exchange_is_answered_as_it_was(#[case] state: State) {
 
 /// Brings the server up, in the state that was recorded, and replays the recordings.
 async fn replayed(engine: &Engine, run: &Run, plan: &Plan, state: State) -> Result<anyhow::Result<Report>> {
-    let deployment = Deployment::bring_up(engine, run, "contract", &plan.subjects[0]).await?;
-    let mut client = ready(&deployment).await?;
-    let layout = layout::detect(&deployment, &client).await?;
-    let mut token = None;
-    if state != State::NoPlugin {
-        let installed = install::install(&deployment, &layout).await?;
-        deployment.restart().await?;
-        client = ready(&deployment).await?;
-        if state == State::LoginPassword {
-            let login = deployment.subject.lock.scheme.login.as_ref().expect("the scheme has a form");
-            let answer = client.send(&keys::form(login, "owner", credential::PASSWORD)).await;
-            token = keys::read(&deployment, &layout, &installed).await?;
-            assert!(token.is_some(), "no token was minted: {answer:?}");
-        }
-    }
-    let subject = Subject { base: client.base(), state, token, code_dir: layout.code_dir };
-    Ok(replay_all(&subject).await)
-}
-
-async fn ready(deployment: &Deployment) -> Result<Client> {
-    match deployment.wait_ready().await? {
-        Readiness::Ready { client, .. } => Ok(client),
-        Readiness::Down(down) => panic!("{}: {:#?}", down.why, down.log),
-    }
+    let Server { base, token, code_dir, .. } = Server::up(engine, run, plan, state).await?;
+    Ok(replay_all(&Subject { base, state, token, code_dir }).await)
 }

@@ -10,7 +10,12 @@ use jiff::Timestamp;
 
 use super::{print, progress::Talk, signal, style::Style};
 use crate::{
-    config::{duration::Span, load, plan::Plan},
+    config::{
+        duration::Span,
+        file::{ConfigFile, InstallEntry, SchemeEntry, SubjectEntry},
+        load,
+        plan::Plan,
+    },
     engine::{Engine, Run},
     error::{Error, Result},
     event::Event,
@@ -21,7 +26,7 @@ use crate::{
 };
 
 /// The file that is meant when none is named.
-const DEFAULT_CONFIG: &str = "lockproof.yaml";
+pub(super) const DEFAULT_CONFIG: &str = "lockproof.yaml";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -29,6 +34,23 @@ pub(super) struct Arguments {
     /// The configuration. Default: ./lockproof.yaml; where there is none, the bundled demo.
     #[arg(long, short, value_name = "FILE", env = "LOCKPROOF_CONFIG")]
     config: Option<PathBuf>,
+    /// Instead of a configuration: a compose file, or a directory with one (repeatable: together
+    /// they are one project). Its stack is brought up as a copy, through the Compose of this machine.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "subject"])]
+    compose: Vec<PathBuf>,
+    /// With --compose: the service that runs ComfyUI. Default: it is found out.
+    #[arg(long, value_name = "NAME", requires = "compose")]
+    service: Option<String>,
+    /// With --compose: the plugin to install, a directory or `git+https://…@rev`. Default: the
+    /// deployment brings its lock along.
+    #[arg(long, value_name = "DIRECTORY", requires = "compose")]
+    install: Option<String>,
+    /// With --install: the directory of wheels from which its Python dependencies come, offline.
+    #[arg(long, value_name = "DIRECTORY", requires = "install")]
+    wheels: Option<PathBuf>,
+    /// With --compose: how the lock works, a built-in scheme or a scheme file.
+    #[arg(long, value_name = "SCHEME", requires = "compose")]
+    scheme: Option<String>,
     /// Gate only this subject (repeatable).
     #[arg(long, value_name = "NAME")]
     subject: Vec<String>,
@@ -80,6 +102,9 @@ pub(super) struct Prepared {
 }
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+    if !arguments.compose.is_empty() {
+        return of_compose(arguments, style, talk).await;
+    }
     let file = arguments.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_CONFIG)).filter(|p| p.exists()));
     if file.is_none() {
         talk.line("no lockproof.yaml here: gating the bundled demo (write your own with `--config FILE`)");
@@ -91,20 +116,57 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     Ok(report.exit_code)
 }
 
+/// Gates one service of a compose project, without a configuration.
+async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+    let install = arguments.install.map(|from| InstallEntry {
+        from: Some(from),
+        wheels: arguments.wheels,
+        ..InstallEntry::default()
+    });
+    let subject = SubjectEntry {
+        name: arguments.service.clone().unwrap_or_else(|| "comfyui".to_owned()),
+        compose: Some(arguments.compose.clone()),
+        service: arguments.service,
+        ..SubjectEntry::default()
+    };
+    let file = ConfigFile {
+        subjects: vec![subject],
+        scheme: SchemeEntry { use_: arguments.scheme, install, credential: None },
+        ..ConfigFile::default()
+    };
+    let here = std::env::current_dir().map_err(|e| Error::usage("the current directory is gone").detail(e))?;
+    let mut plan = Plan::new(&file, &here)?;
+    if let [subject] = plan.subjects.as_mut_slice()
+        && let Some(compose) = &subject.compose
+    {
+        subject.name.clone_from(&compose.service);
+    }
+    let config = arguments.compose.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+    let prepared = prepare_plan(Some((plan, config)), arguments.run).await?;
+    let report = perform(prepared, talk).await?;
+    print(&terminal::render(&report, style.width, style.stdout_colour))?;
+    Ok(report.exit_code)
+}
+
 /// Reads everything that may be wrong before any work is done; `None`: the demo.
 pub(super) async fn prepare(file: Option<&Path>, arguments: RunArguments) -> Result<Prepared> {
+    let plan = file.map(|file| Ok((read_plan(file)?, file.display().to_string()))).transpose()?;
+    prepare_plan(plan, arguments).await
+}
+
+/// The same, with a plan and the name of what it was read from.
+async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments) -> Result<Prepared> {
     // Read before reports are opened, which empties them: it may be the same file.
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
-    let mut plan = file.map(read_plan).transpose()?;
-    if let (Some(plan), Some(events)) = (&mut plan, &arguments.events) {
+    if let (Some((plan, _)), Some(events)) = (&mut plan, &arguments.events) {
         plan.set_events(events)?;
     }
     let reports = open_all(&arguments.report)?;
     let engine = Engine::connect().await?;
     let run = Run::new();
-    let (mut plan, config) = match (plan, file) {
-        (Some(plan), Some(file)) => (plan, Some(file.display().to_string())),
-        _ => {
+    let (mut plan, config) = match plan {
+        Some((plan, file)) => (plan, Some(file)),
+        None => {
             let kit = signal::guard(&engine, &run, Kit::prepare(&engine, &run)).await?;
             (read_plan(&kit.demo())?, None)
         }
@@ -150,7 +212,7 @@ pub(super) fn write_reports(reports: Vec<OpenReport>, report: &Report) {
     }
 }
 
-fn read_plan(path: &Path) -> Result<Plan> {
+pub(super) fn read_plan(path: &Path) -> Result<Plan> {
     let file = load::load(path)?;
     let absolute =
         std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
@@ -158,7 +220,7 @@ fn read_plan(path: &Path) -> Result<Plan> {
     Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
 }
 
-fn read_baseline(path: &Path) -> Result<Report> {
+pub(super) fn read_baseline(path: &Path) -> Result<Report> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::usage(format!("cannot read the baseline {}", path.display()))
             .detail(e)

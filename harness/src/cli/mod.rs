@@ -1,16 +1,23 @@
 //! The command line: one file a subcommand. Results go to standard output; progress and
 //! diagnostics go to standard error.
 
+mod audit;
+mod audit_view;
 mod clean;
 mod completions;
+mod credential;
 mod doctor;
 mod explain;
 mod gate;
+mod init;
 mod probe;
 mod progress;
+mod replay;
 mod reproduce;
 mod signal;
 mod style;
+mod token;
+mod workspace;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -52,8 +59,18 @@ Exit codes:
 enum Command {
     /// Gate deployments: bring them up, lock them, put them through every event, judge each.
     Gate(gate::Arguments),
+    /// Audit compose files: read what becomes of the lock, without an engine.
+    Audit(audit::Arguments),
     /// Probe a server that is already running: every way around its lock.
     Probe(probe::Arguments),
+    /// Replay workflows and notebooks through the lock: they must give the same outputs.
+    Replay(Box<replay::Arguments>),
+    /// Mint, read back, compare or replace the token of a server.
+    Token(Box<token::Arguments>),
+    /// Print the mounted workspace of a compose file, for install scripts.
+    Workspace(workspace::Arguments),
+    /// Write a commented lockproof.yaml from a compose file.
+    Init(init::Arguments),
     /// Reproduce the original bug as a timeline, then prove its fix.
     Reproduce(reproduce::Arguments),
     /// Check the machine: the engine, what it shares with this machine, the lab.
@@ -95,7 +112,12 @@ async fn run(cli: Cli, style: &Style) -> Result<u8> {
     let talk = progress::Talk::begin(style, cli.verbose, cli.quiet);
     match cli.command {
         Command::Gate(arguments) => gate::run(arguments, style, &talk).await,
+        Command::Audit(arguments) => audit::run(arguments, style, &talk).await,
+        Command::Workspace(arguments) => workspace::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Probe(arguments) => probe::run(arguments, style, &talk).await,
+        Command::Replay(arguments) => replay::run(*arguments, style, &talk).await,
+        Command::Token(arguments) => token::run(*arguments, &talk).await,
         Command::Reproduce(arguments) => reproduce::run(arguments, style, &talk).await,
         Command::Doctor(arguments) => doctor::run(arguments, style).await,
         Command::Clean(arguments) => clean::run(arguments).await,

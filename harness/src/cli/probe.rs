@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use super::{gate::write_reports, print, progress::Talk, style::Style};
+use super::{credential::TokenArguments, gate::write_reports, print, progress::Talk, style::Style};
 use crate::{
     config::{duration::Span, load::parse_as},
     error::{Error, Result},
@@ -20,11 +20,11 @@ use crate::{
         diagnose::{self, Scene},
         examine::{self, Claimed, Early, Examiner},
     },
-    keys::{Keys, authorised},
+    keys::{self, Keys, authorised, open_session},
     probe::{
         client::Client,
         decide::is_indeterminate,
-        look::{Reference, is_refusal},
+        look::{Reference, Works, is_refusal},
         message::{Answer, Request, URL},
         server::{Server, Trust},
     },
@@ -40,16 +40,15 @@ pub(super) struct Arguments {
     /// The server, such as http://127.0.0.1:8188 or https://comfy.example/path.
     #[arg(value_name = "URL")]
     url: String,
-    /// The environment variable that holds the token.
-    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
-    token_env: Option<String>,
-    /// The file whose first line is the token.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The token itself. Other users of this machine can read it in the process list: prefer
-    /// --token-env or --token-file.
-    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["token_env", "token_file"], hide = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenArguments,
+    /// The name for the login form, with --password-env.
+    #[arg(long, value_name = "NAME", requires = "password_env")]
+    username: Option<String>,
+    /// The environment variable that holds the password: logs in, and tries tampered sessions and the
+    /// password as a token, too.
+    #[arg(long, value_name = "NAME")]
+    password_env: Option<String>,
     /// How the lock works: a built-in scheme, or a scheme file.
     #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
     scheme: String,
@@ -86,7 +85,8 @@ changed, and whether the login form lets a visitor in is left undecided.";
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
     let scheme = Scheme::find(&arguments.scheme, Path::new(""))?;
-    let keys = token(&arguments, talk)?.map(|token| Keys::new(token, None, None));
+    let token = arguments.token.token(talk)?;
+    let password = password(&arguments, token.is_some())?;
     let mut routes = Route::all().to_vec();
     if let Some(path) = &arguments.routes {
         routes.extend(read_routes(path)?);
@@ -97,13 +97,20 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let client = Client::of(server, arguments.timeout.0);
     let (started, begun) = (Timestamp::now(), Instant::now());
 
+    let mut keys = token.map(|token| Keys::new(token, password.clone(), None));
     greet(&client, &scheme, keys.as_ref(), talk).await?;
+    if let (Some(known), Some(password)) = (&keys, password) {
+        let username = arguments.username.as_deref().unwrap_or(keys::USERNAME);
+        let session = open_session(&client, scheme.login.as_ref(), username, Some(&password)).await;
+        keys = Some(Keys::new(known.token().to_owned(), Some(password), session));
+    }
     if let Some(keys) = &keys {
         let discovered = discover(&client, &scheme, keys).await;
         if !discovered.is_empty() {
-            talk.line(&format!("beyond the inventory, and probed as protected: {}", discovered.join(", ")));
+            let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            talk.line(&format!("beyond the inventory, and probed as protected: {listed}"));
         }
-        routes.extend(discovered.iter().map(|path| Route::discovered(path)));
+        routes.extend(discovered.iter().map(Route::from));
     }
     let bar = bar(style, talk);
     let progress = |sent: usize, all: usize| {
@@ -124,6 +131,9 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let early = examiner.early(&Reference::default()).await;
     let claimed = examiner.claim(&early, arguments.mutating).await;
     bar.finish_and_clear();
+    if arguments.password_env.is_some() && early.look.session != Works::Yes {
+        talk.line("the login form opens no session with this name and password: sessions were not probed");
+    }
 
     let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
     if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
@@ -186,28 +196,20 @@ fn exit_code(event: &EventReport, findings: &[Finding], fail_on: Severity) -> u8
     }
 }
 
-/// The token, from wherever it was given.
-fn token(arguments: &Arguments, talk: &Talk) -> Result<Option<String>> {
-    let empty = |place: &str, fix: &str| Error::usage("there is no token").at(place).fix(fix);
-    if let Some(name) = &arguments.token_env {
-        let token = std::env::var(name).unwrap_or_default();
-        return match token.trim() {
-            "" => Err(empty(&format!("--token-env {name}"), &format!("export {name}=…"))),
-            token => Ok(Some(token.to_owned())),
-        };
+/// The password, which says nothing without a token to compare with.
+fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
+    let Some(name) = &arguments.password_env else { return Ok(None) };
+    if !has_token {
+        return Err(Error::usage("a password alone is not enough: answers are compared with the token's")
+            .at(format!("--password-env {name}"))
+            .fix("give the token as well, with --token-env or --token-file"));
     }
-    if let Some(path) = &arguments.token_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--token-file").detail(e))?;
-        return match text.lines().map(str::trim).find(|line| !line.is_empty()) {
-            Some(token) => Ok(Some(token.to_owned())),
-            None => Err(empty(&format!("--token-file {}", path.display()), "its first line is the token")),
-        };
+    match std::env::var(name).unwrap_or_default() {
+        empty if empty.is_empty() => Err(Error::usage("there is no password")
+            .at(format!("--password-env {name}"))
+            .fix(format!("export {name}=…"))),
+        password => Ok(Some(password)),
     }
-    if arguments.token.is_some() {
-        talk.line("warning: other users of this machine can read --token in the process list; use --token-env or --token-file");
-    }
-    Ok(arguments.token.clone().filter(|token| !token.trim().is_empty()))
 }
 
 fn read_routes(path: &Path) -> Result<Vec<Route>> {

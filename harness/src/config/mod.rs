@@ -2,7 +2,9 @@
 //! of once defaults are filled in ([`plan`]).
 
 pub mod accept;
+pub mod compose;
 pub mod duration;
 pub mod file;
 pub mod load;
 pub mod plan;
+pub mod replays;

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     accept::Accept,
+    compose::ComposeSubject,
     duration::Span,
     file::{
         ConfigFile, CredentialEntry, InstallEntry, LayoutEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words,
@@ -32,8 +33,8 @@ pub struct Plan {
     pub accept: Vec<Accept>,
     /// Subjects gated at once.
     pub jobs: usize,
-    /// Workflows and notebooks to replay, as absolute globs.
-    pub replays: Vec<String>,
+    /// Workflows and notebooks to replay, in the order of the file.
+    pub replays: Vec<PathBuf>,
 }
 
 /// One deployment under test.
@@ -77,6 +78,8 @@ pub struct Subject {
     pub expect: BTreeMap<Event, Verdict>,
     /// The lock.
     pub lock: Lock,
+    /// The compose project that it is a service of, where it is one.
+    pub compose: Option<ComposeSubject>,
 }
 
 /// How the lock of one subject gets in, and who holds its key.
@@ -205,7 +208,7 @@ impl Plan {
             events: order(file.events.as_deref().unwrap_or(&Event::DEFAULT)),
             accept,
             jobs: file.jobs.unwrap_or_else(cores),
-            replays: file.replays.iter().map(|r| base.join(r).display().to_string()).collect(),
+            replays: super::replays::find(&file.replays, base)?,
         };
         plan.check_events()?;
         Ok(plan)
@@ -260,22 +263,21 @@ impl Subject {
             return Err(Error::usage("a subject has no name").fix("give it one: name: comfyui"));
         }
         let image = match (&entry.image, &entry.compose) {
+            (None, Some(files)) => return Self::of_compose(entry, files, shared, base),
             (Some(image), None) if !image.trim().is_empty() => image.clone(),
             (Some(_), None) => return Err(Error::usage("`image` is empty").fix("name the image that runs ComfyUI")),
             (Some(_), Some(_)) => {
                 return Err(Error::usage("it has both `image` and `compose`").fix("keep one of them"));
-            }
-            (None, Some(_)) => {
-                return Err(Error::usage("compose subjects cannot be gated by this version yet").fix(
-                    "gate the service's image with its mounts as an `image:` subject; \
-                     the volumes of the service become `mounts:`",
-                ));
             }
             (None, None) => {
                 return Err(Error::usage("it has neither `image` nor `compose`")
                     .fix("name the image that runs ComfyUI: image: comfyui:cpu"));
             }
         };
+        if entry.service.is_some() {
+            return Err(Error::usage("`service` names a service of `compose`, and there is no `compose`")
+                .fix("remove it, or name the compose file: compose: [docker-compose.yml]"));
+        }
         let mounts = entry.mounts.iter().map(|m| Mount::new(m, base)).collect::<Result<Vec<_>>>()?;
         let mut targets = BTreeSet::new();
         for mount in &mounts {
@@ -284,9 +286,14 @@ impl Subject {
                     .fix("keep one of them: the engine would refuse both"));
             }
         }
+        Ok(Self { image, mounts, ..Self::of_file(entry, shared, base)? })
+    }
+
+    /// What the file itself says, with its defaults; an image and mounts are not looked at.
+    fn of_file(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         Ok(Self {
             name: entry.name.clone(),
-            image,
+            image: String::new(),
             port: entry.port.unwrap_or(8188),
             command: entry.command.as_ref().map(|w| w.split("command")).transpose()?,
             entrypoint: entry.entrypoint.as_ref().map(|w| w.split("entrypoint")).transpose()?,
@@ -297,13 +304,39 @@ impl Subject {
             working_dir: entry.working_dir.clone(),
             init: entry.init,
             labels: texts(&entry.labels),
-            mounts,
+            mounts: Vec::new(),
             layout: entry.layout.clone().unwrap_or_default(),
             ready_timeout: entry.ready_timeout.unwrap_or(Span::seconds(120)).0,
             stop_timeout: entry.stop_timeout.unwrap_or(Span::seconds(10)).0,
             upgrade_to: entry.upgrade_to.clone(),
             expect: entry.expect.clone(),
             lock: Lock::new(entry.scheme.as_ref().unwrap_or(shared), base)?,
+            compose: None,
+        })
+    }
+
+    /// A service of a compose project: what is said of an image's container is read from there.
+    fn of_compose(entry: &SubjectEntry, files: &[PathBuf], shared: &SchemeEntry, base: &Path) -> Result<Self> {
+        let compose = ComposeSubject::read(entry, files, base)?;
+        let service = compose.service()?;
+        let text = |text: &Option<crate::compose::model::Text>| text.as_ref().map(|t| t.text.clone());
+        let restart = text(&service.restart).unwrap_or_default().parse().map_err(|e: Error| {
+            e.or_at(
+                service.restart.as_ref().map(|r| compose.project.sources.place(r.at).to_string()).unwrap_or_default(),
+            )
+        })?;
+        Ok(Self {
+            image: text(&service.image).unwrap_or_default(),
+            port: entry.port.map_or_else(|| compose.port(), Ok)?,
+            command: service.command.as_ref().map(|c| c.words.clone()),
+            entrypoint: service.entrypoint.as_ref().map(|c| c.words.clone()),
+            env: service.environment.iter().filter_map(|v| Some((v.name.clone(), v.value.clone()?))).collect(),
+            restart,
+            user: text(&service.user),
+            working_dir: text(&service.working_dir),
+            mounts: compose.mounts()?,
+            compose: Some(compose),
+            ..Self::of_file(entry, shared, base)?
         })
     }
 }
@@ -382,7 +415,7 @@ impl Lock {
         Ok(Self {
             install: entry.install.as_ref().map(|i| Install::new(i, &scheme, base)).transpose()?,
             scheme,
-            username: credential.username.clone().unwrap_or_else(|| "lockproof".to_owned()),
+            username: credential.username.clone().unwrap_or_else(|| crate::keys::USERNAME.to_owned()),
             password_env: credential.password_env.clone(),
             // An absolute path may be one of the container, so it is looked for later.
             token_file: credential.token_file.as_ref().map(|p| base.join(p)),

@@ -51,11 +51,17 @@ impl Deployment {
     /// # Errors
     /// An environment error when the engine cannot.
     pub async fn restart(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_restart().await;
+        }
         self.engine.restart(&self.container_id(), self.subject.stop_timeout).await
     }
 
     /// Stop, start.
     async fn stop_start(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_stop_start().await;
+        }
         let id = self.container_id();
         self.engine.stop(&id, self.subject.stop_timeout).await?;
         self.engine.start(&id).await
@@ -64,6 +70,9 @@ impl Deployment {
     /// SIGKILL by the engine, start. The engine takes its own kill for a stop by hand, so that no
     /// restart policy gets in between.
     async fn kill(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_kill().await;
+        }
         let id = self.container_id();
         self.engine.kill(&id).await?;
         self.wait_until("its process ends", |life| !life.running).await?;
@@ -127,6 +136,9 @@ impl Deployment {
 
     /// A new container with the same named and anonymous volumes.
     async fn recreate(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_recreate().await;
+        }
         self.stop_and_remove().await?;
         self.make_container().await?;
         self.engine.start(&self.container_id()).await
@@ -134,15 +146,17 @@ impl Deployment {
 
     /// The container, its network and its anonymous volumes go; new ones come.
     async fn down_up(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_down_up(false).await;
+        }
         self.down().await?;
         self.up().await
     }
 
     /// `down-up`, started with no route out.
     async fn offline(&mut self) -> Result<()> {
-        self.down().await?;
         self.isolated = true;
-        self.up().await
+        self.down_up().await
     }
 
     /// `down-up` onto the image that the subject names.
@@ -152,13 +166,15 @@ impl Deployment {
         };
         // An image that cannot be had must not leave the subject down.
         let found = crate::lab::require(&self.engine, &image).await?;
-        self.down().await?;
         (self.image, self.facts) = (found.name, found.facts);
-        self.up().await
+        self.down_up().await
     }
 
     /// `compose down --volumes`, `up`: named volumes go as well.
     async fn wipe(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_down_up(true).await;
+        }
         self.down().await?;
         for volume in std::mem::take(&mut self.named).into_values() {
             self.engine.remove_volume(&volume).await?;

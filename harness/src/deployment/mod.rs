@@ -6,6 +6,7 @@
 pub mod files;
 pub mod lifecycle;
 pub mod ready;
+pub mod stack;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -48,6 +49,8 @@ pub struct Deployment {
     containers_made: u32,
     volumes_made: u32,
     container: watch::Sender<String>,
+    /// The compose project that it is a service of, where it is one.
+    stack: Option<stack::Stack>,
 }
 
 /// A mount of the subject with its owner, whoever asked for it: the file or the image.
@@ -69,6 +72,11 @@ impl Deployment {
     /// # Errors
     /// An environment error when the image cannot be had or the engine cannot.
     pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        if subject.compose.is_some() {
+            let mut deployment = Self::prepare_stack(engine, run, key, subject).await?;
+            deployment.stack_up(&["up", "-d"]).await?;
+            return Ok(deployment);
+        }
         let mut deployment = Self::prepare(engine, run, key, subject).await?;
         deployment.make_container().await?;
         deployment.engine.start(&deployment.container_id()).await?;
@@ -99,10 +107,37 @@ impl Deployment {
             containers_made: 0,
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
+            stack: None,
         };
         deployment.make_binds().await?;
         deployment.make_volumes().await?;
         Ok(deployment)
+    }
+
+    /// Makes all that a compose project needs and that Compose does not make.
+    async fn prepare_stack(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let stack::Prepared { stack, image, facts, binds } = stack::Stack::prepare(engine, run, key, subject).await?;
+        let mut subject = subject.clone();
+        if subject.image.is_empty() {
+            subject.image.clone_from(&image);
+        }
+        Ok(Self {
+            engine: engine.clone(),
+            run: run.clone(),
+            key: key.to_owned(),
+            image,
+            facts,
+            network: stack.network(),
+            isolated: !subject.network,
+            subject,
+            named: BTreeMap::new(),
+            anonymous: BTreeMap::new(),
+            binds,
+            containers_made: 0,
+            volumes_made: 0,
+            container: watch::Sender::new(String::new()),
+            stack: Some(stack),
+        })
     }
 
     /// What the next container is made from.
@@ -146,6 +181,11 @@ impl Deployment {
     /// What there is to know of the image that runs now.
     pub fn image_facts(&self) -> &ImageFacts {
         &self.facts
+    }
+
+    /// The network that it is on, by its real name.
+    pub fn network(&self) -> &str {
+        &self.network
     }
 
     /// Whether there is no route out now.
@@ -318,6 +358,9 @@ impl Deployment {
     /// # Errors
     /// An environment error that names what could not be removed, after everything was tried.
     pub async fn take_down(self) -> Result<()> {
+        if let Some(stack) = self.stack {
+            return stack.take_down(&self.engine, &self.run).await;
+        }
         let volumes = self.binds.volumes.iter().chain(self.named.values()).chain(self.anonymous.values());
         let container = self.container_id();
         self.engine
@@ -325,6 +368,7 @@ impl Deployment {
                 containers: (!container.is_empty()).then_some(container).into_iter().collect(),
                 volumes: volumes.cloned().collect(),
                 networks: vec![self.network.clone()],
+                ..Leftovers::default()
             })
             .await
     }

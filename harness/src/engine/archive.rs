@@ -275,7 +275,7 @@ fn broken(path: &str, error: &std::io::Error) -> Error {
 }
 
 /// A link's target as an absolute path.
-fn resolve(link: &str, target: &str) -> String {
+pub(crate) fn resolve(link: &str, target: &str) -> String {
     if target.starts_with('/') {
         return target.to_owned();
     }

@@ -334,9 +334,22 @@ impl Engine {
     /// An environment error when the engine does not say.
     pub async fn life(&self, id: &str) -> Result<Option<Life>> {
         match self.docker.inspect_container(id, None).await {
-            Ok(response) => Ok(Some(life_of(&response))),
+            Ok(response) => Ok(Some(self.with_lent_network(life_of(&response), &response).await)),
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(failed("looking at the container", &e)),
+        }
+    }
+
+    /// A container that is in another one's network is reached where that one is.
+    async fn with_lent_network(&self, life: Life, response: &ContainerInspectResponse) -> Life {
+        let mode = response.host_config.as_ref().and_then(|h| h.network_mode.as_deref());
+        let Some(other) = mode.and_then(|m| m.strip_prefix("container:")) else { return life };
+        match self.docker.inspect_container(other, None).await {
+            Ok(response) => {
+                let Life { host_port, ip, .. } = life_of(&response);
+                Life { host_port, ip, ..life }
+            }
+            Err(_) => life,
         }
     }
 
@@ -358,6 +371,76 @@ impl Engine {
         }
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Ok(lines[lines.len().saturating_sub(count)..].to_vec())
+    }
+
+    /// Where a container that is not ours is reached from this machine: the port that it publishes,
+    /// that of ComfyUI before others, else its address in its network; `None` when it does not run.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn published(&self, id: &str) -> Result<Option<SocketAddr>> {
+        const COMFYUI: &str = "8188/tcp";
+        let response = match self.docker.inspect_container(id, None).await {
+            Ok(response) => response,
+            Err(e) if is_missing(&e) => return Ok(None),
+            Err(e) => return Err(failed("looking at the container", &e)),
+        };
+        let network = response.network_settings.unwrap_or_default();
+        let ports = network.ports.unwrap_or_default();
+        let mut bound: Vec<(bool, SocketAddr)> = ports
+            .iter()
+            .flat_map(|(port, bindings)| bindings.iter().flatten().map(move |binding| (port, binding)))
+            .filter_map(|(port, binding)| {
+                let ip: IpAddr = binding.host_ip.as_deref().unwrap_or("0.0.0.0").parse().ok()?;
+                let host_port = binding.host_port.as_deref()?.parse().ok()?;
+                // Bound to every address, it is reached by the loopback one.
+                let ip = if ip.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { ip };
+                Some((port != COMFYUI, SocketAddr::new(ip, host_port)))
+            })
+            .collect();
+        bound.sort();
+        let own = || {
+            let ip = network.networks.iter().flatten().find_map(|(_, n)| n.ip_address.as_deref()?.parse().ok())?;
+            Some(SocketAddr::new(ip, 8188))
+        };
+        Ok(bound.first().map(|(_, address)| *address).or_else(own))
+    }
+
+    /// The directory in which a container's process begins; empty where it is the root.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn working_dir(&self, id: &str) -> Result<String> {
+        let response =
+            self.docker.inspect_container(id, None).await.map_err(|e| failed("looking at the container", &e))?;
+        Ok(response.config.and_then(|c| c.working_dir).unwrap_or_default())
+    }
+
+    /// Follows what a container prints until it ends: each line of standard output goes to `line`,
+    /// the lines of standard error are gathered in `errors`.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not give it.
+    pub async fn follow(&self, id: &str, mut line: impl FnMut(&str), errors: &mut Vec<String>) -> Result<()> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(true).build();
+        let mut stream = self.docker.logs(id, Some(options));
+        let mut pending = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk.map_err(|e| failed("reading the container's log", &e))? {
+                LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                    pending.extend_from_slice(&message);
+                    while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                        let whole: Vec<u8> = pending.drain(..=end).collect();
+                        line(String::from_utf8_lossy(&whole).trim_end());
+                    }
+                }
+                LogOutput::StdErr { message } => {
+                    errors.extend(String::from_utf8_lossy(&message).lines().map(str::to_owned));
+                }
+                LogOutput::StdIn { .. } => {}
+            }
+        }
+        Ok(())
     }
 
     /// The paths of a container's own layer that differ from its image: added or changed ones.

@@ -62,6 +62,19 @@ impl Engine {
         }))
     }
 
+    /// The id of any image that is here, for a container that is never started.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn any_image(&self) -> Result<Option<String>> {
+        let images = self
+            .docker
+            .list_images(None::<bollard::query_parameters::ListImagesOptions>)
+            .await
+            .map_err(|e| failed("listing images", &e))?;
+        Ok(images.into_iter().map(|image| image.id).next())
+    }
+
     /// An image that must be there: it is pulled when it is not.
     ///
     /// # Errors
@@ -83,6 +96,32 @@ impl Engine {
                  or load it with `docker load`"
             ),
         ))
+    }
+
+    /// The tagged images that carry a label of this name, with their labels.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub(super) async fn images_with(&self, label: &str) -> Result<Vec<(HashMap<String, String>, String)>> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = bollard::query_parameters::ListImagesOptionsBuilder::default().filters(&filters).build();
+        let images = self.docker.list_images(Some(options)).await.map_err(|e| failed("listing images", &e))?;
+        Ok(images
+            .into_iter()
+            .flat_map(|image| image.repo_tags.into_iter().map(move |tag| (image.labels.clone(), tag)))
+            .collect())
+    }
+
+    /// Removes a name of an image, and the image with its last one.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub(super) async fn remove_image(&self, name: &str) -> Result<()> {
+        match self.docker.remove_image(name, None::<bollard::query_parameters::RemoveImageOptions>, None).await {
+            Ok(_) => Ok(()),
+            Err(e) if super::is_missing(&e) => Ok(()),
+            Err(e) => Err(failed("removing an image", &e)),
+        }
     }
 
     /// Pulls an image, and tells why not in the engine's words.

@@ -2,10 +2,12 @@
 //! Podman's Docker-compatible socket.
 
 pub mod archive;
+pub mod config;
 pub mod container;
 pub mod cow;
 pub mod exec;
 pub mod image;
+pub mod journal;
 pub mod network;
 pub mod preflight;
 pub mod run;

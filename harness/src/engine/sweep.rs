@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder};
 
 use super::{
-    Engine, failed,
+    Engine, failed, journal,
     run::{LABEL_OWNER, LABEL_RUN, Owner},
 };
 use crate::error::{Error, Result};
@@ -20,12 +20,14 @@ pub struct Leftovers {
     pub volumes: Vec<String>,
     /// Network names.
     pub networks: Vec<String>,
+    /// Images that were built for a run.
+    pub images: Vec<String>,
 }
 
 impl Leftovers {
     /// How many things there are.
     pub fn count(&self) -> usize {
-        self.containers.len() + self.volumes.len() + self.networks.len()
+        self.containers.len() + self.volumes.len() + self.networks.len() + self.images.len()
     }
 }
 
@@ -69,8 +71,11 @@ impl Engine {
 
         let mut found: BTreeMap<String, Leftovers> = BTreeMap::new();
         for container in containers {
+            let anonymous = journal::anonymous_volumes(&container);
             if let (Some(run), Some(id)) = (mine(container.labels.as_ref(), whose), container.id) {
-                found.entry(run).or_default().containers.push(id);
+                let leftovers = found.entry(run).or_default();
+                leftovers.containers.push(id);
+                leftovers.volumes.extend(anonymous);
             }
         }
         let mut overlays = Vec::new();
@@ -80,7 +85,9 @@ impl Engine {
                 if volume.options.get("type").is_some_and(|t| t == "overlay") {
                     overlays.push((run, volume.name));
                 } else {
-                    found.entry(run).or_default().volumes.push(volume.name);
+                    let leftovers = found.entry(run).or_default();
+                    leftovers.volumes.extend(journal::listed(&volume.labels));
+                    leftovers.volumes.push(volume.name);
                 }
             }
         }
@@ -90,6 +97,11 @@ impl Engine {
         for network in networks {
             if let (Some(run), Some(name)) = (mine(network.labels.as_ref(), whose), network.name) {
                 found.entry(run).or_default().networks.push(name);
+            }
+        }
+        for (labels, name) in self.images_with(LABEL_RUN).await? {
+            if let Some(run) = mine(Some(&labels), whose).filter(|run| !matches!(whose, Whose::Run(id) if id != run)) {
+                found.entry(run).or_default().images.push(name);
             }
         }
         Ok(found)
@@ -114,6 +126,11 @@ impl Engine {
         for name in &leftovers.networks {
             if let Err(e) = self.remove_network(name).await {
                 kept.insert(format!("network {name}: {}", e.one_line()));
+            }
+        }
+        for name in &leftovers.images {
+            if let Err(e) = self.remove_image(name).await {
+                kept.insert(format!("image {name}: {}", e.one_line()));
             }
         }
         if kept.is_empty() {

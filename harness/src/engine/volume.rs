@@ -48,6 +48,18 @@ impl Engine {
         Ok(volume.mountpoint)
     }
 
+    /// Whether there is a volume of that name.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn volume_exists(&self, name: &str) -> Result<bool> {
+        match self.docker.inspect_volume(name).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_missing(&e) => Ok(false),
+            Err(e) => Err(failed("looking at a volume", &e)),
+        }
+    }
+
     /// Removes a volume, if it is there. No container may use it any more.
     ///
     /// # Errors

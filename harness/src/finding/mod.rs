@@ -30,6 +30,9 @@ pub struct Finding {
     pub file: Option<String>,
     /// The line in that file.
     pub line: Option<u32>,
+    /// The column in that line, in characters from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
     /// Whether an entry of `accept:` tolerates it.
     pub accepted: bool,
     /// Whether the subject's `expect:` explains it.
@@ -55,6 +58,7 @@ impl Finding {
             remedy: rule.facts().remedy.clone(),
             file: None,
             line: None,
+            column: None,
             accepted: false,
             expected: false,
             routes: Vec::new(),

@@ -266,7 +266,10 @@ pub fn losses(
         let remedy = super::remedy::keep(entry, layout, &installed.plugin_dir);
         findings.push(
             scene
-                .finding(rule, format!("{} lies on {} and does not last", words(entry.state), owner.words()))
+                .finding(
+                    rule,
+                    format!("{} lies {} {} and does not last", words(entry.state), owner.preposition(), owner.words()),
+                )
                 .evidence(lost_paths(entry))
                 .evidence(format!("{} takes {}", scene.event, scene.event.takes()))
                 .remedy(remedy.clone()),

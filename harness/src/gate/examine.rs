@@ -73,7 +73,16 @@ pub struct Claimed {
 impl Examiner<'_> {
     /// Sentinels, token, session; then, unless it is open anyway, the matrix and the leaks.
     pub async fn early(&self, known: &Reference) -> Early {
-        let look = look(self.client, self.scheme, self.keys, known).await;
+        self.after(self.look(known).await).await
+    }
+
+    /// Sentinels, token, session.
+    pub async fn look(&self, known: &Reference) -> Look {
+        look(self.client, self.scheme, self.keys, known).await
+    }
+
+    /// The matrix and the leaks, after a look that showed whether it is open anyway.
+    pub async fn after(&self, look: Look) -> Early {
         let mut early = Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None };
         // An open door needs no picklock; and without a token that works there is nothing to compare.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {

@@ -5,6 +5,7 @@ pub mod examine;
 pub mod expect;
 pub mod judge;
 pub mod remedy;
+pub mod replays;
 pub mod subject;
 
 use std::{
@@ -18,6 +19,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     config::plan::{Plan, Subject},
+    deployment::stack,
     engine::{Engine, Run, sweep::Whose},
     error::{Error, ErrorKind, Result},
     event::Event,
@@ -137,9 +139,13 @@ pub async fn run(
 async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     let mut checked = false;
     for subject in &plan.subjects {
-        let image = crate::lab::require(engine, &subject.image)
-            .await
-            .map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
+        let image = match &subject.compose {
+            None => crate::lab::require(engine, &subject.image).await,
+            Some(compose) => stack::images(engine, run, subject).await.and_then(|mut images| {
+                images.remove(&compose.service).ok_or_else(|| Error::usage("the service has no image"))
+            }),
+        };
+        let image = image.map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
         if !checked {
             engine.check_shares_this_machine(run, &image.name).await?;
             checked = true;

@@ -26,7 +26,10 @@ pub fn keep(entry: &StateEntry, layout: &Layout, plugin_dir: &str) -> String {
             ("the session key", "custom-nodes", parent(plugin_dir).to_owned())
         }
         State::SessionKey => ("the session key", "session-key", credential()),
-        State::Data => ("the data", "data", entry.paths.first().cloned().unwrap_or_default()),
+        State::Data => {
+            let target = entry.paths.first().map_or("", String::as_str);
+            ("the data", target.rsplit_once('/').map_or("data", |(_, name)| name), target.to_owned())
+        }
         State::Deps => return keep_dependencies(layout, &entry.paths),
     };
     format!(

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -14,8 +15,10 @@ use super::{
     diagnose::Scene,
     examine::{self, Early, Examiner},
     expect, layout_report,
+    replays::{Behind, Replays},
 };
 use crate::{
+    canary::{self, Access, Canaries},
     config::plan::{Plan, Subject},
     deployment::{
         Deployment,
@@ -29,10 +32,11 @@ use crate::{
     install::{self, Installed, check::is_within},
     keys::{self, Keys},
     layout::{self, Layout},
+    notebook::Runner,
     probe::{
         claim::{Claim, empty_token, form_claim},
         client::Client,
-        decide::{Decision, Kind, kind},
+        decide::{Kind, kind},
         leak,
         look::{Look, Reference, Seen, Works, look},
         matrix::Counts,
@@ -40,6 +44,7 @@ use crate::{
         watch::{Exposure, Guarded, Watch, guarded},
         wear::wear_out,
     },
+    replay,
     report::{EventReport, ProbeCounts, StateReport, Survival},
     scheme::Scheme,
     state::{Owner, State},
@@ -70,6 +75,14 @@ struct Installation {
     routes: Vec<Route>,
     /// The last look, and after which event, as long as the lock was not worn out since.
     last: Option<(Look, Event)>,
+    /// What was planted to see whether data lasts; `None` where that is still to be done.
+    canaries: Option<Canaries>,
+}
+
+impl Installation {
+    fn access<'s>(&'s self, scheme: &'s Scheme) -> Access<'s> {
+        Access { client: &self.client, scheme, keys: &self.keys }
+    }
 }
 
 /// What came of bringing a subject up.
@@ -135,8 +148,28 @@ pub async fn gate(
     ledger: &SharedLedger,
     listener: &dyn Listener,
 ) -> Result<()> {
-    let mut gate = Gate { engine, run, plan, index, subject, ledger, listener, times_up: 0, drawn: None };
+    let replays = Replays::read(&plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
+    let mut gate = Gate { engine, run, plan, index, subject, ledger, listener, times_up: 0, drawn: None, replays };
     gate.run().await
+}
+
+/// Brings one subject up with its lock, for those who only want to use it; the run's sweep takes it
+/// down.
+///
+/// # Errors
+/// What kept it from coming up locked.
+pub async fn lend(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    subject: &Subject,
+    listener: &dyn Listener,
+) -> Result<(Deployment, Client, Keys)> {
+    let (ledger, replays) = (SharedLedger::default(), Replays::default());
+    let mut gate =
+        Gate { engine, run, plan, index: 0, subject, ledger: &ledger, listener, times_up: 0, drawn: None, replays };
+    let lent = gate.put_back().await?;
+    Ok((lent.deployment, lent.client, lent.keys))
 }
 
 struct Gate<'a> {
@@ -150,6 +183,7 @@ struct Gate<'a> {
     times_up: u32,
     /// The state map of the first installation, and what it was drawn for.
     drawn: Option<(Installed, StateMap)>,
+    replays: Replays,
 }
 
 impl Gate<'_> {
@@ -260,6 +294,7 @@ impl Gate<'_> {
             checks,
             routes,
             last: None,
+            canaries: None,
         })))
     }
 
@@ -267,10 +302,10 @@ impl Gate<'_> {
     async fn routes(&self, client: &Client, keys: &Keys) -> Vec<Route> {
         let discovered = discover(client, &self.subject.lock.scheme, keys).await;
         if self.times_up == 1 && !discovered.is_empty() {
-            let listed = discovered.join(", ");
+            let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
         }
-        Route::all().iter().cloned().chain(discovered.iter().map(|path| Route::discovered(path))).collect()
+        Route::all().iter().cloned().chain(discovered.iter().map(Route::from)).collect()
     }
 
     /// Wears the lock out, once for each container, when it is about to be thrown away; gives
@@ -443,6 +478,7 @@ impl Gate<'_> {
 
     /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
     async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
+        self.plant(current).await?;
         let begun = Instant::now();
         self.listener.step(&self.subject.name, event.name());
         let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
@@ -490,8 +526,12 @@ impl Gate<'_> {
             }
         };
         let settled = Instant::now() + AFTERWARDS;
+        // What probing does to the server must not be taken for what the event did.
+        let look = self.examiner(current, event).look(&baseline.reference).await;
+        let data = self.data(current, event).await?;
+        let replayed = self.replay(current, event, &look).await?;
         // The lock may move while it starts; what is judged is what it settles to.
-        let mut early = self.look_and_matrix(current, event, baseline).await;
+        let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
         let exposure = watch.end().await;
         if exposure.served > 0 && !early.look.all_through() {
@@ -504,10 +544,17 @@ impl Gate<'_> {
         report.exposure_ms = (baseline.verdict != Verdict::Open).then(|| millis(exposure.total));
         report.probes = seen.counts(&current.client);
         let mut findings = seen.findings;
+        findings.extend(replayed);
+        if event != Event::Wipe || !seen.as_it_must_be {
+            findings.extend(data);
+        }
         let scene = self.scene(event);
         if let Ok(verdict) = &seen.verdict {
             findings.extend(diagnose::exposure(scene, &exposure, *verdict));
-            findings.extend(diagnose::prediction(scene, predicted, *verdict));
+            // What a rotation leaves alive is the lock's own doing, of which the mounts promise nothing.
+            if !findings.iter().any(|f| f.rule == Rule::LockOldTokenAlive) {
+                findings.extend(diagnose::prediction(scene, predicted, *verdict));
+            }
         }
         if event == Event::Upgrade && !upgrade_is_effective(&current.deployment, &current.layout).await? {
             report.effective = false;
@@ -538,8 +585,59 @@ impl Gate<'_> {
             session: Works::Absent,
             guarded: Vec::new(),
         };
-        let early = self.look_and_matrix(current, event, &none).await;
-        self.finish(current, event, early, thorough, before).await
+        let look = self.examiner(current, event).look(&none.reference).await;
+        let replayed = self.replay(current, event, &look).await?;
+        let early = self.examiner(current, event).after(look).await;
+        let mut seen = self.finish(current, event, early, thorough, before).await?;
+        seen.findings.extend(replayed);
+        Ok(seen)
+    }
+
+    /// Plants what shows whether data lasts, once for each installation.
+    async fn plant(&self, current: &mut Installation) -> Result<()> {
+        if current.canaries.is_some() {
+            return Ok(());
+        }
+        let access = current.access(&self.subject.lock.scheme);
+        let canaries = Canaries::plant(access, &current.deployment, &current.layout).await?;
+        let mut ledger = self.ledger.open();
+        if !canaries.is_empty() && !ledger.report.states.iter().any(|s| s.state == State::Data) {
+            ledger.report.states.push(canary::state::report(&canaries, &self.plan.events));
+        }
+        current.canaries = Some(canaries);
+        Ok(())
+    }
+
+    /// What became of the data: written down, and told where some is lost.
+    async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
+        let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
+        let losses = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
+        let mut ledger = self.ledger.open();
+        if let Some(state) = ledger.report.states.iter_mut().find(|s| s.state == State::Data) {
+            state.survives.entry(event).or_default().observed = Some(losses.is_empty());
+        }
+        let found = canary::state::finding(&losses, self.subject, event, &current.layout, &current.installed);
+        if found.is_some() {
+            // They are planted again, which puts this state back.
+            current.canaries = None;
+        }
+        Ok(found)
+    }
+
+    /// Runs the workflows and notebooks again, on the token of record.
+    async fn replay(&self, current: &Installation, event: Event, look: &Look) -> Result<Vec<Finding>> {
+        let network = Some(current.deployment.network().to_owned());
+        let behind = Behind {
+            client: &current.client,
+            scheme: &self.subject.lock.scheme,
+            keys: &current.keys,
+            runner: &Runner::Container { engine: self.engine.clone(), run: self.run.clone(), network },
+            lets_in: look.all_through() || look.token != Works::No,
+        };
+        let step = |step: &str| self.listener.step(&self.subject.name, step);
+        let mut replayed = self.replays.run(self.scene(event), behind, &step).await?;
+        self.ledger.open().report.replays.append(&mut replayed.reports);
+        Ok(replayed.findings)
     }
 
     /// Sentinels, token, session; then the matrix, unless it is open anyway.
@@ -609,7 +707,7 @@ impl Gate<'_> {
         if event != Event::Wipe || !as_it_must_be {
             findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
         }
-        Ok(Examined { look: seen, counts, findings, verdict, lost, disturbed })
+        Ok(Examined { look: seen, counts, findings, verdict, as_it_must_be, lost, disturbed })
     }
 
     /// Whether the container's log shows the token.
@@ -645,6 +743,10 @@ impl Gate<'_> {
             }
         }
         ledger.losses.0.insert(event, lost.iter().copied().collect());
+        let data = ledger.report.states.iter().find(|s| s.state == State::Data);
+        if data.and_then(|data| data.survives.get(&event)?.observed) == Some(false) {
+            ledger.losses.0.entry(event).or_default().insert(State::Data);
+        }
         Ok(lost)
     }
 
@@ -724,26 +826,20 @@ fn not_again(down: &Down) -> Error {
 
 /// How anybody gets into a server to which there is no token; `None` when that cannot be said.
 ///
-/// It is public for sure when every sentinel that tells something without a token is answered with
-/// data.
+/// It is public for sure when every sentinel is let through and answered with data.
 async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
-    let all = look(client, scheme, None, &Reference::default()).await;
-    let mut seen = all.clone();
-    // A handler's own refusal (`POST /prompt` with nothing in it) tells nothing without a token.
-    seen.sentinels.retain(|s| {
-        s.decision != Decision::Indeterminate || !s.anonymous.as_ref().is_ok_and(|a| a.status.is_client_error())
-    });
+    let seen = look(client, scheme, None, &Reference::default()).await;
     // A login page that comes with 200 is no data.
     let data = |s: &Seen| s.anonymous.as_ref().is_ok_and(|a| matches!(kind(a), Kind::Object(_) | Kind::Array));
     if seen.all_through() && seen.sentinels.iter().all(data) {
         return Some(Entry::Open(seen));
     }
-    if all.undecided().is_some() {
+    if seen.undecided().is_some() {
         return None;
     }
-    match empty_token(client, scheme, &all).await {
+    match empty_token(client, scheme, &seen).await {
         Some(claim) => Some(Entry::Claim(claim)),
-        None => form_claim(client, scheme, &all).await.map(Entry::Claim),
+        None => form_claim(client, scheme, &seen).await.map(Entry::Claim),
     }
 }
 
@@ -753,6 +849,7 @@ struct Examined {
     counts: Counts,
     findings: Vec<Finding>,
     verdict: Result<Verdict, String>,
+    as_it_must_be: bool,
     lost: Vec<State>,
     /// Whether probing itself has changed the subject.
     disturbed: bool,

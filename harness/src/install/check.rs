@@ -2,7 +2,7 @@
 //! is what looks mounted really mounted and written through, may the process write there?
 
 use crate::{
-    deployment::Deployment,
+    deployment::{Deployment, Mounted},
     engine::{archive::normalise, exec::Command},
     error::Result,
     event::Event,
@@ -31,7 +31,6 @@ pub fn workspace(deployment: &Deployment) -> Option<String> {
 /// An environment error when the container cannot be asked.
 pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let mut markers = Vec::new();
     findings.extend(check_workspace(deployment)?);
     for mounted in deployment.mounted() {
         if mounted.owner == Owner::Tmpfs || !concerns_lock(deployment, layout, &mounted.target) {
@@ -39,22 +38,11 @@ pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Findi
         }
         if mounted.read_only {
             findings.extend(check_read_only(deployment, layout, &mounted.target));
-            continue;
-        }
-        match write_marker(deployment, layout, &mounted.target).await? {
-            Ok(path) => markers.push(Marker { path, target: mounted.target, owner: mounted.owner }),
-            Err(refused) => findings.push(refused),
+        } else {
+            findings.extend(check_written(deployment, layout, &mounted).await?);
         }
     }
-    findings.extend(check_written_through(deployment, &markers).await?);
     Ok(findings)
-}
-
-/// A file that was written below a mount.
-struct Marker {
-    path: String,
-    target: String,
-    owner: Owner,
 }
 
 fn finding(deployment: &Deployment, rule: Rule, message: String) -> Finding {
@@ -114,50 +102,51 @@ fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Op
     )
 }
 
-/// Writes a marker as the user that the process runs as, or tells that this user may not.
-async fn write_marker(deployment: &Deployment, layout: &Layout, target: &str) -> Result<Result<String, Finding>> {
+/// Writes a marker below a mount as the user that the process runs as, and asks the kernel on which
+/// mount it landed: the layer diff would tell, too, and takes some engines seconds.
+async fn check_written(deployment: &Deployment, layout: &Layout, mounted: &Mounted) -> Result<Option<Finding>> {
+    let Mounted { target, owner, .. } = mounted;
     let marker = format!("{target}/.lockproof-marker-{}", secret::random(8));
     let as_process = format!("{}:{}", layout.ids.0, layout.ids.1);
-    let write = format!("echo marker > {}", shlex::try_quote(&marker).unwrap_or_default());
+    let quoted = shlex::try_quote(&marker).unwrap_or_default();
+    let write = format!(
+        "exec 3> {quoted} || exit 1\n\
+         echo marker >&3; wrote=$?\n\
+         cat /proc/self/fdinfo/3 /proc/self/mountinfo\n\
+         rm -f {quoted}; exit $wrote"
+    );
     let command = Command::new(["sh", "-c", &write]).user(&as_process);
     let written = deployment.engine.exec(&deployment.container_id(), command).await?;
-    if written.ok() {
-        return Ok(Ok(marker));
+    if !written.ok() {
+        return Ok(Some(
+            finding(
+                deployment,
+                Rule::PersistReadOnly,
+                format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
+            )
+            .evidence(written.stderr.trim().to_owned())
+            .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`")),
+        ));
     }
-    Ok(Err(finding(
-        deployment,
-        Rule::PersistReadOnly,
-        format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
-    )
-    .evidence(written.tail(2))
-    .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`"))))
+    if mount_point(&written.stdout).as_deref() != Some("/") {
+        return Ok(None);
+    }
+    let message =
+        format!("what is written to {target} does not reach {}: it lands in the container's own layer", owner.words());
+    Ok(Some(
+        finding(deployment, Rule::PersistInertMount, message)
+            .evidence(format!("{marker} was written, and the kernel says that it lies on the container's own layer"))
+            .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned()),
+    ))
 }
 
-/// Looks whether the markers went through their mounts or into the container's own layer. The
-/// engine is asked once for all: some take seconds to compare a layer.
-async fn check_written_through(deployment: &Deployment, markers: &[Marker]) -> Result<Vec<Finding>> {
-    if markers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let id = deployment.container_id();
-    let layer = deployment.engine.layer_diff(&id).await?;
-    let words = ["rm", "-f", "--"].into_iter().chain(markers.iter().map(|m| m.path.as_str()));
-    let removed = deployment.engine.exec(&id, Command::new(words).user("0")).await?;
-    if !removed.ok() {
-        tracing::warn!("markers could not be removed again: {}", removed.tail(2));
-    }
-    let inert = markers.iter().filter(|marker| layer.contains(&marker.path));
-    Ok(inert
-        .map(|Marker { path, target, owner }| {
-            let message = format!(
-                "what is written to {target} does not reach {}: it lands in the container's own layer",
-                owner.words()
-            );
-            finding(deployment, Rule::PersistInertMount, message)
-                .evidence(format!("{path} was written, and is in the container's layer diff"))
-                .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned())
-        })
-        .collect())
+/// The mount point of an open file, from what `fdinfo` and `mountinfo` say (proc(5)); `None` where
+/// the kernel does not say.
+fn mount_point(proc: &str) -> Option<String> {
+    let id = proc.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mount = proc.lines().find_map(|line| line.strip_prefix(id)?.strip_prefix(' '))?;
+    // After the identifier: its parent's, the device, the root in it, the mount point.
+    mount.split(' ').nth(3).map(str::to_owned)
 }
 
 /// Fills in the names of a scheme's path.
@@ -166,4 +155,25 @@ pub fn fill(pattern: &str, layout: &Layout, plugin_dir: &str) -> String {
         .replace("{code_dir}", &layout.code_dir)
         .replace("{custom_nodes}", layout.custom_nodes_dir())
         .replace("{plugin_dir}", plugin_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_names_the_mount_of_an_open_file() {
+        let proc = |id: &str| {
+            format!(
+                "pos:\t7\nflags:\t0100001\nmnt_id:\t{id}\nino:\t12\n\
+                 361 350 0:52 / / rw,relatime - fuse.fuse-overlayfs fuse-overlayfs rw\n\
+                 36 350 0:5 / /proc rw - proc proc rw\n\
+                 367 361 254:0 /volumes/x/_data /workspace rw - ext4 /dev/vda rw\n"
+            )
+        };
+        assert_eq!(mount_point(&proc("367")).as_deref(), Some("/workspace"));
+        assert_eq!(mount_point(&proc("361")).as_deref(), Some("/"));
+        assert_eq!(mount_point(&proc("999")), None);
+        assert_eq!(mount_point("pos:\t0\n"), None);
+    }
 }

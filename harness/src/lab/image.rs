@@ -35,6 +35,7 @@ pub struct Variant {
 /// The image that the others stand on.
 const BASE_IMAGE: &str = "debian:bookworm-slim";
 const CONTEXT: &str = "images/comfyui-lab";
+const PACKAGES: &str = "images/comfyui-lab/packages.txt";
 
 /// The variant that `name` asks for; `None` when it is not the lab's.
 pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
@@ -56,7 +57,7 @@ pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
 
 /// The variant's image, which is built when it is not there.
 pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String> {
-    let packages = packages()?;
+    let packages = packages(PACKAGES)?;
     let base = format!(
         "lockproof/lab-base:{}",
         fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()])
@@ -67,7 +68,7 @@ pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String>
     if engine.image(&name).await?.is_some() {
         return Ok(name);
     }
-    ensure_base(engine, &base, &packages).await?;
+    ensure_base(engine, &base, &packages, "the lab's base image").await?;
     tracing::info!("building {REPOSITORY}:{}", variant.tag);
     let arguments = HashMap::from([
         ("BASE".to_owned(), base),
@@ -88,8 +89,9 @@ fn context(variant: &Variant) -> Result<bytes::Bytes> {
     tarball.finish().map_err(|e| Error::environment("the lab's build context cannot be made").detail(e))
 }
 
-fn packages() -> Result<Vec<&'static str>> {
-    Ok(fixtures::text(&format!("{CONTEXT}/packages.txt"))?
+/// The packages that a file of the fixtures lists, one a line.
+pub(super) fn packages(file: &str) -> Result<Vec<&'static str>> {
+    Ok(fixtures::text(file)?
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty())
@@ -98,7 +100,7 @@ fn packages() -> Result<Vec<&'static str>> {
 
 /// The release of this machine's system: a base that is bootstrapped from its package sources
 /// differs from release to release.
-fn release() -> String {
+pub(super) fn release() -> String {
     std::fs::read_to_string("/etc/os-release")
         .unwrap_or_default()
         .lines()
@@ -106,13 +108,13 @@ fn release() -> String {
         .collect()
 }
 
-/// The base with the lab's packages: pulled where a registry answers, else bootstrapped from this
+/// An image with these packages: pulled where a registry answers, else bootstrapped from this
 /// machine's own package sources.
-async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str]) -> Result<()> {
+pub(super) async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str], what: &str) -> Result<()> {
     if engine.image(name).await?.is_some() {
         return Ok(());
     }
-    tracing::info!("making the lab's base image (once; some minutes on a slow line)");
+    tracing::info!("making {what} (once; some minutes on a slow line)");
     let mut pulled = engine.image(BASE_IMAGE).await?.is_some();
     if !pulled {
         match engine.pull(BASE_IMAGE).await {
@@ -137,7 +139,7 @@ async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str]) -> 
     let tar = directory.path().join("rootfs.tar");
     rootfs::bootstrap(&tar, packages, &|line| tracing::info!("{line}")).await.map_err(|e| {
         let fix = e.remedy();
-        Error::environment("the lab's base image cannot be made").detail(e).fix(fix)
+        Error::environment(format!("{what} cannot be made")).detail(e).fix(fix)
     })?;
     engine.import(&tar, name).await
 }

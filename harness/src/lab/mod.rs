@@ -4,6 +4,7 @@
 mod fixtures;
 mod image;
 mod rootfs;
+mod runner;
 mod wheels;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use image::{REPOSITORY, VARIANTS};
+pub use runner::RUNNER;
 
 /// An image that is there.
 #[derive(Clone, Debug)]
@@ -35,6 +37,14 @@ pub async fn require(engine: &Engine, name: &str) -> Result<Found> {
     };
     let facts = engine.require_image(&name).await?;
     Ok(Found { name, facts })
+}
+
+/// The image in which notebooks are executed, which is made when it is not there.
+///
+/// # Errors
+/// An environment error when it cannot be had.
+pub async fn notebook_runner(engine: &Engine) -> Result<String> {
+    runner::ensure(engine).await
 }
 
 /// The lab's files on this machine: the plugin, the install scripts, the demo and the wheels.
@@ -76,7 +86,8 @@ impl Kit {
     }
 }
 
-/// Builds what is missing of the lab: every variant of the image, and the wheels.
+/// Builds what is missing of the lab: every variant of the image, the one that executes notebooks, and
+/// the wheels.
 ///
 /// # Errors
 /// An environment error when something cannot be had.
@@ -84,5 +95,6 @@ pub async fn build_all(engine: &Engine, run: &Run) -> Result<Kit> {
     for variant in VARIANTS {
         image::ensure(engine, variant).await?;
     }
+    runner::ensure(engine).await?;
     Kit::prepare(engine, run).await
 }

@@ -6,6 +6,9 @@
 //! | a route gets through bare | `lock/unprotected-route` |
 //! | a route gets through below `/api`, and is rejected bare | `lock/unprotected-prefix` |
 //! | a forged credential opens plain routes | its own rule; that it opens the web socket, too, is the same cause |
+//! | a request is refused and takes effect | `lock/unprotected-route`; whatever else changes something is the same cause |
+//! | an empty token gets through, and so does one beside another | `lock/empty-token` |
+//! | a tampered session gets through, and so does a made-up cookie | `lock/tampered-session` |
 //! | a spelling gets through that ends like a static file, and so do static files | `lock/static-suffix` |
 //! | anything else | the probe's own rule |
 
@@ -13,8 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 
-use super::matrix::{Hit, Result};
-use crate::finding::Rule;
+use super::{
+    look::is_refusal,
+    matrix::{Hit, Result},
+    message::Request,
+};
+use crate::{finding::Rule, surface::corpus::credentials::WRONG};
 
 /// The least number of routes of another method that are rejected, for a method to be forgotten.
 const ENOUGH: usize = 2;
@@ -40,6 +47,23 @@ pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
         .any(|rule| has(&hits, rule));
     if forged {
         retain(&mut hits, Rule::LockWebsocket, |hit| hit.probe.control.is_none());
+    }
+    // Where any token will do, the empty one is no cause of its own.
+    let wrong: Vec<Slot> = hits.get(&Rule::LockForgedCredential).into_iter().flatten().filter_map(wrong_in).collect();
+    retain(&mut hits, Rule::LockEmptyToken, |hit| !wrong.iter().any(|slot| slot.is_in(&hit.probe.request)));
+    if has(&hits, Rule::LockEmptyToken) {
+        retain(&mut hits, Rule::LockForgedCredential, |hit| !has_empty_value(&hit.probe.request.target));
+    }
+    // A handler that runs before the check may fail by itself, whatever the spelling is.
+    if hits.get(&Rule::LockUnprotectedRoute).is_some_and(|plain| plain.iter().any(took_effect)) {
+        for rule in hits.keys().copied().filter(|rule| *rule != Rule::LockUnprotectedRoute).collect::<Vec<_>>() {
+            let served = |hit: &Hit| hit.outcome.as_ref().is_ok_and(|answer| answer.status.is_success());
+            retain(&mut hits, rule, |hit| !hit.probe.changes && served(hit));
+        }
+    }
+    // A lock that takes a made-up cookie takes a tampered one as well.
+    if has(&hits, Rule::LockTamperedSession) {
+        retain(&mut hits, Rule::LockForgedCredential, |hit| !is_cookie(&hit.probe.request));
     }
     if has(&hits, Rule::LockStaticSuffix) {
         retain(&mut hits, Rule::LockPathConfusion, |hit| !looks_static(&hit.probe.request.target));
@@ -79,6 +103,53 @@ fn name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => "other",
     }
+}
+
+/// Where a request shows a token.
+enum Slot {
+    Header(String),
+    Query(String),
+}
+
+impl Slot {
+    fn is_in(&self, request: &Request) -> bool {
+        match self {
+            Self::Header(name) => request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)),
+            Self::Query(name) => {
+                let query = request.target.split_once('?').map_or("", |(_, query)| query);
+                query.split('&').any(|pair| pair.split('=').next() == Some(name))
+            }
+        }
+    }
+}
+
+/// Where a hit shows [`WRONG`] for a token, once and by itself.
+fn wrong_in(hit: &Hit) -> Option<Slot> {
+    let request = &hit.probe.request;
+    let header = request.headers.iter().find(|(_, value)| value.split(' ').next_back() == Some(WRONG));
+    if let Some((name, _)) = header.filter(|_| request.headers.len() == 1) {
+        return Some(Slot::Header(name.clone()));
+    }
+    let (_, query) = request.target.split_once('?')?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (name, _) = pairs.clone().find(|(_, value)| *value == WRONG)?;
+    (pairs.by_ref().filter(|(n, _)| *n == name).count() == 1).then(|| Slot::Query(name.to_owned()))
+}
+
+/// Whether a request was refused, and let through all the same.
+fn took_effect(hit: &Hit) -> bool {
+    hit.outcome.as_ref().is_ok_and(is_refusal)
+}
+
+/// Whether a request shows a cookie and no other credential.
+fn is_cookie(request: &Request) -> bool {
+    matches!(request.headers.as_slice(), [(name, _)] if name.eq_ignore_ascii_case("cookie"))
+}
+
+/// Whether a target's query has a name without a value.
+fn has_empty_value(target: &str) -> bool {
+    let Some((_, query)) = target.split_once('?') else { return false };
+    query.split('&').any(|pair| pair.split_once('=').is_none_or(|(_, value)| value.is_empty()))
 }
 
 /// Whether a target has the look of a static file, in its last segment or its query.

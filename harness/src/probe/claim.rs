@@ -9,13 +9,13 @@ use super::{
     client::Client,
     decide::{Kind, decide, kind},
     look::{Look, Works, is_refusal, session_works},
-    message::{Request, in_words},
+    message::{Outcome, Request, in_words},
 };
 use crate::{
     keys::form,
     scheme::{Presentation, Scheme},
     secret,
-    surface::corpus::credentials::empty_values,
+    surface::corpus::credentials::{WRONG, empty_values},
 };
 
 /// How a visitor gets in.
@@ -34,16 +34,17 @@ pub struct Claim {
 /// Tries the empty token, in every way in which a token is shown; it changes nothing.
 pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
     for seen in look.sentinels.iter().filter(|seen| !seen.decision.let_through()) {
-        for (request, how) in empty_forms(&seen.request, scheme) {
+        let through = |outcome: &Outcome| match seen.token.as_ref().ok().filter(|a| !is_refusal(a)) {
+            Some(reference) => decide(outcome, Some(reference)).let_through(),
+            // A page with 200 may be the login page; data is data.
+            None => outcome
+                .as_ref()
+                .is_ok_and(|a| a.status.is_success() && matches!(kind(a), Kind::Object(_) | Kind::Array)),
+        };
+        for (request, wrong, how) in empty_forms(&seen.request, scheme) {
             let outcome = client.send(&request).await;
-            let through = match seen.token.as_ref().ok().filter(|a| !is_refusal(a)) {
-                Some(reference) => decide(&outcome, Some(reference)).let_through(),
-                // A page with 200 may be the login page; data is data.
-                None => outcome
-                    .as_ref()
-                    .is_ok_and(|a| a.status.is_success() && matches!(kind(a), Kind::Object(_) | Kind::Array)),
-            };
-            if through {
+            // Where any token will do, it is not the empty one that is taken for the token.
+            if through(&outcome) && !through(&client.send(&wrong).await) {
                 return Some(Claim { how, request, got: in_words(&outcome), empty_token: true });
             }
         }
@@ -51,17 +52,23 @@ pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Optio
     None
 }
 
-fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, String)> {
+/// The sentinel with an empty token, the same with a wrong one, and the first in words.
+fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, String)> {
     let mut forms = Vec::new();
     for how in &scheme.present {
         match how {
             Presentation::Query { query } => {
-                forms.push((plain.clone().query(query, ""), format!("an empty `?{query}=` is taken for the token")));
+                let empty = plain.clone().query(query, "");
+                let words = format!("an empty `?{query}=` is taken for the token");
+                forms.push((empty, plain.clone().query(query, WRONG), words));
             }
             Presentation::Header { header, value } => {
                 let words = format!("an `{header}` header without a token is taken for one with it");
+                let wrong = plain.clone().header(header, value.replace("{token}", WRONG));
                 forms.extend(
-                    empty_values(value).into_iter().map(|empty| (plain.clone().header(header, empty), words.clone())),
+                    empty_values(value)
+                        .into_iter()
+                        .map(|empty| (plain.clone().header(header, empty), wrong.clone(), words.clone())),
                 );
             }
         }

@@ -13,11 +13,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 
 use super::{
+    connection::Connection,
     message::{Answer, Fault, Frame, Outcome, Request},
     server::Server,
 };
@@ -34,12 +34,18 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
-    server: Server,
+    server: Arc<Server>,
     timeout: Duration,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    largest_body: usize,
+    idle: Mutex<Vec<Connection>>,
     sent: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -50,7 +56,22 @@ impl Client {
 
     /// A client of any server.
     pub fn of(server: Server, timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { server, timeout, idle: Mutex::default(), sent: AtomicU64::new(0) }) }
+        Self::sharing(Arc::new(server), timeout, LARGEST_BODY)
+    }
+
+    /// A client of the same server, for whom an answer may take longer and be larger.
+    pub fn with_limits(&self, timeout: Duration, largest_body: usize) -> Self {
+        Self::sharing(Arc::clone(&self.shared.server), timeout, largest_body)
+    }
+
+    fn sharing(server: Arc<Server>, timeout: Duration, largest_body: usize) -> Self {
+        let (idle, sent) = (Mutex::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent }) }
+    }
+
+    /// The server itself, for those who speak another protocol with it.
+    pub(crate) fn server(&self) -> &Server {
+        &self.shared.server
     }
 
     /// The start of a URL of the server.
@@ -80,7 +101,7 @@ impl Client {
         // A connection that was kept may have been closed meanwhile, which shows only when it is
         // used; that says nothing about the request, so it is sent once more on a new one.
         while let Some(mut kept) = self.take_idle() {
-            if kept.ready().await.is_err() {
+            if !kept.is_ready().await {
                 continue;
             }
             match self.round_trip(kept, message.clone()).await {
@@ -92,49 +113,40 @@ impl Client {
         self.round_trip(fresh, message).await
     }
 
-    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+    fn take_idle(&self) -> Option<Connection> {
         self.shared.idle.lock().ok()?.pop()
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Fault> {
-        let stream = self.shared.server.connect().await?;
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        tokio::spawn(async move {
-            // Its end shows at the request that used it.
-            let _ended = connection.with_upgrades().await;
-        });
-        Ok(sender)
+    async fn connect(&self) -> Result<Connection, Fault> {
+        Connection::open(self.shared.server.connect().await?).await.map_err(broken)
     }
 
-    async fn round_trip(&self, mut sender: SendRequest<Full<Bytes>>, message: http::Request<Full<Bytes>>) -> Outcome {
-        let mut response = sender.send_request(message).await.map_err(broken)?;
-        let mut frame = None;
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            frame = first_frame(hyper::upgrade::on(&mut response)).await;
-        }
-        let (parts, mut body) = response.into_parts();
-        let mut bytes = BytesMut::new();
-        let mut whole = true;
-        // A switched protocol has no body that would end.
-        if parts.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            while let Some(frame) = body.frame().await {
-                if let Ok(data) = frame.map_err(broken)?.into_data() {
-                    bytes.extend_from_slice(&data);
+    async fn round_trip(&self, mut connection: Connection, message: http::Request<Full<Bytes>>) -> Outcome {
+        let (answer, whole) = connection
+            .drive(async |sender| {
+                let mut response = sender.send_request(message).await.map_err(broken)?;
+                let mut frame = None;
+                if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                    frame = first_frame(hyper::upgrade::on(&mut response)).await;
                 }
-                if bytes.len() > LARGEST_BODY {
-                    whole = false;
-                    break;
+                let (parts, mut body) = response.into_parts();
+                let mut bytes = BytesMut::new();
+                // A switched protocol has no body that would end.
+                let mut whole = parts.status != http::StatusCode::SWITCHING_PROTOCOLS;
+                while whole && let Some(frame) = body.frame().await {
+                    if let Ok(data) = frame.map_err(broken)?.into_data() {
+                        bytes.extend_from_slice(&data);
+                    }
+                    whole = bytes.len() <= self.shared.largest_body;
                 }
-            }
-            if whole && let Ok(mut idle) = self.shared.idle.lock() {
-                idle.push(sender);
-            }
+                let answer = Answer { status: parts.status, headers: parts.headers, body: bytes.freeze(), frame };
+                Ok((answer, whole))
+            })
+            .await?;
+        if whole && let Ok(mut idle) = self.shared.idle.lock() {
+            idle.push(connection);
         }
-        Ok(Answer { status: parts.status, headers: parts.headers, body: bytes.freeze(), frame })
+        Ok(answer)
     }
 
     fn message(&self, request: &Request) -> Result<http::Request<Full<Bytes>>, Fault> {

@@ -89,7 +89,12 @@ pub fn is_indeterminate(answer: &Answer) -> bool {
 /// Whether two answers have the same status and kind of body, or lead to the same place.
 pub fn is_same(one: &Answer, other: &Answer) -> bool {
     one.status == other.status
-        && if one.status.is_redirection() { one.location() == other.location() } else { kind(one) == kind(other) }
+        && if one.status.is_redirection() {
+            one.location() == other.location()
+        } else {
+            // The same bytes under the same name are the same kind, and need not be read.
+            (one.body == other.body && one.media_type() == other.media_type()) || kind(one) == kind(other)
+        }
 }
 
 /// What kind of thing a body is: what differs between a page, an error and the data itself, and

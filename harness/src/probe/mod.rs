@@ -3,6 +3,7 @@
 mod attribute;
 pub mod claim;
 pub mod client;
+mod connection;
 pub mod decide;
 pub mod leak;
 pub mod look;

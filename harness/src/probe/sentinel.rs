@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::message::Request;
+use super::message::{Answer, Request};
 use crate::scheme::Scheme;
 
 /// The sentinels of a scheme: the four of the contract, and its own; those that it declares public
@@ -22,4 +22,14 @@ pub fn sentinels(scheme: &Scheme) -> Vec<Request> {
     .chain(own)
     .filter(|request| !scheme.is_public(request.method.as_str(), request.path()))
     .collect()
+}
+
+/// Whether an answer can only come from ComfyUI's own handler, so that the lock has let the request
+/// through: what `POST /prompt` answers to `{}` (recorded from ComfyUI 0.3.64).
+pub fn is_from_the_handler(request: &Request, answer: &Answer) -> bool {
+    if request.method != Method::POST || request.path() != "/prompt" || answer.status.as_u16() != 400 {
+        return false;
+    }
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    body["error"]["type"] == "no_prompt" && body.get("node_errors").is_some()
 }

@@ -16,6 +16,7 @@ mod junit;
 mod markdown;
 pub mod model;
 mod ndjson;
+mod replays;
 #[cfg(test)]
 mod sample;
 mod sarif;

@@ -155,6 +155,8 @@ struct Artifact {
 #[serde(rename_all = "camelCase")]
 struct Region {
     start_line: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_column: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -319,7 +321,7 @@ fn location(report: &Report, finding: &Finding) -> Location {
     Location {
         physical_location: Physical {
             artifact_location: Artifact { uri: uri(file) },
-            region: Region { start_line: line.unwrap_or(1).max(1) },
+            region: Region { start_line: line.unwrap_or(1).max(1), start_column: finding.column },
         },
         logical_locations: [Logical { name: finding.subject.clone(), fully_qualified_name: path, kind: "resource" }],
     }

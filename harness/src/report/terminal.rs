@@ -53,6 +53,8 @@ pub fn render(report: &Report, width: u16, colour: bool) -> String {
     let mut blocks = Vec::new();
     blocks.extend(view.events(&report));
     blocks.extend(view.remarks(&report));
+    let replays = report.subjects.iter().flat_map(|subject| view.replays(subject)).collect::<Vec<_>>();
+    blocks.extend((!replays.is_empty()).then(|| replays.join("\n")));
     blocks.extend(live.iter().map(|group| view.finding(group)));
     blocks.extend(view.settled(&settled));
     blocks.extend(view.accept(&report, &live));
@@ -243,6 +245,11 @@ impl View {
     }
 
     /// `head` and `text`, wrapped, from column `indent` on; what follows a head is indented deeper.
+    fn replays(&self, subject: &SubjectReport) -> Vec<String> {
+        let lines = super::replays::lines(subject).into_iter().enumerate();
+        lines.flat_map(|(n, (head, text))| self.wrapped(if n == 0 { 0 } else { 2 }, &head, &text)).collect()
+    }
+
     fn wrapped(&self, indent: usize, head: &str, text: &str) -> Vec<String> {
         let deeper = if head.is_empty() { indent } else { indent + 2 };
         let width = usize::from(self.width).saturating_sub(deeper).max(20);

@@ -55,9 +55,12 @@ impl Route {
         ROUTES.get_or_init(|| parse_as(include_str!("routes.yaml"), "routes.yaml").expect("the inventory is tested"))
     }
 
-    /// A route that reads, and stands only there: one that was discovered.
-    pub fn discovered(path: &str) -> Self {
-        Self { method: get(), path: path.to_owned(), api: false, body: String::new(), changes: false, writes: false }
+    /// A route that stands only there: one that was discovered. Whatever is not asked with GET may
+    /// change something.
+    pub fn discovered(method: &str, path: &str) -> Self {
+        let reads = matches!(method, "GET" | "HEAD");
+        let body = if reads || method == "DELETE" { String::new() } else { "{}".to_owned() };
+        Self { method: method.to_owned(), path: path.to_owned(), api: false, body, changes: !reads, writes: false }
     }
 
     /// The method.
@@ -81,20 +84,33 @@ impl Route {
 }
 
 impl Fill {
-    /// Fills the names in braces.
+    /// Fills the names in braces, as aiohttp writes them (`{name}`, `{name:pattern}`): with a value
+    /// that exists where one is known, else with a name of ours. Other braces, as those of a JSON
+    /// body, stay.
     pub fn apply(&self, text: &str) -> String {
-        text.replace("{file}", &self.nonce)
-            .replace("{prompt_id}", &self.nonce)
-            .replace("{id}", &self.nonce)
-            .replace("{directory}", "output")
-            .replace("{folder}", "checkpoints")
-            .replace("{node_class}", "SaveImage")
+        static NAME: OnceLock<Option<regex::Regex>> = OnceLock::new();
+        let name = NAME.get_or_init(|| regex::Regex::new(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*)?\}").ok());
+        let Some(name) = name else { return text.to_owned() };
+        let value = |found: &regex::Captures<'_>| match &found[1] {
+            "directory" => "output".to_owned(),
+            "folder" => "checkpoints".to_owned(),
+            "node_class" => "SaveImage".to_owned(),
+            _ => self.nonce.clone(),
+        };
+        name.replace_all(text, value).into_owned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_is_filled_and_no_other_brace() {
+        let fill = Fill { nonce: "lockproof-x".into() };
+        assert_eq!(fill.apply("/a/{anything}/{folder}/{tail:.*}.js"), "/a/lockproof-x/checkpoints/lockproof-x.js");
+        assert_eq!(fill.apply(r#"{"a": {}, "b": "{id}"}"#), r#"{"a": {}, "b": "lockproof-x"}"#);
+    }
 
     #[test]
     fn the_inventory_can_be_read_and_filled() {

@@ -4,9 +4,11 @@
 use super::{Maker, Probe, Target};
 use crate::{finding::Rule, keys::Keys, probe::message::Request, scheme::Presentation, secret};
 
+/// A token that is just wrong.
+pub(crate) const WRONG: &str = "lockproof";
 /// Tokens that nobody should have, whatever the lock.
 const GUESSES: [&str; 26] = [
-    "lockproof",
+    WRONG,
     "null",
     "undefined",
     "None",
@@ -149,8 +151,8 @@ impl Maker<'_> {
                         request
                     };
                     requests.push((Rule::LockEmptyToken, bare(query)));
-                    requests.push((Rule::LockEmptyToken, bare(&format!("{query}=&{query}="))));
                     for odd in [
+                        format!("{query}=&{query}="),
                         format!("{query}=a&{query}=b"),
                         format!("{query}=lockproof&{query}="),
                         format!("{query}=&{query}=lockproof"),

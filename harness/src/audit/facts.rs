@@ -1,0 +1,347 @@
+//! Where code, custom nodes and packages are in a service: from its command, from the catalogue,
+//! from a Dockerfile and an entry point beside the file, and from what its mounts are called.
+
+use std::path::Path;
+
+use crate::{
+    compose::{Service, in_container, is_within},
+    images::{
+        Code, Family, Starts,
+        dockerfile::Dockerfile,
+        script::{self, Script},
+    },
+    state::State,
+};
+
+/// What is known of a service, and from where.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The directory with `main.py`.
+    pub code_dir: Option<String>,
+    /// Where custom nodes are loaded from.
+    pub custom_nodes: Option<String>,
+    /// The interpreter.
+    pub python: Option<String>,
+    /// `--base-directory`.
+    pub base_directory: Option<String>,
+    /// Where installed packages land; none: not known.
+    pub packages: Option<Vec<String>>,
+    /// What the image declares as volumes.
+    pub volumes: Vec<String>,
+    /// Directories that are links to others.
+    pub links: Vec<(String, String)>,
+    /// Whether each start installs the requirements of every custom node.
+    pub starts: Starts,
+    /// Whether the image itself has the code at its place.
+    pub code_in_image: bool,
+    /// Whether the layout was read, and not guessed from the names of mounts.
+    pub layout_known: bool,
+    /// The port in the container.
+    pub port: u16,
+    /// States whose place is known to be unknown.
+    pub unknown: Vec<State>,
+    /// Whether the image has the login plugin.
+    pub baked: bool,
+    /// The health check of the image.
+    pub healthcheck: Vec<String>,
+    /// The variables of the image, where it could be read.
+    pub image_env: Vec<(String, String)>,
+    /// What command and entry point show.
+    pub script: Script,
+    /// The file of the entry point that was read, if any.
+    pub script_file: Option<ScriptFile>,
+    /// Whether command, entry point or Dockerfile start ComfyUI.
+    pub starts_comfyui: bool,
+    /// Whether the Dockerfile gets ComfyUI.
+    pub builds_comfyui: bool,
+    /// Whether a start goes on when what it installs fails.
+    pub fails_open: bool,
+    /// Where the facts come from, in words.
+    pub from: Vec<String>,
+}
+
+/// An entry point that lies beside the compose file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptFile {
+    /// Where it is.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Subdirectories by which the directory of the code is known.
+const BELOW_CODE: [&str; 8] = ["custom_nodes", "models", "input", "output", "user", "temp", "login", "workflows"];
+
+/// The largest script that is read.
+const LARGEST: u64 = 256 * 1024;
+
+/// Reads a service; `image` is what an engine says of its image, in the shape of a Dockerfile.
+pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
+    let mut facts = Facts { port: 8188, code_in_image: true, ..Facts::default() };
+    let dockerfile = image.cloned().or_else(|| dockerfile(service));
+    let variable = |name: &str| {
+        let own = service.value(name).map(str::to_owned);
+        own.or_else(|| dockerfile.as_ref().and_then(|d| d.variable(name)))
+    };
+    let family = service
+        .image
+        .as_ref()
+        .and_then(|image| Family::of(&image.text))
+        .or_else(|| dockerfile.as_ref().and_then(|d| Family::of(d.from.as_deref()?)))
+        .map(|family| family.with(&variable));
+    read_start(&mut facts, service, dockerfile.as_ref(), &variable);
+    if let Some(dockerfile) = &dockerfile {
+        take_dockerfile(&mut facts, dockerfile);
+    }
+    if let Some(family) = &family {
+        take_family(&mut facts, family, service);
+    }
+    take_mounts(&mut facts, service);
+    finish(&mut facts);
+    facts
+}
+
+/// The Dockerfile of a build, where it lies on this machine.
+fn dockerfile(service: &Service) -> Option<Dockerfile> {
+    let build = service.build.as_ref()?;
+    let text = match &build.inline {
+        Some(text) => text.clone(),
+        None => {
+            let name = build.dockerfile.as_deref().unwrap_or("Dockerfile");
+            small_text(&Path::new(&build.context).join(name))?
+        }
+    };
+    Some(Dockerfile::read(&text, &build.args, build.target.as_deref()))
+}
+
+fn small_text(path: &Path) -> Option<String> {
+    let about = std::fs::metadata(path).ok()?;
+    if !about.is_file() || about.len() > LARGEST {
+        return None;
+    }
+    std::fs::read_to_string(path).ok()
+}
+
+/// Command and entry point, the service's own or the image's, and the script that they name.
+fn read_start(
+    facts: &mut Facts,
+    service: &Service,
+    dockerfile: Option<&Dockerfile>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) {
+    let words = |own: &Option<crate::compose::model::Words>, other: Option<&Vec<String>>| -> Vec<String> {
+        own.as_ref().map(|w| w.words.clone()).or_else(|| other.cloned()).unwrap_or_default()
+    };
+    let entrypoint = words(&service.entrypoint, dockerfile.map(|d| &d.entrypoint));
+    // A new entry point makes the image's command void.
+    let command = words(&service.command, dockerfile.map(|d| &d.command).filter(|_| service.entrypoint.is_none()));
+    let workdir =
+        service.working_dir.as_ref().map(|w| w.text.clone()).or_else(|| dockerfile.and_then(|d| d.workdir.clone()));
+    let mut text = String::new();
+    let all: Vec<&String> = entrypoint.iter().chain(&command).collect();
+    match all.iter().position(|w| matches!(w.as_str(), "-c" | "-lc" | "-ec" | "-exc" | "-euc")) {
+        Some(n) if n > 0 => {
+            if all[n].contains('e') && !text.contains("set -e") {
+                text.push_str("set -e\n");
+            }
+            text.push_str(all.get(n + 1).map_or("", |w| w.as_str()));
+        }
+        _ => {
+            text = all
+                .iter()
+                .map(|w| shlex::try_quote(w).map_or_else(|_| (*w).clone(), std::borrow::Cow::into_owned))
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+    }
+    let mut script = script::read(&text, workdir.as_deref(), variable);
+    if !script.starts {
+        let named = all
+            .iter()
+            .find(|w| w.ends_with(".sh") || w.ends_with(".bash") || w.contains("entrypoint") || w.contains("start"));
+        if let Some(file) = named.and_then(|name| local_script(service, dockerfile, name, workdir.as_deref())) {
+            let arguments = command.join(" ");
+            let mut inner = script::read(&file.text, workdir.as_deref(), variable);
+            // `exec "$@"` runs the command.
+            if !inner.starts && file.text.contains("$@") {
+                let rest = script::read(&arguments, workdir.as_deref(), variable);
+                inner.starts = rest.starts;
+                inner.code_dir = rest.code_dir;
+                inner.base_directory = inner.base_directory.or(rest.base_directory);
+                inner.port = inner.port.or(rest.port);
+                inner.cors = inner.cors.or(rest.cors);
+            }
+            facts.from.push(from_here(&file.path));
+            facts.script_file = Some(file);
+            script = inner;
+        }
+    }
+    facts.starts_comfyui = script.starts;
+    facts.script = script;
+}
+
+/// A path as people write it from here.
+fn from_here(path: &str) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    Path::new(path).strip_prefix(here).map_or_else(|_| path.to_owned(), |p| p.display().to_string())
+}
+
+/// The file of this machine that is a script of the container.
+fn local_script(
+    service: &Service,
+    dockerfile: Option<&Dockerfile>,
+    name: &str,
+    workdir: Option<&str>,
+) -> Option<ScriptFile> {
+    let inside = in_container(&if name.starts_with('/') {
+        name.to_owned()
+    } else {
+        format!("{}/{name}", workdir.unwrap_or(""))
+    });
+    let read = |path: std::path::PathBuf| {
+        let text = small_text(&path)?;
+        Some(ScriptFile { path: path.display().to_string(), text })
+    };
+    if let Some(mount) = service.mount_of(&inside)
+        && let Some(source) = &mount.source
+    {
+        let below = inside.strip_prefix(&mount.target).unwrap_or_default().trim_start_matches('/');
+        let path = if below.is_empty() { source.into() } else { Path::new(source).join(below) };
+        return read(path);
+    }
+    let context = &service.build.as_ref()?.context;
+    for (from, to) in &dockerfile?.copies {
+        if let Some(below) = inside.strip_prefix(to.as_str()) {
+            let below = below.trim_start_matches('/');
+            let path = Path::new(context).join(from);
+            let path = if below.is_empty() { path } else { path.join(below) };
+            if let Some(file) = read(path) {
+                return Some(file);
+            }
+        }
+    }
+    None
+}
+
+fn take_dockerfile(facts: &mut Facts, dockerfile: &Dockerfile) {
+    facts.from.push("the Dockerfile".to_owned());
+    facts.volumes.extend(dockerfile.volumes.iter().cloned());
+    facts.healthcheck = dockerfile.healthcheck.clone();
+    facts.image_env = dockerfile.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    facts.builds_comfyui = dockerfile.cloned_to.is_some();
+    if facts.script.code_dir.is_none() {
+        facts.code_dir = dockerfile.cloned_to.clone();
+    }
+    // The Python that is first on the path runs it, unless the start says otherwise.
+    let path = dockerfile.env.get("PATH").cloned().unwrap_or_default();
+    let first = dockerfile.environments.iter().find(|e| path.contains(&format!("{e}/bin")));
+    let environment = first.or_else(|| dockerfile.environments.last()).cloned();
+    if facts.script.environment.is_none() && (facts.builds_comfyui || facts.starts_comfyui) {
+        facts.packages = Some(environment.into_iter().collect());
+    }
+}
+
+fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
+    let own_command = service.command.is_some() || service.entrypoint.is_some();
+    facts.from.push(format!("the catalogue ({})", family.name));
+    let layout = &family.layout;
+    facts.code_dir = facts.code_dir.take().or_else(|| layout.code_dir.clone());
+    facts.custom_nodes = layout.custom_nodes.clone();
+    facts.python = layout.python.clone();
+    facts.base_directory = layout.base_directory.clone();
+    if facts.script.environment.is_none() {
+        facts.packages = (!family.packages.is_empty()).then(|| family.packages.clone());
+    }
+    for volume in &family.volumes {
+        if !facts.volumes.contains(volume) {
+            facts.volumes.push(volume.clone());
+        }
+    }
+    facts.links.extend(family.links.iter().map(|(a, b)| (a.clone(), b.clone())));
+    facts.code_in_image = family.code == Code::Image;
+    facts.unknown.clone_from(&family.unknown);
+    facts.port = family.port.unwrap_or(facts.port);
+    // Another entry point does not do what the image's own does.
+    if !(own_command && service.entrypoint.is_some()) {
+        facts.starts = family.starts;
+        facts.fails_open = family.fails_open;
+    }
+    facts.layout_known = layout.code_dir.is_some();
+}
+
+/// What the names of the mounts' targets show.
+fn take_mounts(facts: &mut Facts, service: &Service) {
+    if facts.script.code_dir.is_some() || facts.code_dir.is_some() {
+        return;
+    }
+    let mut votes: Vec<(String, usize)> = Vec::new();
+    for mount in &service.mounts {
+        let parts: Vec<&str> = mount.target.split('/').collect();
+        // `/app/ComfyUI/models/checkpoints`: the code lies above the first such name.
+        if let Some(n) = parts.iter().position(|part| BELOW_CODE.contains(part)).filter(|n| *n > 1) {
+            let parent = parts[..n].join("/");
+            let weight = match parts[n] {
+                "custom_nodes" => 6,
+                "models" => 2,
+                _ => 1,
+            };
+            let weight = weight + if parent.to_lowercase().contains("comfy") { 4 } else { 0 };
+            match votes.iter_mut().find(|(p, _)| *p == parent) {
+                Some((_, n)) => *n += weight,
+                None => votes.push((parent, weight)),
+            }
+        }
+    }
+    let best = votes.into_iter().max_by_key(|(_, n)| *n).filter(|(_, n)| *n >= 2);
+    let whole = || {
+        let named = |name: &str| matches!(name.to_lowercase().as_str(), "comfyui" | "comfy" | "comfy_ui");
+        service.mounts.iter().map(|m| &m.target).find(|t| t.rsplit('/').next().is_some_and(named)).cloned()
+    };
+    if let Some(code_dir) = best.map(|(p, _)| p).or_else(whole) {
+        facts.from.push("the names of its mounts".to_owned());
+        facts.code_dir = Some(code_dir);
+    }
+}
+
+fn finish(facts: &mut Facts) {
+    let script = facts.script.clone();
+    if let Some(code_dir) = script.code_dir {
+        if facts.code_dir.as_deref() != Some(&code_dir) {
+            // The facts of the image are about another place.
+            facts.custom_nodes = None;
+            facts.links.clear();
+        }
+        facts.code_dir = Some(code_dir);
+        facts.layout_known = true;
+        if facts.from.is_empty() {
+            facts.from.push("its command".to_owned());
+        }
+    }
+    facts.layout_known |= facts.builds_comfyui;
+    if let Some(base) = script.base_directory {
+        facts.custom_nodes = Some(format!("{base}/custom_nodes"));
+        facts.base_directory = Some(base);
+    }
+    if facts.custom_nodes.is_none() {
+        facts.custom_nodes = facts.code_dir.as_ref().map(|code| format!("{code}/custom_nodes"));
+    }
+    if let Some(environment) = script.environment {
+        facts.python = Some(format!("{environment}/bin/python"));
+        facts.packages = Some(vec![environment]);
+    }
+    if script.requirements || script.dependencies {
+        facts.starts = Starts::Requirements;
+    }
+    facts.fails_open |= script.swallowed.is_some();
+    facts.port = script.port.unwrap_or(facts.port);
+}
+
+impl Facts {
+    /// A path behind the links of the entry point.
+    pub fn real(&self, path: &str) -> String {
+        match self.links.iter().find(|(from, _)| is_within(path, from)) {
+            Some((from, to)) => format!("{to}{}", path.strip_prefix(from.as_str()).unwrap_or_default()),
+            None => path.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! `lockproof token`: mint, extract, check, rotate.
+
+use std::{
+    future::Future,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{print, progress::Talk};
+use crate::{
+    config::duration::Span,
+    dotenv::{self, Spelling, TOKEN},
+    engine::{Engine, Run},
+    error::{Error, ErrorKind, Result},
+    exit,
+    probe::server::Trust,
+    scheme::Scheme,
+    secret,
+    token::{self, DEFAULT_COST, Gatekeeper, Login, Place, Restart, Rotation, Source, Takes},
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+The token is written as COMFYUI_API_TOKEN, in single quotes: python-dotenv, Compose v1 and v2 and a
+shell all read the same bytes. `docker run --env-file` takes quotes literally; for it, write a second
+file with --docker-env-file, or source the .env and pass --env COMFYUI_API_TOKEN (see
+docs/tokens.md).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the first credential of a server, and write its token.
+    ///
+    /// With --url, the login form is filled in: it sets the password of a server that has none, or
+    /// logs in. The token is then read from the server's log, or from the place that is named beside
+    /// it. Without --url, the credential file itself is written.
+    Mint(Mint),
+    /// Read the token that a server has, and write it.
+    Extract(Extract),
+    /// Say whether a .env, the environment and the server agree, without showing the token.
+    Check(CheckArguments),
+    /// Replace the credential, prove the old token dead and the new one alive, or put all back.
+    Rotate(Rotate),
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// The server, such as http://127.0.0.1:8188.
+    #[arg(long, value_name = "URL", env = "COMFYUI_URL")]
+    url: Option<String>,
+    /// Take any certificate.
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// Trust the certificates in this PEM file as well.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// How the lock works: a built-in scheme, or a scheme file.
+    #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
+    scheme: String,
+}
+
+#[derive(Debug, Args)]
+struct PlaceArguments {
+    /// The credential file (of ComfyUI-Login: login/PASSWORD beside ComfyUI's code).
+    #[arg(long, value_name = "FILE", group = "place")]
+    credential_file: Option<PathBuf>,
+    /// A directory that holds it: ComfyUI's code, or its login directory.
+    #[arg(long, value_name = "DIR", group = "place")]
+    directory: Option<PathBuf>,
+    /// A container, by name or id.
+    #[arg(long, value_name = "NAME", group = "place")]
+    container: Option<String>,
+    /// A volume, by name.
+    #[arg(long, value_name = "NAME", group = "place")]
+    volume: Option<String>,
+    /// Where in the container or the volume the credential file lies. Default: it is looked for.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Who {
+    /// The user name.
+    #[arg(long, value_name = "NAME", default_value = "lockproof")]
+    username: String,
+    /// The environment variable that holds the password.
+    #[arg(long, value_name = "NAME", conflicts_with = "password_file")]
+    password_env: Option<String>,
+    /// The file whose first line is the password.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The cost of the bcrypt hash that is written to a credential file.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_COST, value_parser = clap::value_parser!(u32).range(4..=20))]
+    cost: u32,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// The .env that gets the token.
+    #[arg(long, value_name = "FILE", default_value = ".env")]
+    env_file: PathBuf,
+    /// A second file, for `docker run --env-file`: it takes every line literally.
+    #[arg(long, value_name = "FILE")]
+    docker_env_file: Option<PathBuf>,
+    /// Print the token to standard output instead of writing a .env.
+    #[arg(long)]
+    print: bool,
+}
+
+#[derive(Debug, Args)]
+struct Mint {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    place: PlaceArguments,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Extract {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// A file with the server's log; `-` is standard input.
+    #[arg(long, value_name = "FILE", group = "place")]
+    log: Option<PathBuf>,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// The .env to look at.
+    #[arg(long, value_name = "FILE", default_value = ".env")]
+    env_file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Rotate {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    place: PlaceArguments,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    output: Output,
+    /// Restart this container, so that the server reads its credential anew. Default: the one that
+    /// --container names.
+    #[arg(long, value_name = "NAME", conflicts_with = "restart_command")]
+    restart: Option<String>,
+    /// A shell command that restarts the server.
+    #[arg(long, value_name = "COMMAND")]
+    restart_command: Option<String>,
+    /// Restart nothing: the server looks at the file itself.
+    #[arg(long, conflicts_with_all = ["restart", "restart_command"])]
+    no_restart: bool,
+    /// How long the server may take to come back.
+    #[arg(long, value_name = "DURATION", default_value = "120s")]
+    ready_timeout: Span,
+    /// How long the container has to stop by itself.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    stop_timeout: Span,
+}
+
+pub(super) async fn run(arguments: Arguments, talk: &Talk) -> Result<u8> {
+    let run = Run::new();
+    match arguments.command {
+        Command::Mint(arguments) => mint(arguments, &run, talk).await,
+        Command::Extract(arguments) => extract(arguments, &run, talk).await,
+        Command::Check(arguments) => check(arguments, &run).await,
+        Command::Rotate(arguments) => rotate(arguments, &run, talk).await,
+    }
+}
+
+async fn mint(arguments: Mint, run: &Run, talk: &Talk) -> Result<u8> {
+    let scheme = arguments.server.scheme()?;
+    let server = arguments.server.open(&scheme)?;
+    let place = arguments.place.find(run).await?;
+    let token = match (&server, &place) {
+        (None, None) => {
+            return Err(Error::usage("it is not said for what a token is to be minted").fix(
+                "name a server with --url, or where its credential lies: --credential-file, --directory, --container, --volume",
+            ));
+        }
+        (Some(server), place) => by_form(server, place.as_ref(), &scheme, &arguments.who).await?,
+        (None, Some(place)) => {
+            let login = arguments.who.login(talk)?;
+            tidy(run, place, token::mint(place, &scheme, &login)).await?
+        }
+    };
+    arguments.output.write(&token, talk)?;
+    Ok(exit::OK)
+}
+
+async fn extract(arguments: Extract, run: &Run, talk: &Talk) -> Result<u8> {
+    let scheme = arguments.server.scheme()?;
+    let server = arguments.server.open(&scheme)?;
+    let token = match (&arguments.log, arguments.place.find(run).await?) {
+        (Some(log), _) => in_log(log)?,
+        (None, Some(place)) => tidy(run, &place, token::extract(&place, &scheme)).await?,
+        (None, None) => match &server {
+            Some(server) => by_form(server, None, &scheme, &arguments.who).await?,
+            None => {
+                return Err(Error::usage("it is not said where the token is").fix(
+                    "name a place: --container, --volume, --directory, --credential-file, --log; \
+                     or a server with --url, of which you know the password",
+                ));
+            }
+        },
+    };
+    if let Some(server) = &server {
+        confirm(server, &token).await?;
+    }
+    arguments.output.write(&token, talk)?;
+    Ok(exit::OK)
+}
+
+async fn check(arguments: CheckArguments, run: &Run) -> Result<u8> {
+    let scheme = arguments.server.scheme()?;
+    let server = arguments.server.open(&scheme)?;
+    let mut sources = vec![Source::env_file(&arguments.env_file)?, Source::environment()];
+    if let Some(place) = arguments.place.find(run).await? {
+        let token = tidy(run, &place, token::extract(&place, &scheme)).await?;
+        sources.push(Source::of(place.to_string(), Some(token)));
+    }
+    let check = token::check(&sources, server.as_ref()).await;
+    let width = check.lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, how) in &check.lines {
+        print(&format!("{}\n", secret::redact(&format!("{name:<width$}  {how}"))))?;
+    }
+    let (told, code) = match (check.wrong.is_empty(), check.unknown.is_empty()) {
+        (false, _) => (&check.wrong, exit::FAILED),
+        (true, false) => (&check.unknown, exit::UNDECIDED),
+        (true, true) => (&check.wrong, exit::OK),
+    };
+    for line in told {
+        print(&format!("wrong: {}\n", secret::redact(line)))?;
+    }
+    Ok(code)
+}
+
+async fn rotate(arguments: Rotate, run: &Run, talk: &Talk) -> Result<u8> {
+    let scheme = arguments.server.scheme()?;
+    let place = arguments.place.find(run).await?.ok_or_else(|| {
+        Error::usage("it is not said whose credential is to be replaced")
+            .fix("name a place: --container, --volume, --directory or --credential-file")
+    })?;
+    let container = arguments.restart.clone().or_else(|| arguments.place.container.clone());
+    let restart = match (&arguments.restart_command, container) {
+        _ if arguments.no_restart => Restart::No,
+        (Some(command), _) => Restart::Command(command.clone()),
+        (None, Some(name)) => {
+            Restart::Container { engine: Engine::connect().await?, name, grace: arguments.stop_timeout.0 }
+        }
+        (None, None) => Restart::No,
+    };
+    let rotation = Rotation {
+        login: arguments.who.login(talk)?,
+        url: arguments.server.url.clone(),
+        ca: arguments.server.ca.clone(),
+        insecure: arguments.server.insecure,
+        restart,
+        ready_timeout: arguments.ready_timeout.0,
+        env_files: arguments.output.files(),
+        place,
+        scheme,
+    };
+    let interrupted = interrupted()?;
+    let token = tidy(run, &rotation.place, token::rotate(&rotation, interrupted)).await?;
+    talk.line("the new token is taken, the old one is refused");
+    talk.line("browser sessions of before may live on: ComfyUI-Login keeps them until its .secret-key.txt is deleted");
+    arguments.output.told(&token, talk)?;
+    Ok(exit::OK)
+}
+
+/// Removes what looking into a volume left, however it ended.
+async fn tidy<T>(run: &Run, place: &Place, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = work.await;
+    if let Place::Volume { engine, .. } = place
+        && done.is_err()
+    {
+        engine.sweep_run(run.id()).await?;
+    }
+    done
+}
+
+/// The error that stands for the first SIGINT or SIGTERM. From now on, neither ends the process by
+/// itself, so that what was begun can be put back.
+fn interrupted() -> Result<impl Future<Output = Error>> {
+    let no_signals = |e: std::io::Error| Error::environment("signals cannot be received").detail(e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => Error::new(ErrorKind::Interrupted, "interrupted"),
+            _ = terminate.recv() => Error::new(ErrorKind::Terminated, "terminated"),
+        }
+    })
+}
+
+/// Fills in the login form, and reads the token from the place or from the server's log.
+async fn by_form(server: &Gatekeeper, place: Option<&Place>, scheme: &Scheme, who: &Who) -> Result<String> {
+    let password = who.password()?.ok_or_else(|| {
+        Error::usage("there is no password for the login form")
+            .fix("give it with --password-env NAME or --password-file FILE, or on a terminal when asked")
+    })?;
+    let login = Login { username: who.username.clone(), password, cost: who.cost };
+    let cookies = server.log_in(&login).await?;
+    let token = match place {
+        Some(place) => token::extract(place, scheme).await?,
+        None => server.token_from_log(&cookies).await?.ok_or_else(|| {
+            Error::undecided("the form let this user in, but the server's log does not hold its token")
+                .at(server.base())
+                .fix("read it where it lies: lockproof token extract --container NAME (or --volume, --directory)")
+        })?,
+    };
+    confirm(server, &token).await?;
+    Ok(token)
+}
+
+/// A token that the server does not take is not written anywhere.
+async fn confirm(server: &Gatekeeper, token: &str) -> Result<()> {
+    match server.takes(Some(token)).await {
+        Takes::Yes => Ok(()),
+        Takes::No => Err(Error::undecided(format!("{} refuses the token that was found", server.base()))
+            .fix("it may be that of an earlier password, or of another server; nothing was written")),
+        Takes::Unknown(why) => {
+            Err(Error::undecided(format!("{} does not say whether it takes the token: {why}", server.base()))
+                .fix("see that the server runs; nothing was written"))
+        }
+    }
+}
+
+fn in_log(path: &Path) -> Result<String> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
+    let token = token::token_in_log(&text).ok_or_else(|| {
+        Error::usage("there is no token in this log")
+            .at(path.display())
+            .fix("ComfyUI-Login prints it at each start: `docker logs NAME` from the last start on")
+    })?;
+    secret::register(&token);
+    Ok(token)
+}
+
+impl Server {
+    fn scheme(&self) -> Result<Scheme> {
+        Scheme::find(&self.scheme, Path::new(""))
+    }
+
+    fn open(&self, scheme: &Scheme) -> Result<Option<Gatekeeper>> {
+        let trust = Trust { ca: self.ca.as_deref(), insecure: self.insecure };
+        self.url.as_deref().map(|url| Gatekeeper::named(url, &trust, scheme)).transpose()
+    }
+}
+
+impl PlaceArguments {
+    async fn find(&self, run: &Run) -> Result<Option<Place>> {
+        if let Some(path) = &self.credential_file {
+            return Ok(Some(Place::File(path.clone())));
+        }
+        if let Some(path) = &self.directory {
+            return Ok(Some(Place::Directory(path.clone())));
+        }
+        let path = self.path.clone();
+        if let Some(name) = self.container.clone() {
+            return Ok(Some(Place::Container { engine: Engine::connect().await?, name, path }));
+        }
+        if let Some(name) = self.volume.clone() {
+            let engine = Engine::connect().await?;
+            return Ok(Some(Place::Volume { engine, run: run.clone(), name, path }));
+        }
+        Ok(None)
+    }
+}
+
+impl Who {
+    /// The password that was given, or that a person types; `None` when there is neither.
+    fn password(&self) -> Result<Option<String>> {
+        let given = if let Some(name) = &self.password_env {
+            let password = std::env::var(name).unwrap_or_default();
+            if password.is_empty() {
+                return Err(Error::usage(format!("the variable {name} is not set"))
+                    .at("--password-env")
+                    .fix(format!("export {name}=…")));
+            }
+            Some(password)
+        } else if let Some(path) = &self.password_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--password-file").detail(e))?;
+            match text.lines().next().filter(|line| !line.is_empty()) {
+                Some(line) => Some(line.to_owned()),
+                None => {
+                    return Err(Error::usage("there is no password in the file")
+                        .at(path.display())
+                        .fix("it is the first line"));
+                }
+            }
+        } else if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+            let term = console::Term::stderr();
+            let ask = || -> std::io::Result<String> {
+                term.write_str(&format!("password of {}: ", self.username))?;
+                term.read_secure_line()
+            };
+            Some(ask().map_err(|e| Error::environment("the terminal cannot be read").detail(e))?)
+        } else {
+            None
+        };
+        given.as_deref().inspect(|password| secret::register(password));
+        Ok(given.filter(|password| !password.is_empty()))
+    }
+
+    /// What is written to a credential file: with a random password where none is given, which is
+    /// enough for who uses the token alone.
+    fn login(&self, talk: &Talk) -> Result<Login> {
+        let password = self.password()?.unwrap_or_else(|| {
+            talk.line(
+                "no password was given: a random one is hashed and kept nowhere, so only the token opens the server",
+            );
+            secret::random(32)
+        });
+        Ok(Login { username: self.username.clone(), password, cost: self.cost })
+    }
+}
+
+impl Output {
+    fn files(&self) -> Vec<(PathBuf, Spelling)> {
+        let quoted = (!self.print).then(|| (self.env_file.clone(), Spelling::Quoted));
+        let literal = self.docker_env_file.clone().map(|path| (path, Spelling::Literal));
+        quoted.into_iter().chain(literal).collect()
+    }
+
+    /// Writes the token where it is wanted, and says so.
+    fn write(&self, token: &str, talk: &Talk) -> Result<()> {
+        for (path, spelling) in self.files() {
+            dotenv::store(&path, TOKEN, token, spelling)?;
+        }
+        self.told(token, talk)
+    }
+
+    /// Says where the token was written, or prints it.
+    fn told(&self, token: &str, talk: &Talk) -> Result<()> {
+        for (path, spelling) in self.files() {
+            let who = match spelling {
+                Spelling::Literal => "for `docker run --env-file` alone: it takes every line literally",
+                Spelling::Quoted if token.contains('$') => {
+                    "read alike by python-dotenv, Compose v1 and v2 and a shell; not by `docker run --env-file`, \
+                     which keeps the quotes (--docker-env-file FILE writes one for it)"
+                }
+                Spelling::Quoted => {
+                    "read alike by python-dotenv, Compose v1 and v2, a shell and `docker run --env-file`"
+                }
+            };
+            talk.line(&format!("{TOKEN} is written to {} (mode 0600): {who}", path.display()));
+            for other in wrong_names(&path) {
+                talk.line(&format!("warning: {other}"));
+            }
+        }
+        if self.print {
+            print(&format!("{token}\n"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a `.env` that set the token by a name that nobody reads.
+fn wrong_names(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let wrong = dotenv::assignments(&text).into_iter().filter(|a| a.name == dotenv::WRONG_NAME);
+    wrong.map(|a| format!("{} line {} sets {}; the name is {TOKEN}", path.display(), a.number, a.name)).collect()
+}

@@ -1,0 +1,339 @@
+//! `${VAR}` and its relatives, as Compose replaces them in every value of a file.
+//!
+//! | written | set and not empty | set, empty | not set |
+//! |---|---|---|---|
+//! | `$V`, `${V}` | value | empty | empty, with a warning |
+//! | `${V:-x}` | value | x | x |
+//! | `${V-x}` | value | empty | x |
+//! | `${V:?e}` | value | error | error |
+//! | `${V?e}` | value | empty | error |
+//! | `${V:+x}` | x | empty | empty |
+//! | `${V+x}` | x | x | empty |
+//! | `$$` | `$` | `$` | `$` |
+//!
+//! `x` and `e` are interpolated themselves.
+
+use super::{
+    env::Environment,
+    error::Trouble,
+    source::Span,
+    yaml::{Kind, Node},
+};
+
+/// How deep `${A:-${B:-…}}` may go.
+const DEEPEST: usize = 50;
+
+/// How long a value may become.
+const LONGEST: usize = 256 * 1024;
+
+/// What stood in a value before interpolation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Raw {
+    /// The text with its `$`.
+    pub text: String,
+    /// The variables that it uses.
+    pub uses: Vec<Use>,
+}
+
+impl Raw {
+    /// Whether what is left of the text comes from variables that are not set.
+    pub fn unset(&self) -> impl Iterator<Item = &str> {
+        self.uses.iter().filter(|u| u.how == How::Unset).map(|u| u.name.as_str())
+    }
+}
+
+/// One use of a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Its name.
+    pub name: String,
+    /// Where the value came from.
+    pub how: How,
+    /// Whether it stood without braces, as `$NAME`.
+    pub bare: bool,
+}
+
+/// Where the value of a variable came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The environment.
+    Set,
+    /// The text behind `-` or `+`.
+    Default,
+    /// Nowhere: it is empty.
+    Unset,
+}
+
+/// Replaces the variables of every value below `node`.
+///
+/// # Errors
+/// A `$` that begins nothing, and a variable that must be set and is not.
+pub fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trouble> {
+    let span = node.span;
+    match &mut node.kind {
+        Kind::Scalar(scalar) if scalar.text.contains('$') => {
+            let mut uses = Vec::new();
+            let text = substitute(&scalar.text, &|name| env.get(name).map(str::to_owned), &mut uses)
+                .map_err(|problem| problem.trouble(span, env))?;
+            let grown = text.len().saturating_sub(scalar.text.len());
+            env.spend(grown).map_err(|()| Problem::TooLong.trouble(span, env))?;
+            let raw = std::mem::replace(&mut scalar.text, text);
+            scalar.raw = Some(Box::new(Raw { text: raw, uses }));
+        }
+        Kind::List(items) => items.iter_mut().try_for_each(|item| interpolate(item, env))?,
+        Kind::Map(entries) => entries.iter_mut().try_for_each(|entry| interpolate(&mut entry.value, env))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What is wrong with a text with variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A `$` that begins nothing.
+    Invalid(String),
+    /// A variable must be set and is not.
+    Required {
+        /// Its name.
+        name: String,
+        /// What the file says about it.
+        message: String,
+    },
+    /// Too many in each other.
+    TooDeep,
+    /// More text than any value needs.
+    TooLong,
+}
+
+impl Problem {
+    fn trouble(self, span: Span, env: &Environment) -> Trouble {
+        match self {
+            Self::Invalid(at) => Trouble::new(format!("`{at}` is no variable, so Compose refuses the file"), span)
+                .fix("write a dollar sign that is meant as one twice: `$$`"),
+            Self::Required { name, message } => {
+                let message = message.trim();
+                let what = if message.is_empty() {
+                    format!("the variable {name} must be set")
+                } else {
+                    format!("the variable {name} must be set: {message}")
+                };
+                Trouble::new(what, span).fix(env.how_to_set(&name))
+            }
+            Self::TooLong => {
+                Trouble::new(format!("with its variables, this value is longer than {LONGEST} bytes"), span)
+                    .fix("no compose file needs that; look at the variables")
+            }
+            Self::TooDeep => Trouble::new(format!("variables lie in each other more than {DEEPEST} deep"), span)
+                .fix("write the default out"),
+        }
+    }
+}
+
+/// Replaces the variables of `text`.
+///
+/// # Errors
+/// As [`interpolate`].
+pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>, uses: &mut Vec<Use>) -> Result<String, Problem> {
+    replace(text, lookup, uses, 0)
+}
+
+fn replace(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    uses: &mut Vec<Use>,
+    depth: usize,
+) -> Result<String, Problem> {
+    if depth > DEEPEST {
+        return Err(Problem::TooDeep);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        if out.len() > LONGEST {
+            return Err(Problem::TooLong);
+        }
+        let after = &rest[dollar + 1..];
+        if let Some(behind) = after.strip_prefix('$') {
+            out.push('$');
+            rest = behind;
+        } else if let Some(inner) = after.strip_prefix('{') {
+            let close = closing(inner).ok_or_else(|| Problem::Invalid(excerpt(&rest[dollar..])))?;
+            out.push_str(&braced(&inner[..close], lookup, uses, depth)?);
+            rest = &inner[close + 1..];
+        } else {
+            let length = name_length(after);
+            if length == 0 {
+                return Err(Problem::Invalid(excerpt(&rest[dollar..])));
+            }
+            out.push_str(&value(&after[..length], true, lookup, uses));
+            rest = &after[length..];
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn value(name: &str, bare: bool, lookup: &dyn Fn(&str) -> Option<String>, uses: &mut Vec<Use>) -> String {
+    let found = lookup(name);
+    let how = if found.is_some() { How::Set } else { How::Unset };
+    uses.push(Use { name: name.to_owned(), how, bare });
+    found.unwrap_or_default()
+}
+
+fn braced(
+    inner: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    uses: &mut Vec<Use>,
+    depth: usize,
+) -> Result<String, Problem> {
+    let invalid = || Problem::Invalid(excerpt(&format!("${{{inner}}}")));
+    let length = name_length(inner);
+    let (name, operation) = inner.split_at(length);
+    if name.is_empty() {
+        return Err(invalid());
+    }
+    if operation.is_empty() {
+        return Ok(value(name, false, lookup, uses));
+    }
+    let (colon, operation) = operation.strip_prefix(':').map_or((false, operation), |rest| (true, rest));
+    let mut characters = operation.chars();
+    let operator = characters.next().ok_or_else(invalid)?;
+    let word = characters.as_str();
+    let found = lookup(name).filter(|v| !(colon && v.is_empty()));
+    let mut note = |how| uses.push(Use { name: name.to_owned(), how, bare: false });
+    match (operator, found) {
+        ('-' | '?', Some(found)) => {
+            note(How::Set);
+            Ok(found)
+        }
+        ('-', None) => {
+            note(How::Default);
+            replace(word, lookup, uses, depth + 1)
+        }
+        ('?', None) => {
+            let message = replace(word, lookup, uses, depth + 1)?;
+            Err(Problem::Required { name: name.to_owned(), message })
+        }
+        ('+', Some(_)) => {
+            note(How::Set);
+            replace(word, lookup, uses, depth + 1)
+        }
+        // That it is empty is meant.
+        ('+', None) => {
+            note(How::Default);
+            Ok(String::new())
+        }
+        _ => Err(invalid()),
+    }
+}
+
+/// The length of the variable name with which `text` begins.
+fn name_length(text: &str) -> usize {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return 0;
+    }
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
+}
+
+/// Where the brace closes that was opened before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let bytes = text.as_bytes();
+    for (n, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'{' if n > 0 && bytes[n - 1] == b'$' => depth += 1,
+            b'}' if depth == 0 => return Some(n),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The first characters: a token may stand there.
+fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().take(4).collect();
+    if text.chars().nth(4).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn lookup(name: &str) -> Option<String> {
+        match name {
+            "SET" | "set" => Some("value".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn done(text: &str) -> Result<String, Problem> {
+        substitute(text, &lookup, &mut Vec::new())
+    }
+
+    /// The table above, to the letter.
+    #[rstest]
+    #[case("$V", "value", "", "")]
+    #[case("${V}", "value", "", "")]
+    #[case("${V:-x}", "value", "x", "x")]
+    #[case("${V-x}", "value", "", "x")]
+    #[case("${V:?e}", "value", "!e", "!e")]
+    #[case("${V?e}", "value", "", "!e")]
+    #[case("${V:+x}", "x", "", "")]
+    #[case("${V+x}", "x", "x", "")]
+    #[case("$$V", "$V", "$V", "$V")]
+    #[case("${V:-${V:-${SET}}}", "value", "value", "value")]
+    #[case("a${V:-b}c$V.d", "avaluecvalue.d", "abc.d", "abc.d")]
+    #[case("${V:-a:b-c?d}", "value", "a:b-c?d", "a:b-c?d")]
+    fn each_form_is_as_the_table_says(#[case] text: &str, #[case] set: &str, #[case] empty: &str, #[case] unset: &str) {
+        for (name, expected) in [("SET", set), ("EMPTY", empty), ("UNSET", unset)] {
+            let text = text
+                .replace("$$V", "$$%")
+                .replace("{V", &format!("{{{name}"))
+                .replace("$V", &format!("${name}"))
+                .replace("$$%", "$$V");
+            let got = match done(&text) {
+                Ok(value) => value,
+                Err(Problem::Required { message, .. }) => format!("!{message}"),
+                Err(other) => format!("{other:?}"),
+            };
+            assert_eq!(got, expected, "{text}");
+        }
+    }
+
+    #[rstest]
+    #[case("$2b$12$abcdefghij", "$2b$…")]
+    #[case("${", "${")]
+    #[case("${}", "${}")]
+    #[case("${a b}", "${a …")]
+    #[case("ends with $", "$")]
+    fn a_dollar_that_begins_nothing_is_invalid(#[case] text: &str, #[case] shown: &str) {
+        assert_eq!(done(text), Err(Problem::Invalid(shown.to_owned())));
+    }
+
+    #[test]
+    fn nesting_ends() {
+        let deep = format!("{}x{}", "${U:-".repeat(2000), "}".repeat(2000));
+        assert_eq!(done(&deep), Err(Problem::TooDeep));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_comes_back(text in "[ -~é]{0,40}") {
+            prop_assert_eq!(done(&text.replace('$', "$$")), Ok(text));
+        }
+
+        #[test]
+        fn nothing_panics(text in "[$A-C{}:?+-]{0,30}") {
+            let _either = done(&text);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `replays:`: globs made into files, so that one that matches nothing is told before any work.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    error::{Error, Result},
+    replay::source::Source,
+};
+
+/// What a workflow or a notebook may be called.
+const SUFFIXES: [&str; 4] = ["json", "png", "webp", "ipynb"];
+
+/// The files that the globs match, each once; relative globs are relative to `base`.
+///
+/// # Errors
+/// A usage error for a glob that cannot be read or matches nothing, and for a file that is no
+/// workflow.
+pub fn find(globs: &[String], base: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for pattern in globs {
+        let place = format!("replays: {pattern}");
+        // Only the pattern is one: brackets in the directory's own name mean themselves.
+        let whole = if Path::new(pattern).is_absolute() {
+            pattern.clone()
+        } else {
+            format!("{}/{pattern}", glob::Pattern::escape(&base.display().to_string()))
+        };
+        let paths = glob::glob(&whole)
+            .map_err(|e| Error::usage(format!("`{pattern}` is not a pattern of files: {}", e.msg)).at(&place))?;
+        let found: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
+        if found.is_empty() {
+            return Err(Error::usage(format!("`{pattern}` matches no file"))
+                .at(&place)
+                .fix("correct it; it is relative to the configuration file"));
+        }
+        for path in found {
+            let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
+            if !SUFFIXES.contains(&suffix.as_str()) {
+                return Err(Error::usage(format!("{} is neither a workflow nor a notebook", path.display()))
+                    .at(&place)
+                    .fix("a workflow is .json, .png or .webp, a notebook .ipynb"));
+            }
+            if files.contains(&path) {
+                continue;
+            }
+            if suffix != "ipynb" {
+                Source::read(&path).map_err(|e| e.or_at(&place))?;
+            }
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_are_files_each_once() {
+        let directory = tempfile::Builder::new().prefix("a[b]").tempdir().expect("a directory");
+        for name in ["b.json", "a.json", "c.ipynb", "d.txt"] {
+            let text = r#"{ "1": { "class_type": "A" } }"#;
+            std::fs::write(directory.path().join(name), text).expect("it is written");
+        }
+        let find = |globs: &[&str]| find(&globs.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>(), directory.path());
+        let names = |found: Vec<PathBuf>| {
+            found.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(find(&["*.json", "a.json", "*.ipynb"]).expect("files")), ["a.json", "b.json", "c.ipynb"]);
+        insta::assert_snapshot!(find(&["x/*.json"]).expect_err("there is none"), @r"
+        `x/*.json` matches no file
+          --> replays: x/*.json
+          = help: correct it; it is relative to the configuration file
+        ");
+        assert!(find(&["*.txt"]).expect_err("text").to_string().contains("is neither a workflow nor a notebook"));
+        assert!(find(&["[.json"]).expect_err("no pattern").to_string().contains("is not a pattern of files"));
+    }
+}

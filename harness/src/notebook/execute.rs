@@ -1,0 +1,316 @@
+//! The kernel's side: the runner script, in a container of ours or by a Python of this machine.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+use super::{
+    Limits, Progress, Runner,
+    file::{Prepared, is_compared, title},
+    stage::Stage,
+};
+use crate::{
+    engine::{
+        Engine, Run,
+        archive::{Ownership, Tarball},
+        container::{Attachment, ContainerSpec},
+    },
+    error::{Error, Result},
+    lab, secret,
+};
+
+const SCRIPT: &str = include_str!("runner.py");
+/// Where things lie in the container.
+const WORK: &str = "/lockproof/work";
+const LENT: &str = "/lockproof/lent";
+/// How long the kernel may take to start, and the runner to write, beside the notebook's own time.
+const MARGIN: Duration = Duration::from_secs(90);
+
+/// What is to be executed.
+pub(super) struct Job<'a> {
+    pub(super) notebook: String,
+    /// How many code cells there are.
+    pub(super) all: usize,
+    pub(super) prepared: &'a Prepared,
+    pub(super) stage: &'a Stage,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) limits: Limits,
+    /// A private directory of this machine. A container is lent `lent` below it.
+    pub(super) directory: &'a Path,
+    pub(super) port: u16,
+    pub(super) progress: Option<&'a dyn Progress>,
+}
+
+/// What an execution gave.
+#[derive(Debug, Default)]
+pub(super) struct Execution {
+    /// The notebook with its new outputs; `None` when the runner did not get to write it.
+    pub(super) notebook: Option<Value>,
+    /// The cells that were begun, in order.
+    pub(super) cells: Vec<Seen>,
+    /// What kept the runner from its end, if anything.
+    pub(super) broken: Option<String>,
+}
+
+/// A cell that was begun, by its index among all cells.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) index: usize,
+    pub(super) stop: Stop,
+    pub(super) took: Option<Duration>,
+}
+
+/// How a cell stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Done,
+    Raised(String),
+    CellTimeout,
+    NotebookTimeout,
+    Died,
+}
+
+/// A line of the runner.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Begin {
+        begin: usize,
+    },
+    End {
+        end: usize,
+        how: String,
+        detail: String,
+        seconds: f64,
+    },
+    Broken {
+        broken: String,
+        missing: Option<String>,
+    },
+    Finished {
+        #[expect(dead_code, reason = "the key tells the line from others")]
+        finished: bool,
+    },
+}
+
+/// Follows what the runner says.
+struct Follower<'a> {
+    job: &'a Job<'a>,
+    execution: Execution,
+    missing: Option<String>,
+}
+
+impl Follower<'_> {
+    fn line(&mut self, line: &str) {
+        match serde_json::from_str(line) {
+            Ok(Said::Begin { begin }) => self.begin(begin),
+            Ok(Said::End { end, how, detail, seconds }) => {
+                if let Some(seen) = self.execution.cells.iter_mut().find(|seen| seen.index == end) {
+                    seen.took = Duration::try_from_secs_f64(seconds).ok();
+                    seen.stop = match how.as_str() {
+                        "done" => Stop::Done,
+                        "cell-timeout" => Stop::CellTimeout,
+                        "notebook-timeout" => Stop::NotebookTimeout,
+                        "died" => Stop::Died,
+                        _ => Stop::Raised(detail),
+                    };
+                }
+            }
+            Ok(Said::Broken { broken, missing }) => {
+                self.execution.broken = Some(secret::redact(&broken));
+                self.missing = missing;
+            }
+            Ok(Said::Finished { .. }) => {}
+            Err(_) => tracing::debug!("the notebook's runner says: {line}"),
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        // Until its end is told, it is the cell in which the runner may be killed.
+        self.execution.cells.push(Seen { index, stop: Stop::NotebookTimeout, took: None });
+        let cells = self.job.prepared.notebook["cells"].as_array();
+        if let (Some(progress), Some(cells)) = (self.job.progress, cells)
+            && let Some(cell) = cells.get(index).filter(|cell| is_compared(cell))
+        {
+            let number = cells[..=index].iter().filter(|cell| is_compared(cell)).count();
+            progress.cell(number, self.job.all, &title(cell));
+        }
+    }
+}
+
+impl<'a> Job<'a> {
+    /// Executes. A notebook that goes wrong is an [`Execution`] that says so.
+    ///
+    /// # Errors
+    /// A usage error for a Python that lacks what is needed, an environment error when the container
+    /// cannot be had.
+    pub(super) async fn run(&'a self, runner: &Runner) -> Result<Execution> {
+        let mut follower = Follower { job: self, execution: Execution::default(), missing: None };
+        let notebook = match runner {
+            Runner::Container { engine, run, network } => {
+                self.in_container(engine, run, network.as_deref(), &mut follower).await?
+            }
+            Runner::Python(python) => self.by_python(python, &mut follower).await?,
+        };
+        if let (Some(missing), Runner::Python(python)) = (&follower.missing, runner) {
+            return Err(Error::usage(format!("{} lacks the module {missing}", python.display()))
+                .fix("install nbclient and ipykernel for it (python -m pip install nbclient ipykernel), or leave --python out"));
+        }
+        let mut execution = follower.execution;
+        execution.notebook = notebook.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(execution)
+    }
+
+    fn request(&self, root: &str, socket: Option<&str>) -> Value {
+        let below = |path: &Path| format!("{root}/{}", path.display()).trim_end_matches('/').to_owned();
+        json!({
+            "notebook": format!("{root}/.lockproof-notebook.ipynb"),
+            "executed": format!("{root}/.lockproof-executed.ipynb"),
+            "directory": below(&self.stage.directory),
+            "env": self.env,
+            "cell_timeout": self.limits.cell.as_secs().max(1),
+            "notebook_timeout": self.limits.notebook.as_secs().max(1),
+            "socket": socket,
+            "port": self.port,
+        })
+    }
+
+    async fn in_container(
+        &self,
+        engine: &Engine,
+        run: &Run,
+        network: Option<&str>,
+        follower: &mut Follower<'_>,
+    ) -> Result<Option<Vec<u8>>> {
+        let image = lab::notebook_runner(engine).await?;
+        let spec = ContainerSpec {
+            name: run.name(&format!("notebook-{}", secret::random(6))),
+            image,
+            labels: run.labels("notebook"),
+            entrypoint: Some(vec!["python3".to_owned(), format!("{WORK}/.lockproof-runner.py")]),
+            command: Some(vec![format!("{WORK}/.lockproof-request.json")]),
+            env: vec!["HOME=/tmp".to_owned(), "PYTHONDONTWRITEBYTECODE=1".to_owned(), "LANG=C.UTF-8".to_owned()],
+            working_dir: Some("/".to_owned()),
+            init: Some(true),
+            mounts: vec![Attachment::Bind {
+                source: self.directory.join("lent").display().to_string(),
+                target: LENT.to_owned(),
+                read_only: true,
+            }],
+            network: network.map(str::to_owned),
+            ..Default::default()
+        };
+        let id = engine.create(&spec).await?;
+        let executed = self.through(engine, &id, follower).await;
+        engine.remove(&id).await?;
+        executed
+    }
+
+    async fn through(&self, engine: &Engine, id: &str, follower: &mut Follower<'_>) -> Result<Option<Vec<u8>>> {
+        engine.upload(id, "/", self.archive()?).await?;
+        engine.start(id).await?;
+        let limit = self.limits.notebook + MARGIN;
+        let mut said = Vec::new();
+        let followed = tokio::time::timeout(limit, engine.follow(id, |line| follower.line(line), &mut said)).await;
+        match followed {
+            Err(_) => follower.execution.broken = Some(format!("the runner did not end within {} s", limit.as_secs())),
+            Ok(followed) => followed?,
+        }
+        let ended = engine.life(id).await?.is_some_and(|life| !life.running);
+        let executed = engine.read_file(id, &format!("{WORK}/.lockproof-executed.ipynb")).await?;
+        if ended && executed.is_none() && follower.execution.broken.is_none() {
+            follower.execution.broken = Some(format!("the runner ended by itself: {}", last(&said)));
+        }
+        Ok(executed)
+    }
+
+    fn archive(&self) -> Result<bytes::Bytes> {
+        let work = WORK.trim_start_matches('/');
+        let broken =
+            |e: std::io::Error| Error::environment("an archive for the notebook's container cannot be made").detail(e);
+        let mut tarball = Tarball::new();
+        tarball.directory("lockproof", 0o755, Ownership::ROOT).map_err(broken)?;
+        tarball.directory(work, 0o777, Ownership::ROOT).map_err(broken)?;
+        self.stage.add_to(&mut tarball, work)?;
+        let request = self.request(WORK, Some(&format!("{LENT}/server.sock"))).to_string();
+        for (name, text, mode) in [
+            ("runner.py", SCRIPT, 0o644),
+            ("notebook.ipynb", self.notebook.as_str(), 0o644),
+            ("request.json", request.as_str(), 0o600),
+        ] {
+            let name = format!("{work}/.lockproof-{name}");
+            tarball.file(&name, text.as_bytes(), mode, Ownership::ROOT).map_err(broken)?;
+        }
+        tarball.finish().map_err(broken)
+    }
+
+    async fn by_python(&self, python: &Path, follower: &mut Follower<'_>) -> Result<Option<Vec<u8>>> {
+        let root: PathBuf = self.directory.join("work");
+        let failed = |e: std::io::Error| Error::environment("the notebook's files cannot be laid out").detail(e);
+        std::fs::create_dir(&root).map_err(failed)?;
+        self.stage.lay_out(&root)?;
+        let at = |name: &str| root.join(format!(".lockproof-{name}"));
+        let request = self.request(&root.display().to_string(), None);
+        // The directory is private to this user, so the token in the request is, too.
+        for (name, text) in
+            [("runner.py", SCRIPT), ("notebook.ipynb", &self.notebook), ("request.json", &request.to_string())]
+        {
+            std::fs::write(at(name), text).map_err(failed)?;
+        }
+        let begun = Instant::now();
+        let mut child = tokio::process::Command::new(python)
+            .arg(at("runner.py"))
+            .arg(at("request.json"))
+            .env_remove(crate::dotenv::TOKEN)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| {
+                Error::usage(format!("{} cannot be run", python.display()))
+                    .at("--python")
+                    .detail(e)
+                    .fix("give a Python 3 interpreter")
+            })?;
+        let limit = self.limits.notebook + MARGIN;
+        let mut errors = String::new();
+        if let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
+            let mut lines = BufReader::new(stdout).lines();
+            let read = async {
+                let said = async {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        follower.line(&line);
+                    }
+                };
+                let _both = tokio::join!(said, stderr.read_to_string(&mut errors));
+                child.wait().await
+            };
+            if tokio::time::timeout(limit.saturating_sub(begun.elapsed()), read).await.is_err() {
+                follower.execution.broken = Some(format!("the runner did not end within {} s", limit.as_secs()));
+                let _gone = child.kill().await;
+            }
+        }
+        let executed = std::fs::read(at("executed.ipynb")).ok();
+        if executed.is_none() && follower.execution.broken.is_none() {
+            let said: Vec<String> = errors.lines().map(str::to_owned).collect();
+            follower.execution.broken = Some(format!("the runner ended by itself: {}", last(&said)));
+        }
+        Ok(executed)
+    }
+}
+
+/// The last line that says something.
+fn last(lines: &[String]) -> String {
+    let line = lines.iter().rev().find(|line| !line.trim().is_empty());
+    secret::redact(line.map_or("it said nothing", |line| line.trim()))
+}

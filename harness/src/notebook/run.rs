@@ -1,0 +1,229 @@
+//! One replay: staged, executed behind the proxy, compared.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{
+    Cell, CellEnding, Ending, Executed, Limits, Outcome, Request, Runner,
+    compare::difference,
+    execute::{Execution, Job, Stop},
+    file::{File, Prepared, code_cells, is_compared, render, title},
+    lacking, name_of,
+    proxy::{self, Proxy},
+    scan::scan,
+    settings::Sanitizer,
+    stage::Stage,
+    verdict,
+};
+use crate::{
+    dotenv,
+    error::{Error, Result},
+    probe::server::{Server, Trust},
+    secret,
+};
+
+/// The address of the server as a notebook in the container sees it; ComfyUI's own.
+const PORT: u16 = 8188;
+
+pub(super) async fn replay(request: &Request) -> Result<Outcome> {
+    let begun = Instant::now();
+    let file = File::read(&request.path)?;
+    let rules = file.settings.sanitizer(&request.path)?;
+    proxy::guard(request.token.as_deref());
+    hide(request);
+    let findings = scan(&file, &request.path, &request.subject, request.event, request.token.as_deref());
+    let mut outcome = Outcome {
+        name: name_of(&request.path),
+        ending: Ending::Skipped,
+        why: String::new(),
+        cells: Vec::new(),
+        traffic: super::Traffic::default(),
+        findings,
+        executed: None,
+        kept: None,
+        took: Duration::ZERO,
+    };
+    if let Some(why) = lacking::lacks(request, &file.settings.needs).await? {
+        outcome.why = why;
+        outcome.took = begun.elapsed();
+        return Ok(outcome);
+    }
+    let prepared = file.prepare(&request.parameters);
+    for name in &prepared.unknown {
+        tracing::warn!("{}: no cell tagged `parameters` sets `{name}`", outcome.name);
+    }
+    let stage = Stage::of(&request.path, &file.settings)?;
+    let limits = Limits {
+        cell: file.settings.cell_timeout.map_or(request.limits.cell, Duration::from_secs),
+        notebook: file.settings.timeout.map_or(request.limits.notebook, Duration::from_secs),
+    };
+    let (execution, traffic) = execute(request, &prepared, &stage, limits).await?;
+    outcome.traffic = traffic;
+    outcome.cells = cells(&file, request.reference.as_ref(), &prepared, &execution, &rules, limits);
+    (outcome.ending, outcome.why) = verdict::of(&outcome.cells, &execution);
+    outcome.findings.extend(verdict::findings(request, &outcome));
+    if let Some(notebook) = &execution.notebook {
+        let clean = without_secrets(notebook);
+        outcome.kept = keep(request, &clean)?;
+        // Outputs of a run that failed are not what is wanted.
+        if request.update && outcome.ending != Ending::Failed {
+            let text = file.with_outputs(&clean)?;
+            write(&request.path, &text)?;
+            if outcome.ending == Ending::Changed {
+                (outcome.ending, outcome.why) = (Ending::Same, String::new());
+                outcome.findings.retain(|f| f.rule != crate::finding::Rule::ReplayChanged);
+                for cell in &mut outcome.cells {
+                    cell.ending = CellEnding::Same;
+                }
+            }
+        }
+        outcome.executed = Some(Executed(clean));
+    }
+    outcome.took = begun.elapsed();
+    Ok(outcome)
+}
+
+/// What the environment holds under a name like these is a secret as well.
+fn hide(request: &Request) {
+    for (name, value) in &request.env {
+        let name = name.to_ascii_uppercase();
+        if ["TOKEN", "PASSWORD", "SECRET", "KEY"].iter().any(|word| name.contains(word)) {
+            secret::register(value);
+        }
+    }
+}
+
+async fn execute(
+    request: &Request,
+    prepared: &Prepared,
+    stage: &Stage,
+    limits: Limits,
+) -> Result<(Execution, super::Traffic)> {
+    let trust = Trust { ca: request.ca.as_deref(), insecure: request.insecure };
+    let server = Server::named(&request.url, &trust)?;
+    let token = request.token.clone();
+    let directory = tempfile::Builder::new()
+        .prefix("lockproof-notebook-")
+        .tempdir()
+        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+    let (proxy, address) = match &request.runner {
+        Runner::Container { .. } => {
+            let socket = lent(directory.path())?.join("server.sock");
+            (Proxy::on_socket(&socket, server, token).await?, format!("127.0.0.1:{PORT}"))
+        }
+        Runner::Python(_) => {
+            let proxy = Proxy::on_loopback(server, token).await?;
+            let address = proxy.address().map(|a| a.to_string()).unwrap_or_default();
+            (proxy, address)
+        }
+    };
+    let mut env = request.env.clone();
+    env.remove(dotenv::TOKEN);
+    env.insert("COMFYUI_URL".to_owned(), format!("http://{address}"));
+    if let Some(token) = &request.token {
+        env.insert(dotenv::TOKEN.to_owned(), token.clone());
+    }
+    let job = Job {
+        notebook: render(&prepared.notebook)?,
+        all: prepared.notebook["cells"].as_array().map_or(0, |cells| cells.iter().filter(|c| is_compared(c)).count()),
+        prepared,
+        stage,
+        env,
+        limits,
+        directory: directory.path(),
+        port: PORT,
+        progress: request.progress.as_deref(),
+    };
+    let execution = job.run(&request.runner).await?;
+    let traffic = proxy.traffic();
+    Ok((execution, traffic))
+}
+
+/// A directory below one that is private, which a container may be lent: another user of this
+/// machine does not get to it.
+fn lent(directory: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let lent = directory.join("lent");
+    std::fs::create_dir(&lent)
+        .and_then(|()| std::fs::set_permissions(&lent, std::fs::Permissions::from_mode(0o755)))
+        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+    Ok(lent)
+}
+
+fn cells(
+    file: &File,
+    reference: Option<&Executed>,
+    prepared: &Prepared,
+    execution: &Execution,
+    rules: &Sanitizer,
+    limits: Limits,
+) -> Vec<Cell> {
+    let stored = reference.map_or(&file.raw, |r| &r.0);
+    let stored = code_cells(stored);
+    let empty = Value::Null;
+    let executed = execution.notebook.as_ref().map(code_cells).unwrap_or_default();
+    let all = prepared.notebook["cells"].as_array().into_iter().flatten();
+    let compared = all.enumerate().filter(|(_, cell)| is_compared(cell));
+    compared
+        .enumerate()
+        .map(|(at, (index, cell))| {
+            let seen = execution.cells.iter().find(|seen| seen.index == index);
+            let before = stored.get(at).copied().unwrap_or(&empty);
+            let after = executed.get(at).copied().unwrap_or(&empty);
+            let compared = || match difference(before, after, rules) {
+                None => CellEnding::Same,
+                Some(how) => CellEnding::Changed(how),
+            };
+            let ending = match seen.map(|seen| &seen.stop) {
+                Some(Stop::Done) => compared(),
+                Some(Stop::Raised(what)) => CellEnding::Raised(secret::redact(what)),
+                Some(Stop::CellTimeout) => {
+                    CellEnding::TimedOut(format!("it took more than {} s", limits.cell.as_secs()))
+                }
+                Some(Stop::NotebookTimeout) => {
+                    CellEnding::TimedOut(format!("the notebook took more than {} s", limits.notebook.as_secs()))
+                }
+                Some(Stop::Died) => CellEnding::KernelDied,
+                // An empty cell is not sent to the kernel.
+                None if title(cell).is_empty() => CellEnding::Same,
+                None => CellEnding::NotReached,
+            };
+            Cell { number: at + 1, title: title(cell), ending, took: seen.and_then(|seen| seen.took) }
+        })
+        .collect()
+}
+
+/// A notebook without any secret in its texts.
+fn without_secrets(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(secret::redact(text)),
+        Value::Array(items) => Value::Array(items.iter().map(without_secrets).collect()),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, value)| (secret::redact(key), without_secrets(value))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn keep(request: &Request, notebook: &Value) -> Result<Option<PathBuf>> {
+    let Some(path) = &request.keep else { return Ok(None) };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| unwritable(path, &e))?;
+    }
+    write(path, &render(notebook)?)?;
+    Ok(Some(path.clone()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
+    dotenv::replace(&dotenv::behind_links(path), text.as_bytes(), mode).map_err(|e| unwritable(path, &e))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    Error::environment(format!("cannot write {}", path.display())).detail(error)
+}

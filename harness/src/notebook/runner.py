@@ -1,0 +1,119 @@
+"""Executes a notebook cell by cell, and says how it goes on standard output, one JSON object a line.
+
+Started as `python runner.py REQUEST`; the request is a JSON file that is deleted when it was read,
+because it holds the environment of the notebook, and so its token.
+"""
+
+import asyncio
+import json
+import math
+import os
+import sys
+import threading
+import time
+
+# Whatever a library prints must not run into what is said here.
+answer, sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8"), sys.stderr
+
+
+def say(**what):
+    print(json.dumps(what), file=answer, flush=True)
+
+
+def forward(socket, port):
+    """Passes connections to a port of the loopback address on to a socket in the file system."""
+
+    async def copy(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            try:
+                writer.write_eof()
+            except OSError:
+                pass
+
+    async def connect(reader, writer):
+        try:
+            to_reader, to_writer = await asyncio.open_unix_connection(socket)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(copy(reader, to_writer), copy(to_reader, writer))
+        writer.close()
+        to_writer.close()
+
+    async def serve():
+        server = await asyncio.start_server(connect, "127.0.0.1", port)
+        ready.set()
+        await server.serve_forever()
+
+    ready = threading.Event()
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
+    ready.wait(10)
+
+
+async def execute(request):
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.read(request["notebook"], as_version=4)
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        resources={"metadata": {"path": request["directory"]}},
+        shutdown_kernel="immediate",
+    )
+    try:
+        async with client.async_setup_kernel():
+            reply = await client.async_wait_for_reply(client.kc.kernel_info())
+            notebook.metadata["language_info"] = reply["content"]["language_info"]
+            end = time.monotonic() + request["notebook_timeout"]
+            for index, cell in enumerate(notebook.cells):
+                if cell.cell_type != "code" or not "".join(cell.source).strip():
+                    continue
+                say(begin=index)
+                begun = time.monotonic()
+                left = end - begun
+                # nbclient knows whole seconds only.
+                client.timeout = max(1, math.ceil(min(request["cell_timeout"], left)))
+                how, detail = "done", ""
+                try:
+                    if left <= 0:
+                        raise CellTimeoutError()
+                    await client.async_execute_cell(cell, index)
+                except CellExecutionError as error:
+                    how, detail = "raised", f"{error.ename}: {error.evalue}"
+                except CellTimeoutError:
+                    how = "notebook-timeout" if left < request["cell_timeout"] else "cell-timeout"
+                except DeadKernelError:
+                    how = "died"
+                say(end=index, how=how, detail=detail, seconds=time.monotonic() - begun)
+                if how != "done":
+                    break
+    finally:
+        nbformat.write(notebook, request["executed"])
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        request = json.load(file)
+    os.remove(sys.argv[1])
+    os.environ.update(request["env"])
+    if request["socket"]:
+        forward(request["socket"], request["port"])
+    try:
+        asyncio.run(execute(request))
+    except ImportError as error:
+        say(broken=f"this Python lacks {error.name}", missing=error.name)
+    except Exception as error:  # Whatever it is, it is told.
+        say(broken=f"{type(error).__name__}: {error}")
+    else:
+        say(finished=True)
+
+
+main()

@@ -1,0 +1,164 @@
+//! What a notebook must not hold: tokens, the wrong name of the variable, an address of its own.
+
+use std::{path::Path, sync::OnceLock};
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::file::{File, code_cells, joined, source};
+use crate::{
+    dotenv::{TOKEN, WRONG_NAME},
+    event::Event,
+    finding::{Finding, Rule, Severity},
+    secret,
+};
+
+/// One text of a notebook: a cell's source, or what is stored as its output.
+struct Text {
+    /// Where it stands, for a person.
+    place: String,
+    /// Whether it is code, in which an address is a mistake; in an output it is just printed.
+    code: bool,
+    text: String,
+}
+
+/// Looks through the sources and the stored outputs.
+pub(super) fn scan(file: &File, path: &Path, subject: &str, event: Option<Event>, token: Option<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for text in texts(&file.raw) {
+        for (number, line) in text.text.lines().enumerate() {
+            for (rule, severity, message, remedy) in faults(line, text.code, token) {
+                let place = format!("{}, line {}", text.place, number + 1);
+                let mut finding = Finding::new(rule, subject, event, message).evidence(place);
+                finding.severity = severity;
+                finding.file = Some(path.display().to_string());
+                finding.line = line_of(&file.text, line);
+                if let Some(remedy) = remedy {
+                    finding = finding.remedy(remedy);
+                }
+                // One output is often the copy of another.
+                let known = findings.iter().any(|f: &Finding| f.rule == rule && f.evidence == finding.evidence);
+                if !known {
+                    findings.push(finding);
+                }
+            }
+        }
+    }
+    findings
+}
+
+type Fault = (Rule, Severity, String, Option<String>);
+
+fn faults(line: &str, code: bool, token: Option<&str>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    // Somebody's token, if not that of record: it is not shown either.
+    let hashes: Vec<&str> =
+        pattern(&HASH, HASH_PATTERN).map(|p| p.find_iter(line).map(|m| m.as_str()).collect()).unwrap_or_default();
+    hashes.iter().for_each(|hash| secret::register(hash));
+    if token.is_some_and(|token| line.contains(token)) || !hashes.is_empty() {
+        faults.push((Rule::DeployTokenInFile, Severity::Warning, "the notebook holds a token".to_owned(), None));
+    } else if let Some(found) = pattern(&BEARER, BEARER_PATTERN).and_then(|p| p.captures(line)) {
+        found.get(2).into_iter().for_each(|value| secret::register(value.as_str()));
+        let message = "the notebook holds a bearer token".to_owned();
+        faults.push((Rule::DeployTokenInFile, Severity::Warning, message, None));
+    }
+    if line.contains(WRONG_NAME) {
+        let message = format!("the notebook reads {WRONG_NAME}; the name is {TOKEN}");
+        faults.push((Rule::DeployVariableName, Severity::Warning, message, None));
+    }
+    // A default beside the variable is how it is meant to be.
+    if code
+        && !line.contains("COMFYUI_URL")
+        && !line.trim_start().starts_with('#')
+        && let Some(found) = pattern(&ADDRESS, ADDRESS_PATTERN).and_then(|p| p.find(line))
+    {
+        let message = format!("the notebook holds the address of a server ({})", found.as_str());
+        let remedy = "Read COMFYUI_URL from the environment, as comfyui_client.py does: \
+                      os.environ.get(\"COMFYUI_URL\", \"http://127.0.0.1:8188\").";
+        faults.push((Rule::DeployVariableName, Severity::Note, message, Some(remedy.to_owned())));
+    }
+    faults
+}
+
+/// A bcrypt hash.
+const HASH_PATTERN: &str = r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}";
+/// A bearer in a header or a query that is no variable.
+const BEARER_PATTERN: &str = r#"(?i)(bearer\s+|[?&]token=)([A-Za-z0-9._~+/$=-]{16,})"#;
+/// The address of a server on this machine, by number, or on ComfyUI's own port.
+const ADDRESS_PATTERN: &str =
+    r"(?i)\b(?:https?|wss?)://(?:localhost|(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:]+\]|[a-z0-9.-]+:8188\b)(?::\d+)?";
+
+static HASH: OnceLock<Option<Regex>> = OnceLock::new();
+static BEARER: OnceLock<Option<Regex>> = OnceLock::new();
+static ADDRESS: OnceLock<Option<Regex>> = OnceLock::new();
+
+fn pattern(cell: &'static OnceLock<Option<Regex>>, text: &str) -> Option<&'static Regex> {
+    cell.get_or_init(|| Regex::new(text).ok()).as_ref()
+}
+
+fn texts(notebook: &Value) -> Vec<Text> {
+    let mut texts = Vec::new();
+    let cells: Vec<&Value> = notebook["cells"].as_array().into_iter().flatten().collect();
+    for (at, cell) in cells.iter().enumerate() {
+        let code = cell["cell_type"] == "code";
+        texts.push(Text { place: format!("cell {} of {}", at + 1, cells.len()), code, text: source(cell) });
+    }
+    for (at, cell) in code_cells(notebook).iter().enumerate() {
+        for output in cell["outputs"].as_array().into_iter().flatten() {
+            let mut add = |text: String| {
+                texts.push(Text { place: format!("output of code cell {}", at + 1), code: false, text });
+            };
+            add(joined(&output["text"]));
+            add(joined(&output["evalue"]));
+            output["traceback"].as_array().into_iter().flatten().for_each(|line| add(joined(line)));
+            for (kind, data) in output["data"].as_object().into_iter().flatten() {
+                if !kind.starts_with("image/") {
+                    add(if data.is_object() { data.to_string() } else { joined(data) });
+                }
+            }
+        }
+    }
+    texts
+}
+
+/// The line of the file in which a line of a text stands, as JSON spells it.
+fn line_of(file: &str, line: &str) -> Option<u32> {
+    let spelled = Value::from(line).to_string();
+    let spelled = spelled.trim_matches('"');
+    let at = file.lines().position(|l| l.contains(spelled))?;
+    u32::try_from(at + 1).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const HASHED: &str = "$2b$12$abcdefghijklmnopqrstuuC1B2./DEFGHIJKLMNOPQRSTUVWXYZ1a";
+
+    #[rstest]
+    #[case::hash(&format!("T = '{HASHED}'"), &["deploy/token-in-file"])]
+    #[case::token("t = 'of-record-1'", &["deploy/token-in-file"])]
+    #[case::bearer("h = {'Authorization': 'Bearer abcdefghijklmnop123'}", &["deploy/token-in-file"])]
+    #[case::query("url + '/queue?token=abcdefghijklmnop123'", &["deploy/token-in-file"])]
+    #[case::variable("h = {'Authorization': f'Bearer {token}'}", &[])]
+    #[case::wrong_name("os.environ['COMFYUI_API_KEY']", &["deploy/variable-name"])]
+    #[case::right_name("os.environ['COMFYUI_API_TOKEN']", &[])]
+    #[case::address("URL = 'http://127.0.0.1:8188'", &["deploy/variable-name"])]
+    #[case::named_address("URL = 'http://comfyui:8188/api'", &["deploy/variable-name"])]
+    #[case::web_socket("ws.connect('ws://localhost:8188/ws')", &["deploy/variable-name"])]
+    #[case::default("os.environ.get('COMFYUI_URL', 'http://127.0.0.1:8188')", &[])]
+    #[case::comment("# see http://127.0.0.1:8188", &[])]
+    #[case::elsewhere("# https://docs.example/comfyui", &[])]
+    fn what_a_line_of_code_must_not_hold(#[case] line: &str, #[case] rules: &[&str]) {
+        let found: Vec<&str> = faults(line, true, Some("of-record-1")).iter().map(|f| f.0.id()).collect();
+        assert_eq!(found, rules);
+    }
+
+    #[test]
+    fn an_address_in_an_output_is_none_of_ours_but_a_token_is() {
+        assert!(faults("connected to http://127.0.0.1:8188", false, None).is_empty());
+        assert_eq!(faults(&format!("token={HASHED}"), false, None).len(), 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the cells and the traffic of a replay add up to.
+
+use super::{Cell, CellEnding, Ending, Outcome, Request, execute::Execution};
+use crate::finding::{Finding, Rule};
+
+/// How a replay ended, and why it is not `same`: by the first cell that failed, else by those that
+/// differ.
+pub(super) fn of(cells: &[Cell], execution: &Execution) -> (Ending, String) {
+    for cell in cells {
+        let how = match &cell.ending {
+            CellEnding::Raised(what) => what.clone(),
+            CellEnding::TimedOut(what) => what.clone(),
+            CellEnding::KernelDied => "the kernel died".to_owned(),
+            CellEnding::Same | CellEnding::Changed(_) | CellEnding::NotReached => continue,
+        };
+        return (Ending::Failed, format!("{}: {how}", place(cell)));
+    }
+    if let Some(broken) = &execution.broken {
+        return (Ending::Failed, broken.clone());
+    }
+    if let Some(cell) = cells.iter().find(|cell| cell.ending == CellEnding::NotReached) {
+        return (Ending::Failed, format!("{} was not reached", place(cell)));
+    }
+    let changed: Vec<(&Cell, &String)> = cells
+        .iter()
+        .filter_map(|cell| match &cell.ending {
+            CellEnding::Changed(how) => Some((cell, how)),
+            _ => None,
+        })
+        .collect();
+    match changed.as_slice() {
+        [] => (Ending::Same, String::new()),
+        [(cell, how)] => (Ending::Changed, format!("{}: {how}", place(cell))),
+        [(cell, how), rest @ ..] => (Ending::Changed, format!("{}: {how} (and {} more)", place(cell), rest.len())),
+    }
+}
+
+fn place(cell: &Cell) -> String {
+    format!("cell {} (`{}`)", cell.number, cell.title)
+}
+
+/// The `replay/*` findings of a replay.
+pub(super) fn findings(request: &Request, outcome: &Outcome) -> Vec<Finding> {
+    let finding = |rule, message: String| {
+        let mut finding = Finding::new(rule, &request.subject, request.event, message);
+        finding.file = Some(request.path.display().to_string());
+        finding
+    };
+    let mut findings = Vec::new();
+    match outcome.ending {
+        Ending::Changed => {
+            let mut changed =
+                finding(Rule::ReplayChanged, format!("{} gives another result than before", outcome.name));
+            for cell in &outcome.cells {
+                if let CellEnding::Changed(how) = &cell.ending {
+                    changed = changed.evidence(format!("{}: {how}", place(cell)));
+                }
+            }
+            findings.push(changed);
+        }
+        Ending::Failed => {
+            let message = format!("{} does not run to its end", outcome.name);
+            findings.push(finding(Rule::ReplayFailed, message).evidence(outcome.why.clone()));
+        }
+        Ending::Same | Ending::Skipped => {}
+    }
+    findings.extend(token_unused(request, outcome).map(|(message, evidence)| {
+        evidence.into_iter().fold(finding(Rule::ReplayTokenUnused, message), Finding::evidence)
+    }));
+    findings
+}
+
+/// Whether the notebook got on without the token that it was given.
+fn token_unused(request: &Request, outcome: &Outcome) -> Option<(String, Vec<String>)> {
+    request.token.as_ref()?;
+    let traffic = &outcome.traffic;
+    let without = traffic.anonymous + traffic.in_query + traffic.with_another;
+    if without == 0 {
+        // One that failed may not have got as far.
+        let silent = traffic.with_token == 0 && outcome.ending != Ending::Failed;
+        let message = format!("{} sent no request to the server that it was given", outcome.name);
+        return silent.then(|| (message, vec!["no request came by the address in COMFYUI_URL".to_owned()]));
+    }
+    let mut evidence = vec![format!(
+        "{} requests with the token as bearer, {} without a credential, {} with it in the query, {} with another one",
+        traffic.with_token, traffic.anonymous, traffic.in_query, traffic.with_another
+    )];
+    evidence.extend(traffic.first_without.iter().map(|first| format!("the first without: {first}")));
+    let message = format!(
+        "{} sent {without} of {} requests without the token as bearer",
+        outcome.name,
+        without + traffic.with_token
+    );
+    Some((message, evidence))
+}

@@ -1,0 +1,312 @@
+//! From the editor's format to the API format, as the editor does it when a person presses *Queue*.
+//!
+//! | in the editor | in the prompt |
+//! |---|---|
+//! | a node of a class that the server has | a node, with its widgets' values and its links |
+//! | muted | left out, and what hangs on it loses that input |
+//! | bypassed | left out, and its inputs go through to outputs of the same type |
+//! | reroute, set and get | left out, followed to what they stand for |
+//! | primitive | left out, its value in every input that it is linked to |
+//! | note, label, switchboard | left out |
+//! | subgraph | its nodes, with ids `instance:node` |
+//! | anything else | a [`Problem`] that names it |
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::{
+    editor::{Graph, Input, Link, Mode, Node, SUBGRAPH_INPUT, SUBGRAPH_OUTPUT, Subgraph, Workflow},
+    info::ObjectInfo,
+    problem::Problem,
+    prompt::{self, Prompt},
+    virtual_nodes::{Virtual, kind},
+    widgets,
+};
+
+/// How many steps a link may go before it must be going round.
+const LONGEST: usize = 1000;
+/// How deep subgraphs may lie in one another, and how many there may be in all.
+const DEEPEST: usize = 40;
+const MOST: usize = 5000;
+
+/// What came of a conversion.
+#[derive(Clone, Debug, Default)]
+pub struct Converted {
+    /// The prompt, as far as it could be made.
+    pub prompt: Prompt,
+    /// What could not be converted.
+    pub problems: Vec<Problem>,
+    /// What was left out or decided, worth knowing where the result is not what was meant.
+    pub notes: Vec<String>,
+}
+
+/// Converts a workflow for a server.
+pub fn convert(workflow: &Workflow, info: &ObjectInfo) -> Converted {
+    let mut converter = Converter { workflow, info, scopes: Vec::new(), made: Converted::default() };
+    converter.enter(&workflow.root, String::new(), None, &mut Vec::new());
+    for scope in 0..converter.scopes.len() {
+        converter.scope(scope);
+    }
+    let mut made = converter.made;
+    drop_links_to_nobody(&mut made.prompt);
+    made
+}
+
+/// A graph where it is used: the root, or one subgraph behind one node.
+struct Scope<'a> {
+    graph: &'a Graph,
+    /// Stands before the ids of its nodes.
+    prefix: String,
+    /// Where it lies, and the node that it is there.
+    parent: Option<Instance<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Instance<'a> {
+    scope: usize,
+    node: &'a Node,
+    subgraph: &'a Subgraph,
+}
+
+/// What an input gets in the end.
+enum Source {
+    /// Another node's output.
+    Output(String, usize),
+    /// A value.
+    Value(Value),
+}
+
+struct Converter<'a> {
+    workflow: &'a Workflow,
+    info: &'a ObjectInfo,
+    scopes: Vec<Scope<'a>>,
+    made: Converted,
+}
+
+impl<'a> Converter<'a> {
+    /// Takes a graph and all subgraphs in it.
+    fn enter(&mut self, graph: &'a Graph, prefix: String, parent: Option<Instance<'a>>, above: &mut Vec<&'a str>) {
+        let scope = self.scopes.len();
+        self.scopes.push(Scope { graph, prefix: prefix.clone(), parent });
+        for node in graph.nodes.iter().filter(|node| node.mode == Mode::Active) {
+            let Some(subgraph) = self.workflow.subgraphs.get(&node.class) else { continue };
+            if self.scopes.len() > MOST {
+                if self.scopes.len() == MOST + 1 {
+                    let what = format!("there are more than {MOST} subgraphs in subgraphs");
+                    self.made.problems.push(Problem::of(node.words(&prefix), what));
+                }
+                return;
+            }
+            if above.contains(&node.class.as_str()) || above.len() >= DEEPEST {
+                let what = format!("the subgraph “{}” holds itself", subgraph.name);
+                self.made.problems.push(Problem::of(node.words(&prefix), what));
+                continue;
+            }
+            above.push(&node.class);
+            let inner = format!("{prefix}{}:", node.id);
+            self.enter(&subgraph.graph, inner, Some(Instance { scope, node, subgraph }), above);
+            above.pop();
+        }
+    }
+
+    fn scope(&mut self, scope: usize) {
+        let graph = self.scopes[scope].graph;
+        let prefix = self.scopes[scope].prefix.clone();
+        for node in graph.nodes.iter().filter(|node| node.mode == Mode::Active) {
+            if self.workflow.subgraphs.contains_key(&node.class) {
+                continue;
+            }
+            match kind(node) {
+                Some(Virtual::Broadcast) => self.made.notes.push(format!(
+                    "{}: its invisible links are made by an extension of the editor, and are left out",
+                    node.words(&prefix)
+                )),
+                Some(Virtual::Group(name)) => self.made.problems.push(Problem::of(
+                    node.words(&prefix),
+                    format!(
+                        "the group node “{name}” cannot be converted: convert it to a subgraph or to nodes in the editor, or export the workflow in the API format"
+                    ),
+                )),
+                Some(_) => {}
+                None => self.node(scope, node, &prefix),
+            }
+        }
+    }
+
+    fn node(&mut self, scope: usize, node: &'a Node, prefix: &str) {
+        let Some(class) = self.info.class(&node.class) else {
+            if is_apart(node) {
+                let words = node.words(prefix);
+                self.made.notes.push(format!("{words}: the server does not know it, and nothing is linked to it"));
+                return;
+            }
+            // It stays in the prompt, so that the check names it as it does in every other format.
+            self.push(scope, node, prefix, Map::new());
+            return;
+        };
+        let widgets = widgets::of(node, class);
+        if widgets.left_over > 0 {
+            self.made.notes.push(format!(
+                "{}: {} of its saved values fit no input: it was saved by another version of the node",
+                node.words(prefix),
+                widgets.left_over
+            ));
+        }
+        self.push(scope, node, prefix, widgets.values);
+    }
+
+    fn push(&mut self, scope: usize, node: &'a Node, prefix: &str, values: Map<String, Value>) {
+        let mut inputs: Map<String, Value> = values
+            .into_iter()
+            // A list would be taken for a link.
+            .map(|(name, value)| (name, wrapped(value)))
+            .collect();
+        for input in &node.inputs {
+            let found = self.input(scope, input, &mut 0);
+            match found {
+                Some(Source::Output(id, slot)) => {
+                    inputs.insert(input.name.clone(), prompt::Link::to_value(&id, slot));
+                }
+                Some(Source::Value(value)) => {
+                    inputs.insert(input.name.clone(), wrapped(value));
+                }
+                None => {}
+            }
+        }
+        self.made.prompt.nodes.push(prompt::Node {
+            id: format!("{prefix}{}", node.id),
+            class: node.class.clone(),
+            title: node.title.clone().filter(|title| *title != node.class),
+            inputs,
+        });
+    }
+
+    /// What an input gets; `None` where nothing is linked to it, or nothing that takes part.
+    fn input(&self, scope: usize, input: &'a Input, steps: &mut usize) -> Option<Source> {
+        let link = self.scopes[scope].graph.links.get(input.link.as_ref()?)?;
+        self.origin(scope, link, &input.kind, steps)
+    }
+
+    fn origin(&self, scope: usize, link: &'a Link, wanted: &str, steps: &mut usize) -> Option<Source> {
+        *steps += 1;
+        if *steps > LONGEST {
+            return None;
+        }
+        if link.origin == SUBGRAPH_INPUT && self.scopes[scope].parent.is_some() {
+            return self.outside(scope, link.origin_slot, steps);
+        }
+        let node = self.scopes[scope].graph.node(&link.origin)?;
+        self.output(scope, node, link.origin_slot, wanted, steps)
+    }
+
+    /// What a subgraph's input gets: the link to the node that it is, or that node's own widget.
+    fn outside(&self, scope: usize, slot: usize, steps: &mut usize) -> Option<Source> {
+        let Instance { scope: outer, node, subgraph } = self.scopes[scope].parent?;
+        let name = subgraph.inputs.get(slot)?;
+        // Some versions leave out the sockets to which nothing is linked.
+        match node.inputs.iter().find(|input| input.name == *name).filter(|input| input.link.is_some()) {
+            Some(input) => self.input(outer, input, steps),
+            None => promoted(node, subgraph, name).map(Source::Value),
+        }
+    }
+
+    fn output(&self, scope: usize, node: &'a Node, slot: usize, wanted: &str, steps: &mut usize) -> Option<Source> {
+        let through = |input: Option<&'a Input>, steps: &mut usize| self.input(scope, input?, steps);
+        match node.mode {
+            Mode::Muted => return None,
+            Mode::Bypassed => return through(bypass(node, slot, wanted), steps),
+            Mode::Active => {}
+        }
+        if let Some(subgraph) = self.workflow.subgraphs.get(&node.class) {
+            let inside = (0..self.scopes.len()).find(|inner| {
+                self.scopes[*inner].parent.is_some_and(|p| p.scope == scope && std::ptr::eq(p.node, node))
+            })?;
+            let mut links = subgraph.graph.links.values();
+            let link = links.find(|link| link.target == SUBGRAPH_OUTPUT && link.target_slot == slot)?;
+            return self.origin(inside, link, wanted, steps);
+        }
+        match kind(node) {
+            None => Some(Source::Output(format!("{}{}", self.scopes[scope].prefix, node.id), slot)),
+            Some(Virtual::Reroute | Virtual::Set(_)) => through(node.inputs.first(), steps),
+            Some(Virtual::Primitive) => node.first_value().cloned().map(Source::Value),
+            Some(Virtual::Get(name)) => {
+                let (at, setter) = self.setter(scope, name)?;
+                self.input(at, setter.inputs.first()?, steps)
+            }
+            Some(Virtual::Broadcast | Virtual::Group(_) | Virtual::Decoration) => None,
+        }
+    }
+
+    /// The node that sets a name, in the same graph or in those around it.
+    fn setter(&self, scope: usize, name: &str) -> Option<(usize, &'a Node)> {
+        let graph = self.scopes[scope].graph;
+        let sets =
+            |node: &&Node| node.mode == Mode::Active && matches!(kind(node), Some(Virtual::Set(set)) if set == name);
+        match graph.nodes.iter().find(sets) {
+            Some(node) => Some((scope, node)),
+            None => self.setter(self.scopes[scope].parent?.scope, name),
+        }
+    }
+}
+
+fn wrapped(value: Value) -> Value {
+    if value.is_array() { serde_json::json!({ "__value__": value }) } else { value }
+}
+
+/// Whether a node has nothing to do with any other.
+fn is_apart(node: &Node) -> bool {
+    node.inputs.iter().all(|input| input.link.is_none()) && node.outputs.iter().all(|(_, linked)| !linked)
+}
+
+/// The input that a bypassed node puts through to an output: that of the same place when its type
+/// fits, else the first of the same type.
+fn bypass<'n>(node: &'n Node, slot: usize, wanted: &str) -> Option<&'n Input> {
+    let kind = node.outputs.get(slot).map_or(wanted, |(kind, _)| kind.as_str());
+    let same = node.inputs.get(slot);
+    if kind == "*" || kind.is_empty() {
+        return same.or_else(|| node.inputs.first());
+    }
+    same.filter(|input| input.kind == kind)
+        .or_else(|| node.inputs.iter().find(|input| input.kind == kind))
+        .or_else(|| node.inputs.iter().find(|input| input.kind == "*"))
+}
+
+/// The value of a widget that a subgraph shows at its own node. They stand in the order in which a
+/// list of the node's own names them; else in that of the inputs that lead to a widget inside.
+fn promoted(node: &Node, subgraph: &Subgraph, name: &str) -> Option<Value> {
+    let listed = node.properties.get("proxyWidgets").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let place = match listed {
+        Some(list) => list.iter().position(|proxy| {
+            proxy.get(0).and_then(Value::as_str) == Some("-1") && proxy.get(1) == Some(&name.into())
+        })?,
+        None => {
+            let inputs = subgraph.inputs.iter().enumerate();
+            inputs.filter(|(slot, _)| is_widget(subgraph, *slot)).position(|(_, input)| input == name)?
+        }
+    };
+    let value = match &node.values {
+        Value::Array(values) => values.get(place),
+        Value::Object(values) => values.get(name),
+        _ => None,
+    };
+    value.filter(|value| !value.is_null()).cloned()
+}
+
+/// Whether an input of a subgraph leads to a widget inside.
+fn is_widget(subgraph: &Subgraph, slot: usize) -> bool {
+    let graph = &subgraph.graph;
+    let links = graph.links.iter().filter(|(_, link)| link.origin == SUBGRAPH_INPUT && link.origin_slot == slot);
+    links.into_iter().any(|(id, link)| {
+        let inputs = graph.node(&link.target).into_iter().flat_map(|node| &node.inputs);
+        inputs.into_iter().any(|input| input.link.as_ref() == Some(id) && input.widget.is_some())
+    })
+}
+
+/// Removes links to nodes that are not in the prompt, as the editor does.
+fn drop_links_to_nobody(prompt: &mut Prompt) {
+    let ids: BTreeSet<String> = prompt.nodes.iter().map(|node| node.id.clone()).collect();
+    for node in &mut prompt.nodes {
+        node.inputs.retain(|_, value| prompt::Link::of(value).is_none_or(|link| ids.contains(link.node)));
+    }
+}
