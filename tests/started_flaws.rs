@@ -116,6 +116,7 @@ fn deployment(suite: &Suite, case: &Case) -> Subject {
         .volume("nodes", suite.custom_nodes())
         .volume("login", suite.login())
         .volume("venv", &suite.venv)
+        .keeps_data(suite)
         .env("LAB_LOGIN_FLAWS", case.flaw)
         .shell(line)
 }

@@ -534,7 +534,7 @@ impl Gate<'_> {
         let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
         let exposure = watch.end().await;
-        if exposure.served > 0 && !early.look.all_through() {
+        if exposure.served > 0 {
             early = self.look_and_matrix(current, event, baseline).await;
         }
         let seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
@@ -585,7 +585,12 @@ impl Gate<'_> {
             session: Works::Absent,
             guarded: Vec::new(),
         };
-        let look = self.examiner(current, event).look(&none.reference).await;
+        let mut look = self.examiner(current, event).look(&none.reference).await;
+        if look.all_through() {
+            // A lock may come into force a little later than the server: nothing watches this start.
+            tokio::time::sleep(AFTERWARDS).await;
+            look = self.examiner(current, event).look(&none.reference).await;
+        }
         let replayed = self.replay(current, event, &look).await?;
         let early = self.examiner(current, event).after(look).await;
         let mut seen = self.finish(current, event, early, thorough, before).await?;
