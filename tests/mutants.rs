@@ -81,7 +81,7 @@ impl Bench {
     async fn up(engine: &Engine, run: &Run, key: &str) -> Result<Self> {
         let kit = Kit::prepare(engine, run).await?;
         let text = format!(
-            "subjects: [{{ name: mutants, image: lockproof/comfyui-lab, stop_timeout: 1s, \
+            "subjects: [{{ name: mutants, image: lockproof/comfyui-lab, stop_timeout: 0s, \
              env: {{ LAB_LOGIN_BCRYPT_ROUNDS: 4 }} }}]\n\
              scheme: {{ install: {{ from: {}, wheels: {} }} }}",
             kit.plugin().display(),

@@ -185,3 +185,18 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
     }
     client.send(request).await
 }
+
+/// Sends a request, and again after the pause for which its answer asks: 429, or 403 and 503 with
+/// `Retry-After`. Any other answer would come again, a handler's own 500 among them.
+pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
+    let throttled = |answer: &Answer| match answer.status.as_u16() {
+        429 => true,
+        403 | 503 => answer.retry_after().is_some(),
+        _ => false,
+    };
+    match client.send(request).await {
+        Ok(answer) if throttled(&answer) => patiently(client, request).await,
+        Err(_) => client.send(request).await,
+        outcome => outcome,
+    }
+}

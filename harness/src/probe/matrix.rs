@@ -13,7 +13,8 @@ use super::{
     attribute::attribute,
     client::Client,
     decide::{Decision, decide, is_indeterminate, is_same},
-    look::{is_refusal, patiently},
+    look::{is_refusal, when_asked},
+    pulse::Pulse,
     message::{Answer, Outcome, Request, in_words},
 };
 use crate::{
@@ -120,20 +121,21 @@ impl Matrix<'_> {
         let (changing, reading): (Vec<_>, Vec<_>) = corpus.into_iter().partition(|p| p.changes);
         let done = std::sync::atomic::AtomicUsize::new(0);
         let tick = || progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
-        let facts = &facts;
-        let tick = &tick;
-        let mut results: Vec<Result> = stream::iter(reading)
-            .map(|probe| async move {
-                let result = self.one(facts, probe).await;
-                tick();
-                result
-            })
-            .buffered(IN_FLIGHT)
-            .collect()
-            .await;
-        for probe in changing {
-            results.push(self.one(facts, probe).await);
+        let pulse = Pulse::default();
+        let (facts, tick, pulse) = (&facts, &tick, &pulse);
+        let ask = |probe| async move {
             tick();
+            if pulse.has_stopped() {
+                return None;
+            }
+            let result = self.one(facts, probe).await;
+            pulse.feel(self.client, result.decision).await;
+            Some(result)
+        };
+        let mut results: Vec<Result> =
+            stream::iter(reading).map(ask).buffered(IN_FLIGHT).filter_map(async |result| result).collect().await;
+        for probe in changing {
+            results.extend(ask(probe).await);
         }
         results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
@@ -141,15 +143,7 @@ impl Matrix<'_> {
     }
 
     async fn one(&self, facts: &Facts, probe: Probe) -> Result {
-        let outcome = self.client.send(&probe.request).await;
-        let outcome = match outcome {
-            // Too much at once: a pause, and again, one at a time.
-            Ok(answer) if is_indeterminate(&answer) && answer.status.as_u16() < 500 => {
-                patiently(self.client, &probe.request).await
-            }
-            Err(_) => self.client.send(&probe.request).await,
-            outcome => outcome,
-        };
+        let outcome = when_asked(self.client, &probe.request).await;
         let (decision, applies) = self.decide(facts, &probe, &outcome).await;
         let telling = decision != Decision::Rejected || outcome.as_ref().is_ok_and(holds_secret(self.keys));
         Result { probe, outcome: telling.then_some(outcome), decision, applies }
@@ -346,7 +340,7 @@ impl Facts {
             }
         }
         let controls = stream::iter(controls)
-            .map(|(key, request)| async move { (key, patiently(matrix.client, &request).await) })
+            .map(|(key, request)| async move { (key, when_asked(matrix.client, &request).await) })
             .buffer_unordered(IN_FLIGHT)
             .collect()
             .await;
@@ -369,7 +363,7 @@ impl Facts {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
         cell.get_or_init(|| async {
-            patiently(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await.ok()
+            when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await.ok()
         })
         .await
         .clone()

@@ -9,6 +9,7 @@ pub mod leak;
 pub mod look;
 pub mod matrix;
 pub mod message;
+mod pulse;
 pub mod sentinel;
 pub mod server;
 pub mod watch;
