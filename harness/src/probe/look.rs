@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::{
     client::Client,
     decide::{Decision, decide, is_indeterminate},
@@ -86,13 +88,18 @@ pub struct Reference(Vec<Option<Answer>>);
 /// Looks at a lock. Anonymous comes first everywhere, so that nothing that the token does can help
 /// it.
 pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: &Reference) -> Look {
-    let mut seen = Vec::new();
-    for (index, request) in sentinels(scheme).into_iter().enumerate() {
-        let anonymous = patiently(client, &request).await;
-        let token = match keys {
+    let requests = sentinels(scheme);
+    // All at once: a server that breaks makes each of them wait.
+    let anonymous = join_all(requests.iter().map(|request| patiently(client, request))).await;
+    let token = join_all(requests.iter().map(|request| async {
+        match keys {
             Some(keys) => patiently(client, &authorised(request.clone(), scheme, keys.token())).await,
             None => Err(super::message::Fault::Refused("there is no token".into())),
-        };
+        }
+    }))
+    .await;
+    let mut seen = Vec::new();
+    for (index, ((request, anonymous), token)) in requests.into_iter().zip(anonymous).zip(token).enumerate() {
         // A token that is rejected now tells what the route gives by what it gave before.
         let usable = token.as_ref().ok().filter(|a| !is_refusal(a) && !is_indeterminate(a));
         let reference = usable.or_else(|| known.0.get(index).and_then(Option::as_ref));

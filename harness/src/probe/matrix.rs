@@ -3,7 +3,7 @@
 //! Anonymous comes first: every control is asked before any token is shown. What changes something
 //! comes last, one request after the other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
@@ -14,8 +14,8 @@ use super::{
     client::Client,
     decide::{Decision, decide, is_indeterminate, is_same},
     look::{is_refusal, when_asked},
-    pulse::Pulse,
     message::{Answer, Outcome, Request, in_words},
+    pulse::Pulse,
 };
 use crate::{
     finding::Rule,
@@ -329,21 +329,24 @@ fn key(request: &Request) -> Key {
 
 impl Facts {
     async fn learn(matrix: &Matrix<'_>, corpus: &[Probe], fill: &Fill) -> Self {
-        let mut controls: HashMap<Key, Request> = HashMap::new();
         let mut references = HashMap::new();
+        let (mut known, mut reading, mut changing) = (HashSet::new(), Vec::new(), Vec::new());
         for probe in corpus {
-            if let Some(control) = &probe.control {
-                controls.entry(key(control)).or_insert_with(|| control.clone());
+            if let Some(control) = &probe.control
+                && known.insert(key(control))
+            {
+                if probe.changes { &mut changing } else { &mut reading }.push(control.clone());
             }
             for plain in std::iter::once(&probe.reference).chain(&probe.control) {
                 references.entry(key(plain)).or_insert_with(|| (plain.clone(), OnceCell::new()));
             }
         }
-        let controls = stream::iter(controls)
-            .map(|(key, request)| async move { (key, when_asked(matrix.client, &request).await) })
-            .buffer_unordered(IN_FLIGHT)
-            .collect()
-            .await;
+        let ask = |request: Request| async move { (key(&request), when_asked(matrix.client, &request).await) };
+        let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
+        // They may take effect, and then their order shows in what others get.
+        for request in changing {
+            controls.extend([ask(request).await]);
+        }
         let mut absent = Vec::new();
         for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
             let request = Request::get(target.replace("{}", &fill.nonce));
