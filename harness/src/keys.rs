@@ -28,6 +28,7 @@ pub struct Keys {
     token: String,
     password: Option<String>,
     session: Option<String>,
+    forms: Vec<String>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -49,7 +50,13 @@ impl Keys {
                 secret::register_as(pair.split_once('=').map_or(pair, |(_, value)| value), "<the session cookie>");
             }
         }
-        Self { token, password, session }
+        let forms = forms(&token, password.as_deref());
+        Self { token, password, session, forms }
+    }
+
+    /// The forms in which the token and the password travel.
+    pub(crate) fn forms(&self) -> &[String] {
+        &self.forms
     }
 
     /// The token of record.
@@ -66,6 +73,17 @@ impl Keys {
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
+}
+
+fn forms(token: &str, password: Option<&str>) -> Vec<String> {
+    // JSON writers escape the slash, some of them.
+    let mut forms = vec![token.to_owned(), secret::percent_encode(token), token.replace('/', "\\/")];
+    forms.extend(password.map(str::to_owned));
+    // Shorter ones are words, which are found everywhere.
+    forms.retain(|form| form.len() >= 8);
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// Shows `token` in a request, as `how` says.
