@@ -129,7 +129,7 @@ fn a_prediction_is_what_the_gate_proves(#[files("../fixtures/compose/*/expected.
 }
 
 /// So many files make a workspace.
-const FILES: usize = 4000;
+const FILES: usize = 10_000;
 
 /// The story's project with a workspace that is in use: models, outputs, other nodes.
 fn story_with_a_workspace() -> (Fixture, tempfile::TempDir) {

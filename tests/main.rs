@@ -20,6 +20,7 @@ mod notebook;
 mod original_bug;
 mod persistence;
 mod probe;
+mod proxy;
 mod replay;
 mod safety;
 mod scripts;

@@ -1,12 +1,13 @@
 //! The keys to a lock: its token of record, a password for its form, and a session.
 
+use base64::Engine as _;
 use http::Method;
 
 use crate::{
     deployment::Deployment,
     engine::archive::{Ownership, Tarball, normalise},
     error::{Error, Result},
-    install::{Installed, check::fill},
+    install::Installed,
     layout::Layout,
     probe::{
         client::Client,
@@ -44,6 +45,7 @@ impl Keys {
     /// Keys made of what is known.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
         secret::register(&token);
+        hide_basic(&token, "$COMFYUI_API_TOKEN");
         password.as_deref().inspect(|p| secret::register_as(p, PASSWORD));
         if let Some(session) = &session {
             for pair in session.split("; ") {
@@ -78,6 +80,9 @@ impl Keys {
 fn forms(token: &str, password: Option<&str>) -> Vec<String> {
     // JSON writers escape the slash, some of them.
     let mut forms = vec![token.to_owned(), secret::percent_encode(token), token.replace('/', "\\/")];
+    if token.contains(':') {
+        forms.push(base64(token));
+    }
     forms.extend(password.map(str::to_owned));
     // Shorter ones are words, which are found everywhere.
     forms.retain(|form| form.len() >= 8);
@@ -86,10 +91,27 @@ fn forms(token: &str, password: Option<&str>) -> Vec<String> {
     forms
 }
 
+/// A header's value with `token` in it, as it stands or as RFC 7617 encodes a name and a password.
+pub(crate) fn filled(pattern: &str, token: &str) -> String {
+    pattern.replace("{token}", token).replace("{basic}", &base64(token))
+}
+
+fn base64(token: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(token)
+}
+
+/// Keeps the encoded form of `token` out of everything that is printed: anybody can decode it.
+/// `shown` is what a shell finds the token by.
+pub(crate) fn hide_basic(token: &str, shown: &str) {
+    if token.contains(':') {
+        secret::register_as(&base64(token), &format!("$(printf %s \"{shown}\" | base64 -w0)"));
+    }
+}
+
 /// Shows `token` in a request, as `how` says.
 pub fn present(request: Request, how: &Presentation, token: &str) -> Request {
     match how {
-        Presentation::Header { header, value } => request.header(header, value.replace("{token}", token)),
+        Presentation::Header { header, value } => request.header(header, filled(value, token)),
         Presentation::Query { query } => request.query(query, token),
     }
 }
@@ -123,7 +145,15 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
         let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
         return Ok(Keys::new(token, password, session));
     }
-    let path = lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, &installed.plugin_dir));
+    if lock.scheme.is_basic() {
+        return match password {
+            Some(password) => Ok(Keys::new(format!("{}:{password}", lock.username), Some(password), None)),
+            None => Err(Error::undecided("there is no name and no password to test with")
+                .at(format!("subject `{}`", deployment.subject.name))
+                .fix("say who may enter: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
+        };
+    }
+    let path = lock.scheme.credential.as_ref().map(|c| installed.fill(&c.file, layout));
     if let Some(token) = read(deployment, layout, installed).await? {
         // The deployment brought its own credential; without its password there is no session.
         let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
@@ -186,7 +216,10 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
 /// An environment error when the container cannot be read.
 pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Option<String>> {
     let Some(facts) = &deployment.subject.lock.scheme.credential else { return Ok(None) };
-    let path = fill(&facts.file, layout, &installed.plugin_dir);
+    let path = installed.fill(&facts.file, layout);
+    if path.is_empty() {
+        return Ok(None);
+    }
     let bytes = deployment.read_file(&path).await?;
     Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
 }
@@ -238,7 +271,7 @@ pub async fn rotate(deployment: &Deployment, layout: &Layout, installed: &Instal
     let Some((facts, Rotation::Bcrypt)) = lock.scheme.credential.as_ref().and_then(|c| Some((c, c.rotate?))) else {
         return Err(impossible("the scheme does not say how"));
     };
-    let path = normalise(&fill(&facts.file, layout, &installed.plugin_dir));
+    let path = normalise(&installed.fill(&facts.file, layout));
     let Some(old) = deployment.read_file(&path).await? else {
         return Err(impossible(&format!("there is no {path}")));
     };

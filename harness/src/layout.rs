@@ -33,6 +33,11 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The one of a container that runs no ComfyUI, but a lock in front of it.
+    pub fn of_a_front() -> Self {
+        Self { code_dir: String::new(), custom_nodes: Vec::new(), python: String::new(), ids: (0, 0) }
+    }
+
     /// The directory into which a custom node is installed.
     pub fn custom_nodes_dir(&self) -> &str {
         self.custom_nodes.first().map_or("", String::as_str)
@@ -70,6 +75,9 @@ done
 /// # Errors
 /// An undecided error that says what to write, when it cannot be found.
 pub async fn detect(deployment: &Deployment, client: &Client) -> Result<Layout> {
+    if deployment.subject.lock.scheme.in_front() {
+        return Ok(Layout::of_a_front());
+    }
     let given = &deployment.subject.layout;
     let processes = processes(deployment).await?;
     let server = find_server(deployment, &processes, given).await?;

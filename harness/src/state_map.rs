@@ -8,11 +8,7 @@ use crate::{
     engine::{archive::Entry, container::ContainerSpec, exec::Command},
     error::Result,
     event::Event,
-    install::{
-        Installed,
-        check::{fill, is_within},
-        globs,
-    },
+    install::{Installed, check::is_within, globs},
     layout::Layout,
     scheme::Scheme,
     state::{Owner, State},
@@ -231,8 +227,12 @@ async fn states(
 ) -> Result<Vec<(State, Vec<String>, Print)>> {
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
-    found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
-    if let Some(dependencies) = dependencies(deployment, layout, installed, known).await? {
+    if !scheme.in_front() {
+        found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
+    }
+    if !scheme.in_front()
+        && let Some(dependencies) = dependencies(deployment, layout, installed, known).await?
+    {
         found.push((
             State::Deps,
             dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
@@ -245,7 +245,10 @@ async fn states(
     ];
     for (state, pattern) in files {
         if let Some(pattern) = pattern {
-            let path = fill(pattern, layout, &installed.plugin_dir);
+            let path = installed.fill(pattern, layout);
+            if path.is_empty() {
+                continue;
+            }
             let bytes = deployment.read_file(&path).await?;
             let paths = if bytes.is_some() { vec![path] } else { Vec::new() };
             found.push((state, paths, Print::Bytes(bytes)));
@@ -411,6 +414,9 @@ impl Bare {
 /// # Errors
 /// An environment error when the container cannot be read.
 pub async fn upgrade_is_effective(deployment: &Deployment, layout: &Layout) -> Result<bool> {
+    if deployment.subject.lock.scheme.in_front() {
+        return Ok(true);
+    }
     let covered = deployment.mounted().iter().any(|m| is_within(&layout.code_dir, &m.target));
     if !covered {
         return Ok(true);

@@ -117,12 +117,7 @@ impl Found {
 /// # Errors
 /// A usage error that names the candidates, when there is none or more than one.
 pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Service> {
-    let options = Options {
-        services: name.map(str::to_owned).into_iter().collect(),
-        scheme: crate::scheme::Scheme::find(crate::scheme::Scheme::DEFAULT, std::path::Path::new(""))?,
-        images: Default::default(),
-    };
-    let found = audit(project, &options, "")?.subjects;
+    let found = subjects(project, name)?;
     // With profiles, those that are not brought up do not count.
     let active: Vec<&str> = found
         .iter()
@@ -146,12 +141,37 @@ pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a S
     }
 }
 
+/// The names of the services that run ComfyUI.
+///
+/// # Errors
+/// As [`audit`].
+pub fn comfyui_services(project: &Project) -> Result<Vec<&str>> {
+    let found = subjects(project, None)?;
+    Ok(found.iter().filter_map(|s| project.service(&s.service)).map(|s| s.name.as_str()).collect())
+}
+
+fn subjects(project: &Project, name: Option<&str>) -> Result<Vec<Subject>> {
+    let options = Options {
+        services: name.map(str::to_owned).into_iter().collect(),
+        scheme: crate::scheme::Scheme::find(crate::scheme::Scheme::DEFAULT, std::path::Path::new(""))?,
+        images: Default::default(),
+    };
+    Ok(audit(project, &options, "")?.subjects)
+}
+
 /// Audits a project. `prefix` goes before the names of services, where several projects are told apart.
 ///
 /// # Errors
 /// A usage error when a service that was asked for is not there, and for a comment that accepts what
 /// may not be accepted.
 pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit> {
+    if options.scheme.in_front() {
+        return Err(Error::usage(format!(
+            "the scheme `{}` is a proxy's: a reading cannot tell whether it holds",
+            options.scheme.name
+        ))
+        .fix(format!("gate it: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
+    }
     let facts: Vec<(&Service, Facts)> = project
         .services
         .iter()

@@ -12,7 +12,7 @@ use super::{print, progress::Talk, signal, style::Style};
 use crate::{
     config::{
         duration::Span,
-        file::{ConfigFile, InstallEntry, SchemeEntry, SubjectEntry},
+        file::{ConfigFile, CredentialEntry, InstallEntry, SchemeEntry, SubjectEntry},
         load,
         plan::Plan,
     },
@@ -38,7 +38,8 @@ pub(super) struct Arguments {
     /// they are one project). Its stack is brought up as a copy, through the Compose of this machine.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "subject"])]
     compose: Vec<PathBuf>,
-    /// With --compose: the service that runs ComfyUI. Default: it is found out.
+    /// With --compose: the service that runs ComfyUI; with `--scheme http-basic`, the proxy that locks
+    /// it. Default: it is found out.
     #[arg(long, value_name = "NAME", requires = "compose")]
     service: Option<String>,
     /// With --compose: the plugin to install, a directory or `git+https://…@rev`. Default: the
@@ -51,6 +52,12 @@ pub(super) struct Arguments {
     /// With --compose: how the lock works, a built-in scheme or a scheme file.
     #[arg(long, value_name = "SCHEME", requires = "compose")]
     scheme: Option<String>,
+    /// With --compose: the name for the login form, or for basic authentication.
+    #[arg(long, value_name = "NAME", requires = "compose")]
+    username: Option<String>,
+    /// With --compose: the variable that holds its password.
+    #[arg(long, value_name = "VARIABLE", requires = "compose")]
+    password_env: Option<String>,
     /// Gate only this subject (repeatable).
     #[arg(long, value_name = "NAME")]
     subject: Vec<String>,
@@ -123,6 +130,11 @@ async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<
         wheels: arguments.wheels,
         ..InstallEntry::default()
     });
+    let credential = (arguments.username.is_some() || arguments.password_env.is_some()).then(|| CredentialEntry {
+        username: arguments.username,
+        password_env: arguments.password_env,
+        ..CredentialEntry::default()
+    });
     let subject = SubjectEntry {
         name: arguments.service.clone().unwrap_or_else(|| "comfyui".to_owned()),
         compose: Some(arguments.compose.clone()),
@@ -131,7 +143,7 @@ async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<
     };
     let file = ConfigFile {
         subjects: vec![subject],
-        scheme: SchemeEntry { use_: arguments.scheme, install, credential: None },
+        scheme: SchemeEntry { use_: arguments.scheme, install, credential },
         ..ConfigFile::default()
     };
     let here = std::env::current_dir().map_err(|e| Error::usage("the current directory is gone").detail(e))?;

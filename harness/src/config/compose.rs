@@ -37,18 +37,19 @@ impl ComposeSubject {
     /// # Errors
     /// A usage error with place for files that cannot be read, for a service that is not there or
     /// cannot be told, and for keys of `entry` that belong into the compose file.
-    pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path) -> Result<Self> {
+    pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path, in_front: bool) -> Result<Self> {
         refuse_own_keys(entry)?;
         let options =
             compose::Options { files: files.iter().map(|file| base.join(file)).collect(), ..Default::default() };
         if options.files.is_empty() {
             return Err(Error::usage("`compose` names no file").fix("write compose: [docker-compose.yml]"));
         }
-        Self::of(Project::read(&options, Environment::of_this_process())?, entry.service.as_deref(), entry)
+        Self::of(Project::read(&options, Environment::of_this_process())?, entry, in_front)
     }
 
-    fn of(project: Project, service: Option<&str>, entry: &SubjectEntry) -> Result<Self> {
-        let service = audit::one_service(&project, service)?;
+    fn of(project: Project, entry: &SubjectEntry, in_front: bool) -> Result<Self> {
+        let named = entry.service.as_deref();
+        let service = if in_front { front(&project, named)? } else { audit::one_service(&project, named)? };
         if service.mounts_incomplete || service.environment_incomplete {
             let lacks = if service.mounts_incomplete { "mounts" } else { "variables" };
             return Err(Error::usage(format!("not all {lacks} of `{}` are known", service.name))
@@ -102,9 +103,37 @@ impl ComposeSubject {
             .collect()
     }
 
-    /// The port that the server listens on in its container.
-    pub(super) fn port(&self) -> Result<u16> {
+    /// The port that the server listens on in its container; for a lock in front, the one that its
+    /// service publishes, and not the one of TLS where there are two.
+    pub(super) fn port(&self, in_front: bool) -> Result<u16> {
+        if in_front {
+            let ports: Vec<u16> = self.service()?.ports.iter().map(|port| port.target.0).collect();
+            return ports.iter().copied().find(|port| *port != 443).or(ports.first().copied()).ok_or_else(|| {
+                Error::usage(format!("`{}` publishes no port", self.service)).fix("say at which one: port: 80")
+            });
+        }
         Ok(audit::facts::of(self.service()?, None).port)
+    }
+}
+
+/// The service of a lock that stands in front of ComfyUI: the one that is named, unless that is ComfyUI
+/// itself; else the only other one that publishes a port.
+fn front<'p>(project: &'p Project, named: Option<&str>) -> Result<&'p Service> {
+    let comfyui: Vec<&str> = audit::comfyui_services(project)?;
+    if let Some(name) = named.filter(|name| !comfyui.contains(name)) {
+        return project.service(name).ok_or_else(|| Error::usage(format!("there is no service `{name}`")));
+    }
+    let others: Vec<&Service> = project
+        .services
+        .iter()
+        .filter(|s| project.is_active(s) && !s.ports.is_empty() && !comfyui.contains(&s.name.as_str()))
+        .collect();
+    let names = || others.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+    match others.as_slice() {
+        [only] => Ok(only),
+        [] => Err(Error::usage("no service beside ComfyUI publishes a port, at which a proxy could be gated")
+            .fix("name the proxy: service: nginx; or, if ComfyUI locks itself, take another scheme")),
+        _ => Err(Error::usage("several services publish a port").fix(format!("name the proxy: {}", names()))),
     }
 }
 

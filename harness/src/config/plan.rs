@@ -317,7 +317,9 @@ impl Subject {
 
     /// A service of a compose project: what is said of an image's container is read from there.
     fn of_compose(entry: &SubjectEntry, files: &[PathBuf], shared: &SchemeEntry, base: &Path) -> Result<Self> {
-        let compose = ComposeSubject::read(entry, files, base)?;
+        let scheme = entry.scheme.as_ref().unwrap_or(shared).use_.as_deref().unwrap_or(Scheme::DEFAULT);
+        let in_front = Scheme::find(scheme, base)?.in_front();
+        let compose = ComposeSubject::read(entry, files, base, in_front)?;
         let service = compose.service()?;
         let text = |text: &Option<crate::compose::model::Text>| text.as_ref().map(|t| t.text.clone());
         let restart = text(&service.restart).unwrap_or_default().parse().map_err(|e: Error| {
@@ -327,7 +329,7 @@ impl Subject {
         })?;
         Ok(Self {
             image: text(&service.image).unwrap_or_default(),
-            port: entry.port.map_or_else(|| compose.port(), Ok)?,
+            port: entry.port.map_or_else(|| compose.port(in_front), Ok)?,
             command: service.command.as_ref().map(|c| c.words.clone()),
             entrypoint: service.entrypoint.as_ref().map(|c| c.words.clone()),
             env: service.environment.iter().filter_map(|v| Some((v.name.clone(), v.value.clone()?))).collect(),
@@ -426,6 +428,14 @@ impl Lock {
 
 impl Install {
     fn new(entry: &InstallEntry, scheme: &Scheme, base: &Path) -> Result<Self> {
+        if scheme.in_front() {
+            return Err(Error::usage(format!(
+                "the lock of the scheme `{}` is no plugin: nothing is installed",
+                scheme.name
+            ))
+            .at("scheme.install")
+            .fix("remove `install`; the proxy and its configuration are the deployment's"));
+        }
         let from = entry.from.as_deref().map(|f| PluginSource::new(f, scheme, base)).transpose()?;
         let script = entry.script.as_ref().map(|s| existing(base, s, "script")).transpose()?;
         let wheels = entry.wheels.as_ref().map(|w| existing(base, w, "wheels")).transpose()?;

@@ -40,7 +40,7 @@ use crate::{
         leak,
         look::{Look, Reference, Seen, Works, look},
         matrix::Counts,
-        message::URL,
+        message::{Request, URL},
         watch::{Exposure, Guarded, Watch, guarded},
         wear::wear_out,
     },
@@ -55,6 +55,8 @@ use crate::{
 
 /// How long the exposure watch goes on after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+/// The pause between two questions whether there is something behind a proxy.
+const BEHIND: Duration = Duration::from_millis(200);
 /// How much of a log is searched for the token.
 const LOG_LINES: usize = 5000;
 /// The grace of the restart that makes an installation take effect: it is no event, and a server
@@ -221,6 +223,24 @@ impl Gate<'_> {
         current.deployment.take_down().await
     }
 
+    /// A proxy answers before ComfyUI does: waits until there is something behind it, or the time for
+    /// that is over.
+    async fn await_upstream(&self, client: &Client, keys: &Keys) {
+        let scheme = &self.subject.lock.scheme;
+        if !scheme.in_front() {
+            return;
+        }
+        let deadline = Instant::now() + self.subject.ready_timeout;
+        let question = keys::authorised(Request::get("/system_stats"), scheme, keys.token());
+        while Instant::now() < deadline {
+            let answer = client.send(&question).await;
+            if answer.is_ok_and(|answer| !matches!(answer.status.as_u16(), 502..=504)) {
+                return;
+            }
+            tokio::time::sleep(BEHIND).await;
+        }
+    }
+
     /// Brings the subject up as it was installed first.
     async fn put_back(&mut self) -> Result<Installation> {
         match self.bring_up().await? {
@@ -276,6 +296,7 @@ impl Gate<'_> {
             Err(why) => return self.unlocked_or(deployment, client, layout, ready, why).await,
             Ok(keys) => keys,
         };
+        self.await_upstream(&client, &keys).await;
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
         let map = match &self.drawn {
             Some((drawn_for, map)) if *drawn_for == installed => map.renew(&deployment, &layout, &installed).await?,
@@ -525,6 +546,7 @@ impl Gate<'_> {
                 return Ok(true);
             }
         };
+        self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
         // What probing does to the server must not be taken for what the event did.
         let look = self.examiner(current, event).look(&baseline.reference).await;

@@ -2,6 +2,7 @@
 //! dependencies with the subject's own Python.
 
 pub mod check;
+mod front;
 pub mod pip;
 pub mod source;
 
@@ -31,6 +32,18 @@ pub struct Installed {
     pub plugin_dir: String,
     /// The files in it that list its Python dependencies.
     pub requirements: Vec<String>,
+    /// The credential's file, where a configuration in the container names it; else empty.
+    pub found: String,
+}
+
+impl Installed {
+    /// Fills in the names of a scheme's path; empty, where it needs a file that was not found.
+    pub fn fill(&self, pattern: &str, layout: &Layout) -> String {
+        if pattern.contains("{found}") && self.found.is_empty() {
+            return String::new();
+        }
+        check::fill(pattern, layout, &self.plugin_dir).replace("{found}", &self.found)
+    }
 }
 
 /// Installs the lock, and tells where it is. It takes effect at the next start.
@@ -39,6 +52,10 @@ pub struct Installed {
 /// An undecided error when the installation fails, with what it printed.
 pub async fn install(deployment: &Deployment, layout: &Layout) -> Result<Installed> {
     let lock = &deployment.subject.lock;
+    if lock.scheme.in_front() {
+        let found = front::credential_file(deployment).await?.unwrap_or_default();
+        return Ok(Installed { plugin_dir: String::new(), requirements: Vec::new(), found });
+    }
     if let Some(install) = &lock.install {
         match &install.script {
             Some(script) => run_script(deployment, layout, install, script).await?,
@@ -79,7 +96,7 @@ pub async fn find(deployment: &Deployment, layout: &Layout) -> Result<Option<Ins
                         requirements.push(path);
                     }
                 }
-                return Ok(Some(Installed { plugin_dir, requirements }));
+                return Ok(Some(Installed { plugin_dir, requirements, found: String::new() }));
             }
         }
     }

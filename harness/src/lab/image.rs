@@ -57,11 +57,7 @@ pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
 
 /// The variant's image, which is built when it is not there.
 pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String> {
-    let packages = packages(PACKAGES)?;
-    let base = format!(
-        "lockproof/lab-base:{}",
-        fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()])
-    );
+    let (base, packages) = base()?;
     let context = context(variant)?;
     let code = fixtures::content_hash(&[&context, base.as_bytes(), format!("{variant:?}").as_bytes()]);
     let name = format!("{REPOSITORY}:{}-{code}", variant.tag);
@@ -77,6 +73,20 @@ pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String>
     ]);
     let labels = HashMap::from([("lockproof.lab".to_owned(), variant.tag.to_owned())]);
     engine.build(context, &name, &arguments, &labels).await?;
+    Ok(name)
+}
+
+/// The name of the image that the others stand on, and its packages.
+fn base() -> Result<(String, Vec<&'static str>)> {
+    let packages = packages(PACKAGES)?;
+    let hash = fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()]);
+    Ok((format!("lockproof/lab-base:{hash}"), packages))
+}
+
+/// The image that the others stand on, which has nginx as well.
+pub(super) async fn ensure_lab_base(engine: &Engine) -> Result<String> {
+    let (name, packages) = base()?;
+    ensure_base(engine, &name, &packages, "the lab's base image").await?;
     Ok(name)
 }
 

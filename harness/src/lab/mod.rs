@@ -17,6 +17,9 @@ use crate::{
 pub use image::{REPOSITORY, VARIANTS};
 pub use runner::RUNNER;
 
+/// The name by which a configuration asks for Debian's nginx, for a lock in front of the lab.
+pub const PROXY: &str = "lockproof/nginx";
+
 /// An image that is there.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -33,6 +36,7 @@ pub struct Found {
 pub async fn require(engine: &Engine, name: &str) -> Result<Found> {
     let name = match image::variant(name)? {
         Some(variant) => image::ensure(engine, variant).await?,
+        None if name == PROXY => image::ensure_lab_base(engine).await?,
         None => name.to_owned(),
     };
     let facts = engine.require_image(&name).await?;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a method gets through on every route, others are rejected | `lock/unprotected-method` |
 //! | a route gets through bare | `lock/unprotected-route` |
-//! | a route gets through below `/api`, and is rejected bare | `lock/unprotected-prefix` |
+//! | a route gets through below `/api`, and is rejected bare | `lock/unprotected-prefix`; where all do, the web socket there is the same cause |
 //! | a forged credential opens plain routes | its own rule; that it opens the web socket, too, is the same cause |
 //! | a request is refused and takes effect | `lock/unprotected-route`; whatever else changes something is the same cause |
 //! | an empty token gets through, and so does one beside another | `lock/empty-token` |
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 
 use super::{
+    decide::Decision,
     look::is_refusal,
     matrix::{Hit, Result},
     message::Request,
@@ -29,6 +30,7 @@ const ENOUGH: usize = 2;
 /// Sorts what got through by its cause.
 pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
     let methods = unguarded_methods(&results);
+    let prefix = is_whole_prefix_unguarded(&results);
     let mut hits: BTreeMap<Rule, Vec<Hit>> = BTreeMap::new();
     for result in results {
         if !result.decision.let_through() {
@@ -47,6 +49,9 @@ pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
         .any(|rule| has(&hits, rule));
     if forged {
         retain(&mut hits, Rule::LockWebsocket, |hit| hit.probe.control.is_none());
+    }
+    if prefix {
+        retain(&mut hits, Rule::LockWebsocket, |hit| !hit.probe.request.target.starts_with("/api/"));
     }
     // Where any token will do, the empty one is no cause of its own.
     let wrong: Vec<Slot> = hits.get(&Rule::LockForgedCredential).into_iter().flatten().filter_map(wrong_in).collect();
@@ -94,6 +99,14 @@ fn unguarded_methods(results: &[Result]) -> BTreeSet<&'static str> {
     }
     let guarded = through.values().any(|(hits, all)| *hits == 0 && *all >= ENOUGH);
     through.into_iter().filter(|(_, (hits, all))| guarded && hits == all).map(|(method, _)| method).collect()
+}
+
+/// Whether everything that reads gets through below the other prefix, as when a list of paths lacks
+/// it; a web socket reads.
+fn is_whole_prefix_unguarded(results: &[Result]) -> bool {
+    let reads = |r: &&Result| !r.probe.changes && r.decision != Decision::Indeterminate;
+    let below = || results.iter().filter(|r| r.probe.rule == Rule::LockUnprotectedPrefix && r.applies).filter(reads);
+    below().count() >= ENOUGH && below().all(|r| r.decision.let_through())
 }
 
 fn name(method: &Method) -> &'static str {

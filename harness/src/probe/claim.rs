@@ -64,7 +64,7 @@ fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, Strin
             }
             Presentation::Header { header, value } => {
                 let words = format!("an `{header}` header without a token is taken for one with it");
-                let wrong = plain.clone().header(header, value.replace("{token}", WRONG));
+                let wrong = plain.clone().header(header, crate::keys::filled(value, WRONG));
                 forms.extend(
                     empty_values(value)
                         .into_iter()

@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// The schemes that lockproof brings.
-const BUILT_IN: &[(&str, &str)] = &[("comfyui-login", include_str!("builtin/comfyui-login.yaml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("comfyui-login", include_str!("builtin/comfyui-login.yaml")),
+    ("http-basic", include_str!("builtin/http-basic.yaml")),
+];
 
 /// How a lock works.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -27,7 +30,9 @@ pub struct Scheme {
     /// What people call it.
     #[serde(default)]
     pub title: String,
-    /// The plugin's own files.
+    /// The plugin's own files; none: the lock is no custom node, but stands in front of ComfyUI, in a
+    /// container of its own or in ComfyUI's.
+    #[serde(default)]
     pub plugin: PluginFacts,
     /// Where the credential lies.
     #[serde(default)]
@@ -52,10 +57,11 @@ pub struct Scheme {
 }
 
 /// The plugin's own files.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginFacts {
     /// The file that makes its directory a plugin.
+    #[serde(default)]
     pub entry: String,
     /// Files that list its Python dependencies.
     #[serde(default)]
@@ -72,13 +78,28 @@ pub struct PluginFacts {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialFacts {
-    /// The path in the container; `{code_dir}`, `{custom_nodes}` and `{plugin_dir}` are filled in.
+    /// The path in the container; `{code_dir}`, `{custom_nodes}`, `{plugin_dir}` and `{found}` are
+    /// filled in.
     pub file: String,
     /// What of the file is the token.
     pub token: TokenIn,
+    /// Where a configuration in the container names the file, which is `{found}` then.
+    #[serde(default)]
+    pub named_by: Option<NamedBy>,
     /// How the file is written anew when the credential is changed; none: it cannot be.
     #[serde(default)]
     pub rotate: Option<Rotation>,
+}
+
+/// A configuration that names a file.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedBy {
+    /// The directories in which the configuration lies; a relative path counts from the first one
+    /// that is there.
+    pub below: Vec<String>,
+    /// The words after which the path stands.
+    pub directives: Vec<String>,
 }
 
 /// How a credential file is written anew.
@@ -97,6 +118,8 @@ pub enum TokenIn {
     FirstLine,
     /// The whole file, without white space around it.
     Whole,
+    /// Nothing: the file holds hashes, from which no token can be told.
+    None,
 }
 
 impl TokenIn {
@@ -105,6 +128,7 @@ impl TokenIn {
         let token = match self {
             Self::FirstLine => text.lines().next().unwrap_or_default().trim(),
             Self::Whole => text.trim(),
+            Self::None => "",
         };
         (!token.is_empty()).then(|| token.to_owned())
     }
@@ -134,7 +158,8 @@ pub struct LoginFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Presentation {
-    /// In a header; `{token}` is filled in.
+    /// In a header; `{token}` is filled in, and `{basic}` with its base64 form (RFC 7617), for a token
+    /// that is `name:password`.
     Header {
         /// The header's name.
         header: String,
@@ -204,6 +229,17 @@ impl Scheme {
                 .fix("add present: [{ header: Authorization, value: \"Bearer {token}\" }]"));
         }
         Ok(scheme)
+    }
+
+    /// Whether the lock is no custom node, but a proxy in front of ComfyUI.
+    pub fn in_front(&self) -> bool {
+        self.plugin.entry.is_empty()
+    }
+
+    /// Whether a token is a name and a password.
+    pub fn is_basic(&self) -> bool {
+        let basic = |how: &Presentation| matches!(how, Presentation::Header { value, .. } if value.contains("{basic}"));
+        self.present.first().is_some_and(basic)
     }
 
     /// Whether anybody may ask `method` `path`, with or without the prefix `/api`.

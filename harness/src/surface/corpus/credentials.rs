@@ -2,7 +2,13 @@
 //! that nobody opened.
 
 use super::{Maker, Probe, Target};
-use crate::{finding::Rule, keys::Keys, probe::message::Request, scheme::Presentation, secret};
+use crate::{
+    finding::Rule,
+    keys::{Keys, filled, hide_basic},
+    probe::message::Request,
+    scheme::Presentation,
+    secret,
+};
 
 /// A token that is just wrong.
 pub(crate) const WRONG: &str = "lockproof";
@@ -121,10 +127,7 @@ impl Maker<'_> {
             match how {
                 Presentation::Header { header, value } => {
                     for token in &tokens {
-                        requests.push((
-                            Rule::LockForgedCredential,
-                            plain().header(header, value.replace("{token}", token)),
-                        ));
+                        requests.push((Rule::LockForgedCredential, plain().header(header, filled(value, token))));
                     }
                     for empty in empty_values(value) {
                         requests.push((Rule::LockEmptyToken, plain().header(header, empty)));
@@ -133,7 +136,7 @@ impl Maker<'_> {
                         requests.push((Rule::LockForgedCredential, plain().header(header, odd)));
                     }
                     // Twice: the first or the last may be the one that is looked at, or neither.
-                    let wrong = value.replace("{token}", "lockproof");
+                    let wrong = filled(value, WRONG);
                     requests.push((
                         Rule::LockForgedCredential,
                         plain().header(header, wrong.clone()).header(header, wrong),
@@ -247,7 +250,7 @@ impl Maker<'_> {
 
 /// The token's own header without a token in it.
 pub(crate) fn empty_values(pattern: &str) -> Vec<String> {
-    let scheme = pattern.split("{token}").next().unwrap_or_default();
+    let scheme = pattern.split('{').next().unwrap_or_default();
     let mut values = vec![String::new()];
     if !scheme.trim().is_empty() {
         values.extend([scheme.trim_end().to_owned(), scheme.to_owned(), format!("{scheme} ")]);
@@ -257,7 +260,7 @@ pub(crate) fn empty_values(pattern: &str) -> Vec<String> {
 
 /// Values of the token's own header that are no token at all.
 fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
-    let scheme = pattern.split("{token}").next().unwrap_or_default();
+    let scheme = pattern.split('{').next().unwrap_or_default();
     let mut values = vec!["lockproof".to_owned(), "\u{e4}".to_owned()];
     if !scheme.trim().is_empty() {
         let word = scheme.trim_end();
@@ -302,9 +305,11 @@ fn hide(token: &str, forged: &[String]) {
         } else if !form.contains(token) && gives_away(token, form) {
             "<a forgery made from the token>".to_owned()
         } else {
+            hide_basic(form, &form.replace(token, "${COMFYUI_API_TOKEN}"));
             continue;
         };
         secret::register_as(form, &stand_in);
+        hide_basic(form, &stand_in);
     }
 }
 

@@ -23,7 +23,7 @@ impl Maker<'_> {
                 match how {
                     Presentation::Header { header, value } => {
                         for token in ["lockproof", "null", ""] {
-                            forged.push(socket.clone().header(header, value.replace("{token}", token)));
+                            forged.push(socket.clone().header(header, crate::keys::filled(value, token)));
                         }
                     }
                     Presentation::Query { query } => {
