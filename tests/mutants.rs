@@ -261,17 +261,17 @@ fn conclude(name: &str, seen: (String, Vec<String>)) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn every_flaw_is_found_under_its_rule_first_half() -> Result<()> {
     conclude("flaws_first_half", run_flaws("m0", |index| index % 2 == 0).await?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn every_flaw_is_found_under_its_rule_second_half() -> Result<()> {
     conclude("flaws_second_half", run_flaws("m1", |index| index % 2 == 1).await?)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_sound_lock_has_no_finding_however_unusual_it_is() -> Result<()> {
     let engine = Engine::connect().await?;
     let run = Run::new();
