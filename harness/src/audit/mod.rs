@@ -197,6 +197,7 @@ pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit
         found.extend(tokens::findings(&scene));
         found.extend(proxy::findings(&scene));
         found.extend(names::findings(&scene, &surroundings));
+        audit.notes.extend(proxy::note(&scene));
         for found in found {
             let (finding, placed) = finish(found, project, &subject);
             audit.findings.push((finding, placed));

@@ -39,6 +39,20 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
         .collect()
 }
 
+/// What is read is a lock in ComfyUI; whether one in front of it holds, a gate shows.
+pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
+    let proxy = of(scene)?;
+    Some(format!(
+        "{}: `{}` asks for a login in front of `{}` ({}); where that is HTTP Basic authentication, prove it with\n      \
+         lockproof gate --compose FILE --service {} --scheme http-basic --username NAME --password-env VARIABLE",
+        scene.project.sources.place(proxy.at),
+        proxy.name,
+        scene.service.name,
+        proxy.evidence,
+        proxy.name
+    ))
+}
+
 /// Images that ask for a login by themselves.
 const GATES: [&str; 6] = ["oauth2-proxy", "authelia", "authentik", "vouch-proxy", "keycloak-gatekeeper", "pomerium"];
 
