@@ -4,6 +4,7 @@ use base64::Engine as _;
 use http::Method;
 
 use crate::{
+    config::plan::Lock,
     deployment::Deployment,
     engine::archive::{Ownership, Tarball, normalise},
     error::{Error, Result},
@@ -130,14 +131,7 @@ pub fn authorised(request: Request, scheme: &Scheme, token: &str) -> Request {
 /// An undecided error that says what was tried, when there is no token.
 pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
-    let password = match &lock.password_env {
-        Some(name) => Some(std::env::var(name).map_err(|_| {
-            Error::usage(format!("the variable {name}, which should hold the password, is not set"))
-                .at("scheme.credential.password_env")
-                .fix(format!("export {name}=…, or leave `password_env` out for a random password"))
-        })?),
-        None => None,
-    };
+    let password = password(lock)?;
     if let Some(password) = &password {
         secret::register_as(password, PASSWORD);
     }
@@ -179,6 +173,24 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
                  see the container's log for what the login form says",
             )),
     }
+}
+
+/// The password of the variable that the file names; `None` where it names none.
+///
+/// # Errors
+/// A usage error when the variable is not set.
+pub fn password(lock: &Lock) -> Result<Option<String>> {
+    let Some(name) = &lock.password_env else { return Ok(None) };
+    std::env::var(name).map(Some).map_err(|_| {
+        let fix = if lock.scheme.is_basic() {
+            format!("export {name}=…")
+        } else {
+            format!("export {name}=…, or leave `password_env` out for a random password")
+        };
+        Error::usage(format!("the variable {name}, which should hold the password, is not set"))
+            .at("scheme.credential.password_env")
+            .fix(fix)
+    })
 }
 
 /// The token that the file says the deployment has.

@@ -21,6 +21,7 @@ use crate::{
     event::Event,
     finding::Severity,
     gate::{self, Listener, Options},
+    keys,
     lab::Kit,
     report::{OpenReport, Report, ReportTarget, append_summary, open_all, terminal},
 };
@@ -172,6 +173,9 @@ async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments)
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
     if let (Some((plan, _)), Some(events)) = (&mut plan, &arguments.events) {
         plan.set_events(events)?;
+    }
+    for subject in plan.iter().flat_map(|(plan, _)| &plan.subjects) {
+        keys::password(&subject.lock)?;
     }
     let reports = open_all(&arguments.report)?;
     let engine = Engine::connect().await?;

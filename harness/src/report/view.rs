@@ -81,6 +81,28 @@ pub(super) struct Group<'a> {
     line: Option<u32>,
 }
 
+/// What begins a name that probing makes up, another one each time.
+const MADE_UP: &str = "lockproof-";
+
+/// Whether two lines of evidence differ in nothing but the names that probing made up.
+fn is_same_but_for_names(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split(MADE_UP), other.split(MADE_UP));
+    if one.next() != other.next() {
+        return false;
+    }
+    let behind = |part: &str| {
+        let name = part.len() - part.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).len();
+        (name, part[name..].to_owned())
+    };
+    loop {
+        match (one.next().map(behind), other.next().map(behind)) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 impl Group<'_> {
     /// Where it stands, if it was read from a file.
     pub(super) fn place(&self) -> Option<String> {
@@ -113,7 +135,7 @@ pub(super) fn groups(report: &Report) -> Vec<Group<'_>> {
         match known {
             Some(group) => {
                 for line in evidence {
-                    if !group.evidence.contains(&line) {
+                    if !group.evidence.iter().any(|known| is_same_but_for_names(known, line)) {
                         group.evidence.push(line);
                     }
                 }
@@ -293,5 +315,18 @@ fn moment(event: Event) -> String {
     match event {
         Event::Installed => "once installed".to_owned(),
         event => format!("after {event}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_probing_made_up_make_no_new_evidence() {
+        let line = |name: &str| format!("curl -i -X POST \"$COMFYUI_URL/userdata/lockproof-{name}.js\"  →  200");
+        assert!(is_same_but_for_names(&line("h6mmkvym"), &line("4q2an6in")));
+        assert!(!is_same_but_for_names(&line("h6mmkvym"), &line("4q2an6in").replace("200", "201")));
+        assert!(!is_same_but_for_names(&line("h6mmkvym"), &line("4q2an6in-effect")));
     }
 }
