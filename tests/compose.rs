@@ -128,6 +128,28 @@ fn a_prediction_is_what_the_gate_proves(#[files("../fixtures/compose/*/expected.
     assert!(bytes_below(&fixture.directory) == before, "the project was written to");
 }
 
+#[test]
+fn variables_and_profiles_are_given_as_compose_is_given_them() {
+    let Some(suite) = lab() else { return };
+    let project = "services:\n  comfyui:\n    image: lockproof/comfyui-lab:${TAG:?say which}\n    profiles: [cpu]\n    \
+                   stop_grace_period: 0s\n    ports: ['8188:8188']\n";
+    let gate = |more: &[&str]| {
+        Lockproof::new(["gate", "--compose", "compose.yaml", "--events", "restart", "--report", "json=report.json"])
+            .file("compose.yaml", project)
+            .file("of.env", "TAG=next\n")
+            .args(["--install".to_owned(), suite.plugin.display().to_string()])
+            .args(["--wheels".to_owned(), suite.wheels.display().to_string()])
+            .args(more.iter().copied())
+            .run()
+    };
+    let without = gate(&[]);
+    without.ends_with(2);
+    assert!(without.stderr.contains("say which"), "{}", without.stderr);
+    let with = gate(&["--env-file", "of.env", "--profile", "cpu"]);
+    with.ends_with(0);
+    assert_eq!(verdicts(&with.report()).get(&Event::Restart), Some(&Some(Verdict::Locked)), "{}", with.stdout);
+}
+
 /// So many files make a workspace.
 const FILES: usize = 10_000;
 

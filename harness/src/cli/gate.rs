@@ -43,6 +43,12 @@ pub(super) struct Arguments {
     /// it. Default: it is found out.
     #[arg(long, value_name = "NAME", requires = "compose")]
     service: Option<String>,
+    /// With --compose: a file of variables instead of `.env` (repeatable).
+    #[arg(long, value_name = "FILE", requires = "compose")]
+    env_file: Vec<PathBuf>,
+    /// With --compose: a profile that is active (repeatable).
+    #[arg(long, value_name = "NAME", requires = "compose")]
+    profile: Vec<String>,
     /// With --compose: the plugin to install, a directory or `git+https://…@rev`. Default: the
     /// deployment brings its lock along.
     #[arg(long, value_name = "DIRECTORY", requires = "compose")]
@@ -140,6 +146,8 @@ async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<
         name: arguments.service.clone().unwrap_or_else(|| "comfyui".to_owned()),
         compose: Some(arguments.compose.clone()),
         service: arguments.service,
+        env_files: arguments.env_file,
+        profiles: arguments.profile,
         ..SubjectEntry::default()
     };
     let file = ConfigFile {

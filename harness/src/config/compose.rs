@@ -39,8 +39,12 @@ impl ComposeSubject {
     /// cannot be told, and for keys of `entry` that belong into the compose file.
     pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path, in_front: bool) -> Result<Self> {
         refuse_own_keys(entry)?;
-        let options =
-            compose::Options { files: files.iter().map(|file| base.join(file)).collect(), ..Default::default() };
+        let options = compose::Options {
+            files: files.iter().map(|file| base.join(file)).collect(),
+            env_files: entry.env_files.clone(),
+            profiles: entry.profiles.clone(),
+            ..Default::default()
+        };
         if options.files.is_empty() {
             return Err(Error::usage("`compose` names no file").fix("write compose: [docker-compose.yml]"));
         }

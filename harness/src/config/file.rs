@@ -46,6 +46,12 @@ pub struct SubjectEntry {
     /// With `compose`: the service that runs ComfyUI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Files of variables instead of `.env`; only the command line has them.
+    #[serde(skip)]
+    pub env_files: Vec<PathBuf>,
+    /// The profiles that are active, beside those of `COMPOSE_PROFILES`; only the command line has them.
+    #[serde(skip)]
+    pub profiles: Vec<String>,
     /// The port inside the container. Default: 8188.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
