@@ -5,6 +5,7 @@ then its requirements files; or `--` and the names of distributions, where the p
 What is not installed is left out; the reader compares.
 """
 import ast
+import csv
 import importlib.metadata as metadata
 import importlib.util
 import json
@@ -71,10 +72,26 @@ def by_module():
     return mapping
 
 
+def recorded(distribution):
+    """The files that the installer wrote down; `files` leaves out missing ones from Python 3.12 on."""
+    record = distribution.read_text("RECORD")
+    if not record:
+        return [str(f) for f in distribution.files or []]
+    return [row[0] for row in csv.reader(record.splitlines()) if row]
+
+
 def is_hollow(distribution):
-    """Whether of its code only the record is left: a mount may hide the package, and not that."""
-    code = [f for f in distribution.files or [] if f.suffix in (".py", ".so")]
-    return bool(code) and not any(f.locate().exists() for f in code)
+    """Whether of a package in it only the record is left: a mount may hide the package, and not that.
+
+    Some bring more than one, so each is looked at by itself; tests may be left out of an image.
+    """
+    packages = {}
+    for path in recorded(distribution):
+        package = path.split("/")[0]
+        if path.endswith((".py", ".so")) and package not in ("", "..", "tests", "test", "docs", "examples"):
+            packages.setdefault(package, []).append(path)
+    gone = lambda path: not os.path.exists(distribution.locate_file(path))
+    return any(all(map(gone, paths)) for paths in packages.values())
 
 
 def place(distribution):

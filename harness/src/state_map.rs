@@ -439,6 +439,46 @@ mod tests {
 
     use super::*;
 
+    /// What `dependencies.py` says of the distribution `fake`, run by that Python; `None` where it is not
+    /// on this machine.
+    fn asked(python: &str, site: &Path) -> Option<BTreeMap<String, String>> {
+        let output = std::process::Command::new(python)
+            .args(["-c", include_str!("dependencies.py"), "--", "fake"])
+            .env("PYTHONPATH", site)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// From Python 3.12 on, the standard library leaves missing files out of what was installed.
+    #[test]
+    fn a_package_that_a_mount_hides_is_lost_for_every_python() {
+        let site = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = site.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("below the directory")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        write("fake-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n");
+        write("fake-1.0.dist-info/top_level.txt", "fake\n");
+        write("fake-1.0.dist-info/RECORD", "fake/__init__.py,,\nfake/part.py,,\ntests/test_it.py,,\n");
+        write("fake/__init__.py", "");
+        write("fake/part.py", "");
+        let mut tried = 0;
+        for python in ["python3", "python3.11", "python3.12", "python3.13"] {
+            write("fake/__init__.py", "");
+            write("fake/part.py", "");
+            let Some(whole) = asked(python, site.path()) else { continue };
+            assert_eq!(whole.keys().collect::<Vec<_>>(), ["fake"], "{python}");
+            std::fs::remove_dir_all(site.path().join("fake")).expect("removed");
+            std::fs::create_dir(site.path().join("fake")).expect("made");
+            assert_eq!(asked(python, site.path()), Some(BTreeMap::new()), "{python}");
+            tried += 1;
+        }
+        assert!(tried > 0, "there is no Python here");
+    }
+
     fn mount(target: &str, owner: Owner) -> Mounted {
         Mounted { target: target.into(), owner, read_only: false, source: None }
     }
