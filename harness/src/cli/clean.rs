@@ -34,12 +34,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8> {
         return Ok(exit::OK);
     }
     for (run, leftovers) in found {
-        let what = format!(
+        let mut what = format!(
             "{} containers, {} volumes, {} networks",
             leftovers.containers.len(),
             leftovers.volumes.len(),
             leftovers.networks.len()
         );
+        if !leftovers.images.is_empty() {
+            what.push_str(&format!(", {} images", leftovers.images.len()));
+        }
         if arguments.dry_run {
             print(&format!("run {run}: {what} would be removed\n"))?;
         } else {

@@ -157,6 +157,8 @@ pub struct Mount {
     pub outlasts_wipe: bool,
     /// Whether an empty volume is filled from the image.
     pub filled: bool,
+    /// The directory in the volume that is mounted, where it is not the whole volume.
+    pub subpath: Option<String>,
     /// Where it stands.
     pub at: Span,
 }

@@ -218,6 +218,7 @@ impl Reader {
                 read_only: false,
                 outlasts_wipe: false,
                 filled: false,
+                subpath: None,
                 at,
             });
         }
@@ -235,6 +236,7 @@ impl Reader {
                     read_only: true,
                     outlasts_wipe: true,
                     filled: false,
+                    subpath: None,
                     at: item.span,
                 });
             }
@@ -255,7 +257,10 @@ impl Reader {
                     // In name a volume, in truth a directory of the host.
                     kind = Type::Bind;
                     outlasts_wipe = true;
-                    source = Some(device.clone());
+                    source = Some(match &entry.subpath {
+                        Some(below) => format!("{}/{below}", device.trim_end_matches('/')),
+                        None => device.clone(),
+                    });
                 }
                 Some(Volume { filesystem: Some(filesystem), .. }) if filesystem == "tmpfs" => {
                     kind = Type::Tmpfs;
@@ -278,6 +283,7 @@ impl Reader {
             read_only: entry.read_only,
             outlasts_wipe,
             filled,
+            subpath: entry.subpath,
             at,
         }
     }

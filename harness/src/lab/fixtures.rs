@@ -122,6 +122,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// A directory in which nothing lies, always the same one: nothing is left behind however a run ends.
+pub(crate) fn empty_directory() -> Result<PathBuf> {
+    let directory = cache_dir()?.join("empty");
+    std::fs::create_dir_all(&directory).map_err(|e| unreadable(&directory, &e))?;
+    Ok(directory)
+}
+
 /// Where things lie that can be made again: `LOCKPROOF_CACHE`, else the user's cache directory.
 fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);

@@ -14,6 +14,7 @@ use crate::{
     error::Result,
 };
 
+pub(crate) use fixtures::empty_directory;
 pub use image::{REPOSITORY, VARIANTS};
 pub use runner::RUNNER;
 

@@ -4,9 +4,8 @@
 //! The project is given on standard input, so that no file of it, which may hold secrets, lies
 //! anywhere; and it runs in an empty directory, so that no `.env` of somebody else's is read.
 
-use std::{process::Stdio, sync::Arc};
+use std::{path::PathBuf, process::Stdio};
 
-use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::{
@@ -32,7 +31,7 @@ const LINES: usize = 12;
 pub struct Compose {
     words: &'static [&'static str],
     address: String,
-    directory: Arc<TempDir>,
+    directory: PathBuf,
 }
 
 impl Compose {
@@ -45,11 +44,8 @@ impl Compose {
             let mut command = Command::new(words[0]);
             command.args(&words[1..]).arg("version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if command.status().await.is_ok_and(|status| status.success()) {
-                let directory = tempfile::Builder::new()
-                    .prefix("lockproof-compose-")
-                    .tempdir()
-                    .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
-                return Ok(Self { words, address: engine.address().to_owned(), directory: Arc::new(directory) });
+                let directory = crate::lab::empty_directory()?;
+                return Ok(Self { words, address: engine.address().to_owned(), directory });
             }
         }
         Err(Error::environment("there is no Compose here: neither `docker compose` nor `docker-compose` answers").fix(
@@ -68,7 +64,7 @@ impl Compose {
             .args(&self.words[1..])
             .args(["-f", "-", "-p", name])
             .args(arguments)
-            .current_dir(self.directory.path())
+            .current_dir(&self.directory)
             .env("DOCKER_HOST", &self.address)
             .env("COMPOSE_HTTP_TIMEOUT", "300")
             .stdin(Stdio::piped())

@@ -9,6 +9,7 @@
 //! | named volumes | of the run, empty; external and remote ones as well |
 //! | binds, secrets, configs | what [`Made`] says: a copy-on-write layer, or a copy |
 //! | sockets of this machine | dropped: what is done through one would reach it |
+//! | `privileged`, `pid: host`, `userns_mode: host` | dropped: by these, a copy could reach this machine |
 //! | GPUs and devices | dropped where this machine has none |
 
 use std::{
@@ -137,6 +138,7 @@ impl Rewriter<'_> {
             copy.remove(key);
         }
         copy.remove("volumes");
+        self.unprivileged(service, &mut copy);
         if let Some(image) = self.made.images.get(&service.name) {
             copy.remove("build");
             copy.insert("image".into(), escaped(image).into());
@@ -164,6 +166,22 @@ impl Rewriter<'_> {
             copy.insert("volumes".into(), mounts.into());
         }
         Value::Object(copy)
+    }
+
+    /// A copy must not be able to do to this machine what the real one may.
+    fn unprivileged(&mut self, service: &Service, copy: &mut Map<String, Value>) {
+        let dropped: Vec<&str> =
+            [("privileged", Value::Bool(true)), ("pid", "host".into()), ("userns_mode", "host".into())]
+                .into_iter()
+                .filter(|(key, value)| copy.get(*key) == Some(value))
+                .map(|(key, _)| key)
+                .collect();
+        for key in &dropped {
+            copy.remove(*key);
+        }
+        if !dropped.is_empty() {
+            self.note(service, format!("without {}, by which a copy could reach this machine", dropped.join(", ")));
+        }
     }
 
     /// What it waits for, without services that are not brought up.
@@ -259,7 +277,11 @@ impl Rewriter<'_> {
             (Owner::Tmpfs, MountKind::Volume(_)) => vec![json!({ "type": "tmpfs", "target": target })],
             (Owner::AnonymousVolume, _) => vec![json!({ "type": "volume", "target": target })],
             (Owner::Volume, MountKind::Volume(Type::Volume)) => {
-                let name = mount.source.clone().unwrap_or_default();
+                let mut name = mount.source.clone().unwrap_or_default();
+                // Each directory of a volume is a volume of its own here: a new one would lack them.
+                if let Some(below) = &mount.subpath {
+                    name = format!("{name}-{}", plain(below));
+                }
                 let real = self.made.kept.get(&name);
                 let declared = match real {
                     Some(real) => json!({ "external": true, "name": real }),
@@ -340,6 +362,9 @@ services:
       - models:/models:ro
       - /cache
       - { type: tmpfs, target: /scratch }
+      - { type: volume, source: nodes, target: /some, volume: { subpath: some/part } }
+    privileged: true
+    pid: host
     secrets: [token]
   db: { image: 'db:1', network_mode: host, ports: ['5432:5432'] }
   asleep: { image: 'x:1', profiles: [never] }
