@@ -1,0 +1,215 @@
+//! What a subject is seen to be, and the verdict on it.
+
+use std::collections::BTreeMap;
+
+use super::{AFTERWARDS, Baseline, Gate, Installation};
+use crate::{
+    error::Result,
+    event::Event,
+    finding::Finding,
+    gate::{
+        diagnose,
+        examine::{self, Early, Examiner},
+        expect, today,
+    },
+    keys::{self, Keys},
+    probe::{
+        client::Client,
+        leak,
+        look::{Look, Reference, Works},
+        matrix::Counts,
+        wear::wear_out,
+    },
+    report::{EventReport, ProbeCounts},
+    state::State,
+    verdict::Verdict,
+};
+
+/// How much of a log is searched for the token.
+const LOG_LINES: usize = 5000;
+
+/// A whole examination.
+pub(super) struct Examined {
+    pub(super) look: Look,
+    pub(super) counts: Counts,
+    pub(super) findings: Vec<Finding>,
+    pub(super) verdict: Result<Verdict, String>,
+    pub(super) as_it_must_be: bool,
+    pub(super) lost: Vec<State>,
+    /// Whether probing itself has changed the subject.
+    pub(super) disturbed: bool,
+}
+
+impl Examined {
+    pub(super) fn counts(&self, client: &Client) -> ProbeCounts {
+        let mut all = self.counts;
+        for seen in &self.look.sentinels {
+            all.add(seen.decision);
+        }
+        ProbeCounts {
+            sent: client.sent(),
+            rejected: all.rejected,
+            served: all.served,
+            passed: all.passed,
+            indeterminate: all.indeterminate,
+        }
+    }
+}
+
+impl Gate<'_> {
+    /// Everything at once, for the installed state.
+    pub(super) async fn examine(
+        &self,
+        current: &mut Installation,
+        event: Event,
+        reference: &Reference,
+        thorough: bool,
+        before: Option<(&Baseline, &Keys)>,
+    ) -> Result<Examined> {
+        let none = Baseline {
+            verdict: Verdict::Locked,
+            reference: reference.clone(),
+            session: Works::Absent,
+            guarded: Vec::new(),
+        };
+        let mut look = self.examiner(current, event).look(&none.reference).await;
+        if look.all_through() {
+            // A lock may come into force a little later than the server: nothing watches this start.
+            tokio::time::sleep(AFTERWARDS).await;
+            look = self.examiner(current, event).look(&none.reference).await;
+        }
+        let replayed = self.replay(current, event, &look).await?;
+        let early = self.examiner(current, event).after(look).await;
+        let mut seen = self.finish(current, event, early, thorough, before).await?;
+        seen.findings.extend(replayed);
+        Ok(seen)
+    }
+
+    /// Sentinels, token, session; then the matrix, unless it is open anyway.
+    pub(super) async fn look_and_matrix(&self, current: &Installation, event: Event, baseline: &Baseline) -> Early {
+        self.examiner(current, event).early(&baseline.reference).await
+    }
+
+    pub(super) fn examiner<'s>(&'s self, current: &'s Installation, event: Event) -> Examiner<'s> {
+        Examiner {
+            client: &current.client,
+            scheme: &self.subject.lock.scheme,
+            keys: Some(&current.keys),
+            routes: &current.routes,
+            mutating: true,
+            scene: self.scene(event),
+            progress: &|_, _| {},
+        }
+    }
+
+    /// What comes last: states, claim, and the verdict.
+    pub(super) async fn finish(
+        &self,
+        current: &mut Installation,
+        event: Event,
+        early: Early,
+        thorough: bool,
+        before: Option<(&Baseline, &Keys)>,
+    ) -> Result<Examined> {
+        let scheme = &self.subject.lock.scheme;
+        let (seen, counts) = (early.look.clone(), early.counts);
+        let lost = if event == Event::Installed { Vec::new() } else { self.observe(current, event).await? };
+        let scene = self.scene(event);
+        let suspicious = thorough || event.new_container() || seen.token != Works::Yes || !lost.is_empty();
+        let mut changed_token = false;
+        if !seen.all_through() && seen.token == Works::No {
+            changed_token = self.credential_changed(current).await?;
+        }
+        let mut old = None;
+        if let Some((_, keys)) = before.filter(|_| event == Event::Rotate && !seen.all_through()) {
+            old = diagnose::old_keys(scene, &current.client, scheme, keys, &seen).await;
+        }
+        let claimed = self.examiner(current, event).claim(&early, suspicious).await;
+        let mut findings = examine::merge(scene, &early, &claimed);
+        findings.extend(old);
+        let map = Some((&current.map, &current.layout, &current.installed));
+        findings.extend(diagnose::sentinels(scene, &seen, map, &lost, &early.findings));
+        let disturbed = claimed.disturbed || early.worn.is_some();
+        if thorough && self.log_holds_token(current).await? {
+            findings.push(diagnose::logged(scene));
+        }
+        if let Some((baseline, _)) = before {
+            findings.extend(diagnose::session(scene, baseline.session, &seen));
+        }
+        expect::mark_accepted(&mut findings, &self.plan.accept, today());
+        let verdict = examine::verdict(&early, &claimed, &findings);
+        let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
+        current.last = holds.then(|| (seen.clone(), event));
+        if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
+            findings.extend(diagnose::token(scene, &seen, changed_token));
+        }
+        let as_it_must_be = verdict.as_ref().is_ok_and(|v| {
+            let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(*v)));
+            report.verdict = Some(*v);
+            report.as_it_must_be() == Some(true)
+        });
+        // `wipe` takes the volumes because it was asked to.
+        if event != Event::Wipe || !as_it_must_be {
+            findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
+        }
+        Ok(Examined { look: seen, counts, findings, verdict, as_it_must_be, lost, disturbed })
+    }
+
+    /// Wears the lock out, once for each container, when it is about to be thrown away; gives
+    /// whether that has changed it.
+    pub(super) async fn wear(&self, current: &mut Installation) -> bool {
+        let Some((before, event)) = current.last.take() else { return false };
+        self.listener.step(&self.subject.name, "wearing it out");
+        let scheme = &self.subject.lock.scheme;
+        let known = before.reference();
+        let Some(worn) = wear_out(&current.client, scheme, &current.keys, &before, &known).await else { return false };
+        let mut findings = vec![diagnose::worn(self.scene(event), &worn)];
+        expect::mark_accepted(&mut findings, &self.plan.accept, today());
+        let mut ledger = self.ledger.open();
+        // The same lock wears out in the same way after every event: it is said once.
+        if !ledger.findings.iter().any(|f| f.rule == findings[0].rule && f.message == findings[0].message) {
+            ledger.findings.append(&mut findings);
+        }
+        true
+    }
+
+    /// Whether the container's log shows the token.
+    pub(super) async fn log_holds_token(&self, current: &Installation) -> Result<bool> {
+        let lines = self.engine.last_lines(&current.deployment.container_id(), LOG_LINES).await?;
+        Ok(leak::holds_text(&lines.join("\n"), &current.keys))
+    }
+
+    /// Whether the credential holds another token now, and that one works.
+    pub(super) async fn credential_changed(&self, current: &Installation) -> Result<bool> {
+        let scheme = &self.subject.lock.scheme;
+        let now = keys::read(&current.deployment, &current.layout, &current.installed).await?;
+        let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
+        let keys = Keys::new(token, None, None);
+        let again = crate::probe::look::look(&current.client, scheme, Some(&keys), &Reference::default()).await;
+        Ok(again.token == Works::Yes)
+    }
+
+    /// Compares the states with what they were; writes it down, and gives what is lost.
+    pub(super) async fn observe(&self, current: &Installation, event: Event) -> Result<Vec<State>> {
+        let kept: BTreeMap<State, bool> =
+            current.map.observe(&current.deployment, &current.layout, &current.installed).await?;
+        let mut ledger = self.ledger.open();
+        let mut lost = Vec::new();
+        for (state, kept) in kept {
+            // A rotation changes the credential: that is no loss.
+            let kept = kept || (event == Event::Rotate && state == State::Credential);
+            if let Some(report) = ledger.report.states.iter_mut().find(|s| s.state == state) {
+                report.survives.entry(event).or_default().observed = Some(kept);
+            }
+            if !kept {
+                lost.push(state);
+            }
+        }
+        ledger.losses.0.insert(event, lost.iter().copied().collect());
+        let data = ledger.report.states.iter().find(|s| s.state == State::Data);
+        if data.and_then(|data| data.survives.get(&event)?.observed) == Some(false) {
+            ledger.losses.0.entry(event).or_default().insert(State::Data);
+        }
+        Ok(lost)
+    }
+}

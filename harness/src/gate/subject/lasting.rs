@@ -1,0 +1,62 @@
+//! What must be there and must work after an event beside the lock: data, workflows and notebooks.
+
+use super::{Gate, Installation};
+use crate::{
+    canary::{self, Canaries},
+    error::Result,
+    event::Event,
+    finding::Finding,
+    gate::replays::Behind,
+    notebook::Runner,
+    probe::look::{Look, Works},
+    state::State,
+};
+
+impl Gate<'_> {
+    /// Plants what shows whether data lasts, once for each installation.
+    pub(super) async fn plant(&self, current: &mut Installation) -> Result<()> {
+        if current.canaries.is_some() {
+            return Ok(());
+        }
+        let access = current.access(&self.subject.lock.scheme);
+        let canaries = Canaries::plant(access, &current.deployment, &current.layout).await?;
+        let mut ledger = self.ledger.open();
+        if !canaries.is_empty() && !ledger.report.states.iter().any(|s| s.state == State::Data) {
+            ledger.report.states.push(canary::state::report(&canaries, &self.plan.events));
+        }
+        current.canaries = Some(canaries);
+        Ok(())
+    }
+
+    /// What became of the data: written down, and told where some is lost.
+    pub(super) async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
+        let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
+        let losses = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
+        let mut ledger = self.ledger.open();
+        if let Some(state) = ledger.report.states.iter_mut().find(|s| s.state == State::Data) {
+            state.survives.entry(event).or_default().observed = Some(losses.is_empty());
+        }
+        let found = canary::state::finding(&losses, self.subject, event, &current.layout, &current.installed);
+        if found.is_some() {
+            // They are planted again, which puts this state back.
+            current.canaries = None;
+        }
+        Ok(found)
+    }
+
+    /// Runs the workflows and notebooks again, on the token of record.
+    pub(super) async fn replay(&self, current: &Installation, event: Event, look: &Look) -> Result<Vec<Finding>> {
+        let network = Some(current.deployment.network().to_owned());
+        let behind = Behind {
+            client: &current.client,
+            scheme: &self.subject.lock.scheme,
+            keys: &current.keys,
+            runner: &Runner::Container { engine: self.engine.clone(), run: self.run.clone(), network },
+            lets_in: look.all_through() || look.token != Works::No,
+        };
+        let step = |step: &str| self.listener.step(&self.subject.name, step);
+        let mut replayed = self.replays.run(self.scene(event), behind, &step).await?;
+        self.ledger.open().report.replays.append(&mut replayed.reports);
+        Ok(replayed.findings)
+    }
+}

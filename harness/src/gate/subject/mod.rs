@@ -1,0 +1,285 @@
+//! One subject through every event.
+//!
+//! After an event whose verdict or states changed, and after one that leaves the subject otherwise
+//! than it was installed (another image, no network, another credential), it is put back: taken
+//! down and brought up and installed anew, so that every event is judged on its own.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+mod bring_up;
+mod judge;
+mod lasting;
+mod record;
+mod unlocked;
+
+use self::bring_up::BroughtUp;
+use super::{Listener, SharedLedger, diagnose, diagnose::Scene, expect, replays::Replays};
+use crate::{
+    canary::{Access, Canaries},
+    config::plan::{Plan, Subject},
+    deployment::{Deployment, lifecycle::Performed, ready::Readiness},
+    engine::{Engine, Run},
+    error::{ErrorKind, Result},
+    event::Event,
+    finding::{Finding, Rule},
+    install::Installed,
+    keys::{self, Keys},
+    layout::Layout,
+    probe::{
+        client::Client,
+        look::{Look, Reference, Works},
+        message::URL,
+        watch::{Guarded, Watch, guarded},
+    },
+    replay,
+    report::EventReport,
+    scheme::Scheme,
+    state_map::{StateMap, upgrade_is_effective},
+    surface::routes::Route,
+    verdict::Verdict,
+};
+
+/// How long the exposure watch goes on after the server is ready.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// A subject with its lock installed.
+struct Installation {
+    deployment: Deployment,
+    client: Client,
+    layout: Layout,
+    installed: Installed,
+    keys: Keys,
+    map: StateMap,
+    ready: Duration,
+    checks: Vec<Finding>,
+    /// The routes that are probed: the inventory, and those that were discovered.
+    routes: Vec<Route>,
+    /// The last look, and after which event, as long as the lock was not worn out since.
+    last: Option<(Look, Event)>,
+    /// What was planted to see whether data lasts; `None` where that is still to be done.
+    canaries: Option<Canaries>,
+}
+
+impl Installation {
+    fn access<'s>(&'s self, scheme: &'s Scheme) -> Access<'s> {
+        Access { client: &self.client, scheme, keys: &self.keys }
+    }
+}
+
+/// What the first look found, against which events are compared.
+struct Baseline {
+    verdict: Verdict,
+    reference: Reference,
+    session: Works,
+    guarded: Vec<Guarded>,
+}
+
+/// Gates one subject, writing into its ledger as it goes.
+///
+/// # Errors
+/// What kept it from going on; what was found until then is in the ledger.
+pub async fn gate(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    index: usize,
+    subject: &Subject,
+    ledger: &SharedLedger,
+    listener: &dyn Listener,
+) -> Result<()> {
+    let replays = Replays::read(&plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
+    let mut gate = Gate { engine, run, plan, index, subject, ledger, listener, times_up: 0, drawn: None, replays };
+    gate.run().await
+}
+
+/// Brings one subject up with its lock, for those who only want to use it; the run's sweep takes it
+/// down.
+///
+/// # Errors
+/// What kept it from coming up locked.
+pub async fn lend(
+    engine: &Engine,
+    run: &Run,
+    plan: &Plan,
+    subject: &Subject,
+    listener: &dyn Listener,
+) -> Result<(Deployment, Client, Keys)> {
+    let (ledger, replays) = (SharedLedger::default(), Replays::default());
+    let mut gate =
+        Gate { engine, run, plan, index: 0, subject, ledger: &ledger, listener, times_up: 0, drawn: None, replays };
+    let lent = gate.put_back().await?;
+    Ok((lent.deployment, lent.client, lent.keys))
+}
+
+struct Gate<'a> {
+    engine: &'a Engine,
+    run: &'a Run,
+    plan: &'a Plan,
+    index: usize,
+    subject: &'a Subject,
+    ledger: &'a SharedLedger,
+    listener: &'a dyn Listener,
+    times_up: u32,
+    /// The state map of the first installation, and what it was drawn for.
+    drawn: Option<(Installed, StateMap)>,
+    replays: Replays,
+}
+
+impl Gate<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let mut current = match self.bring_up().await? {
+            BroughtUp::Installed(installation) => *installation,
+            BroughtUp::Unlocked(unlocked) => return self.run_unlocked(*unlocked, begun).await,
+            BroughtUp::Down(deployment, down) => {
+                self.record_down(Event::Installed, &down, None, begun, None);
+                return deployment.take_down().await;
+            }
+        };
+        self.enter(&current);
+        let (baseline, mut dirty) = match self.first_look(&mut current, begun).await {
+            Ok(Some(found)) => found,
+            // Undecided at `installed`: there is nothing to compare with.
+            Ok(None) => {
+                self.undecide_rest("the installed state could not be judged");
+                return current.deployment.take_down().await;
+            }
+            Err(e) => return Err(e),
+        };
+        for (position, event) in self.plan.events.iter().copied().enumerate() {
+            if dirty || (event.new_container() && self.wear(&mut current).await) {
+                self.listener.step(&self.subject.name, "putting it back");
+                current.deployment.take_down().await?;
+                current = self.put_back().await?;
+            }
+            dirty = self.event(&mut current, &baseline, event).await?;
+            dirty &= position + 1 < self.plan.events.len();
+        }
+        self.wear(&mut current).await;
+        self.listener.step(&self.subject.name, "taking it down");
+        current.deployment.take_down().await
+    }
+
+    /// Judges the installed state. Gives what events are compared with, and whether the subject has
+    /// to be put back.
+    async fn first_look(&mut self, current: &mut Installation, begun: Instant) -> Result<Option<(Baseline, bool)>> {
+        let event = Event::Installed;
+        self.listener.step(&self.subject.name, "probing the installed lock");
+        let seen = self.examine(current, event, &Reference::default(), true, None).await?;
+        let mut report = EventReport::new(event, Verdict::Locked);
+        report.ready_ms = Some(millis(current.ready));
+        report.probes = seen.counts(&current.client);
+        let verdict = seen.verdict.clone();
+        self.record(report, seen.verdict, seen.findings, begun);
+        let Ok(verdict) = verdict else { return Ok(None) };
+        let baseline = Baseline {
+            verdict,
+            reference: seen.look.reference(),
+            session: seen.look.session,
+            guarded: guarded(&seen.look),
+        };
+        Ok(Some((baseline, seen.disturbed)))
+    }
+
+    /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
+    async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
+        self.plant(current).await?;
+        let begun = Instant::now();
+        self.listener.step(&self.subject.name, event.name());
+        let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
+        let old_keys = current.keys.clone();
+        if event == Event::Rotate {
+            match keys::rotate(&current.deployment, &current.layout, &current.installed).await {
+                Ok(keys) => current.keys = keys,
+                Err(e) if e.kind() == ErrorKind::Undecided => {
+                    self.record_undecided(event, &e, predicted, begun);
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let watch =
+            Watch::begin(self.engine.clone(), current.deployment.follow(), self.subject.port, baseline.guarded.clone());
+        match current.deployment.perform(event).await {
+            Ok(Performed::Done) => {}
+            Ok(Performed::Skipped(why)) => {
+                watch.end().await;
+                let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+                report.predicted = predicted;
+                report.skipped = Some(why);
+                report.duration_ms = millis(begun.elapsed());
+                self.push(report);
+                return Ok(false);
+            }
+            Err(e) if e.kind() == ErrorKind::Undecided => {
+                watch.end().await;
+                self.record_undecided(event, &e, predicted, begun);
+                return Ok(true);
+            }
+            Err(e) => return Err(e),
+        }
+        let ready = match current.deployment.wait_ready().await? {
+            Readiness::Ready { client, after } => {
+                current.client = client;
+                after
+            }
+            Readiness::Down(down) => {
+                let exposure = watch.end().await;
+                let lost = self.observe(current, event).await.unwrap_or_default();
+                self.record_down(event, &down, predicted, begun, Some((current, &lost, &exposure)));
+                return Ok(true);
+            }
+        };
+        self.await_upstream(&current.client, &current.keys).await;
+        let settled = Instant::now() + AFTERWARDS;
+        // What probing does to the server must not be taken for what the event did.
+        let look = self.examiner(current, event).look(&baseline.reference).await;
+        let data = self.data(current, event).await?;
+        let replayed = self.replay(current, event, &look).await?;
+        // The lock may move while it starts; what is judged is what it settles to.
+        let mut early = self.examiner(current, event).after(look).await;
+        tokio::time::sleep_until(settled.into()).await;
+        let exposure = watch.end().await;
+        if exposure.served > 0 {
+            early = self.look_and_matrix(current, event, baseline).await;
+        }
+        let seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
+        let mut report = EventReport::new(event, Verdict::Locked);
+        report.predicted = predicted;
+        report.ready_ms = Some(millis(ready));
+        report.exposure_ms = (baseline.verdict != Verdict::Open).then(|| millis(exposure.total));
+        report.probes = seen.counts(&current.client);
+        let mut findings = seen.findings;
+        findings.extend(replayed);
+        if event != Event::Wipe || !seen.as_it_must_be {
+            findings.extend(data);
+        }
+        let scene = self.scene(event);
+        if let Ok(verdict) = &seen.verdict {
+            findings.extend(diagnose::exposure(scene, &exposure, *verdict));
+            // What a rotation leaves alive is the lock's own doing, of which the mounts promise nothing.
+            if !findings.iter().any(|f| f.rule == Rule::LockOldTokenAlive) {
+                findings.extend(diagnose::prediction(scene, predicted, *verdict));
+            }
+        }
+        if event == Event::Upgrade && !upgrade_is_effective(&current.deployment, &current.layout).await? {
+            report.effective = false;
+            findings.push(diagnose::masked(scene, &current.deployment, &current.layout));
+        }
+        let changed = seen.verdict.as_ref() != Ok(&baseline.verdict) || !seen.lost.is_empty() || seen.disturbed;
+        let leaves_traces = matches!(event, Event::Offline | Event::Upgrade | Event::Wipe | Event::Rotate);
+        self.record(report, seen.verdict, findings, begun);
+        Ok(changed || leaves_traces)
+    }
+
+    fn scene(&self, event: Event) -> Scene<'_> {
+        Scene { subject: &self.subject.name, event, base: URL }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,119 @@
+//! What is written into the ledger.
+
+use std::time::Instant;
+
+use super::{Gate, Installation, millis};
+use crate::{
+    deployment::ready::Down,
+    error::{Error, Result},
+    event::Event,
+    finding::Finding,
+    gate::{diagnose, expect, layout_report},
+    probe::watch::Exposure,
+    report::{EventReport, StateReport, Survival},
+    state::State,
+    verdict::Verdict,
+};
+
+impl Gate<'_> {
+    /// Writes down what is known once the lock is installed.
+    pub(super) fn enter(&self, current: &Installation) {
+        let mut ledger = self.ledger.open();
+        ledger.report.layout = layout_report(&current.layout);
+        ledger.report.image = current.deployment.subject.image.clone();
+        ledger.report.states = current
+            .map
+            .entries
+            .iter()
+            .map(|entry| StateReport {
+                state: entry.state,
+                paths: entry.paths.clone(),
+                owner: entry.owner,
+                survives: self
+                    .plan
+                    .events
+                    .iter()
+                    .map(|event| {
+                        let predicted = entry.predicted.get(event).copied().flatten();
+                        (*event, Survival { predicted, observed: None })
+                    })
+                    .collect(),
+            })
+            .collect();
+        for path in current.deployment.copied_binds() {
+            tracing::warn!("{}: copied, because it cannot be mounted copy-on-write here", path.display());
+        }
+        for check in &current.checks {
+            tracing::debug!("{}: {}", self.subject.name, check.message);
+        }
+    }
+
+    pub(super) fn record(
+        &self,
+        mut report: EventReport,
+        verdict: Result<Verdict, String>,
+        findings: Vec<Finding>,
+        begun: Instant,
+    ) {
+        match verdict {
+            Ok(verdict) => {
+                report.expected = expect::expected(self.subject, report.event, Some(verdict));
+                report.verdict = Some(verdict);
+                if report.event == Event::Installed {
+                    report.predicted = None;
+                }
+            }
+            Err(why) => {
+                report.expected = expect::expected(self.subject, report.event, None);
+                report.undecided = Some(why);
+            }
+        }
+        report.duration_ms = millis(begun.elapsed());
+        self.ledger.open().findings.extend(findings);
+        self.push(report);
+    }
+
+    pub(super) fn record_down(
+        &self,
+        event: Event,
+        down: &Down,
+        predicted: Option<Verdict>,
+        begun: Instant,
+        known: Option<(&Installation, &[State], &Exposure)>,
+    ) {
+        let scene = self.scene(event);
+        let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(Verdict::Down)));
+        report.verdict = Some(Verdict::Down);
+        report.predicted = predicted;
+        report.duration_ms = millis(begun.elapsed());
+        let mut findings = vec![diagnose::down(scene, down)];
+        if let Some((current, lost, exposure)) = known {
+            report.exposure_ms = Some(millis(exposure.total));
+            findings.extend(diagnose::exposure(scene, exposure, Verdict::Down));
+            findings.extend(diagnose::losses(scene, &current.map, lost, &current.layout, &current.installed));
+        }
+        self.ledger.open().findings.extend(findings);
+        self.push(report);
+    }
+
+    pub(super) fn record_undecided(&self, event: Event, error: &Error, predicted: Option<Verdict>, begun: Instant) {
+        let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+        report.predicted = predicted;
+        report.undecided = Some(error.one_line());
+        report.duration_ms = millis(begun.elapsed());
+        self.push(report);
+    }
+
+    pub(super) fn undecide_rest(&self, why: &str) {
+        for event in self.plan.events.clone() {
+            let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+            report.undecided = Some(why.to_owned());
+            self.push(report);
+        }
+    }
+
+    pub(super) fn push(&self, report: EventReport) {
+        self.listener.event(&self.subject.name, &report);
+        self.ledger.open().report.events.push(report);
+    }
+}

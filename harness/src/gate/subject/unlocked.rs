@@ -1,0 +1,176 @@
+//! A subject on which no lock took hold: it is judged by what anybody gets.
+
+use std::time::{Duration, Instant};
+
+use super::{Gate, bring_up::BroughtUp, millis};
+use crate::{
+    deployment::{Deployment, lifecycle::Performed, ready::Readiness},
+    error::{Error, ErrorKind, Result},
+    event::Event,
+    finding::{Finding, Rule},
+    gate::{diagnose, diagnose::Scene, expect, layout_report},
+    install::check::is_within,
+    layout::Layout,
+    probe::{
+        claim::{Claim, empty_token, form_claim},
+        client::Client,
+        decide::{Kind, kind},
+        look::{Look, Reference, Seen, look},
+    },
+    report::EventReport,
+    scheme::Scheme,
+    state::Owner,
+    verdict::Verdict,
+};
+
+/// A subject on which no lock took hold.
+pub(super) struct Unlocked {
+    pub(super) deployment: Deployment,
+    pub(super) client: Client,
+    pub(super) layout: Layout,
+    pub(super) ready: Duration,
+    pub(super) entry: Entry,
+    pub(super) why: Error,
+}
+
+/// How anybody gets into a server to which there is no token.
+pub(super) enum Entry {
+    /// It is public.
+    Open(Look),
+    /// It gives access away.
+    Claim(Claim),
+}
+
+impl Entry {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Open(_) => Verdict::Open,
+            Self::Claim(_) => Verdict::Claimable,
+        }
+    }
+
+    fn findings(&self, scene: Scene<'_>) -> Vec<Finding> {
+        match self {
+            Self::Open(look) => diagnose::sentinels(scene, look, None, &[], &[]),
+            Self::Claim(claim) => vec![diagnose::claim(scene, claim)],
+        }
+    }
+}
+
+impl Gate<'_> {
+    /// A lock to which there is no token may have failed to take hold, which shows: others get in.
+    /// Else `why` is the last word.
+    pub(super) async fn unlocked_or(
+        &self,
+        deployment: Deployment,
+        client: Client,
+        layout: Layout,
+        ready: Duration,
+        why: Error,
+    ) -> Result<BroughtUp> {
+        if why.kind() == ErrorKind::Undecided
+            && let Some(entry) = way_in(&client, &self.subject.lock.scheme).await
+        {
+            return Ok(BroughtUp::Unlocked(Box::new(Unlocked { deployment, client, layout, ready, entry, why })));
+        }
+        Err(why)
+    }
+
+    /// The events of a subject on which no lock took hold: there is no key to it, but whether it is
+    /// public shows without one.
+    pub(super) async fn run_unlocked(&mut self, mut current: Unlocked, begun: Instant) -> Result<()> {
+        self.ledger.open().report.layout = layout_report(&current.layout);
+        let mut report = EventReport::new(Event::Installed, Verdict::Locked);
+        report.ready_ms = Some(millis(current.ready));
+        let predicted = current.entry.verdict();
+        let mut findings = current.entry.findings(self.scene(Event::Installed));
+        let log = self.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
+        for finding in &mut findings {
+            finding.evidence.push(current.why.one_line());
+            let failed = log.iter().filter(|line| line.contains("IMPORT FAILED") || line.contains("Cannot import"));
+            finding.evidence.extend(failed.take(4).map(|line| format!("log: {}", line.trim())));
+        }
+        findings.extend(self.forgotten_at_once(&current));
+        self.record(report, Ok(predicted), findings, begun);
+        for event in self.plan.events.iter().copied() {
+            let begun = Instant::now();
+            self.listener.step(&self.subject.name, event.name());
+            let mut report = EventReport::new(event, Verdict::Locked);
+            // What the events take of a lock that was never seen whole cannot be known.
+            let predicted = Some(predicted).filter(|p| *p == Verdict::Open);
+            report.predicted = predicted;
+            if event == Event::Rotate {
+                self.record(report, Err("there is no credential to change".to_owned()), Vec::new(), begun);
+                continue;
+            }
+            match current.deployment.perform(event).await {
+                Ok(Performed::Done) => {}
+                Ok(Performed::Skipped(why)) => {
+                    report.expected = expect::expected(self.subject, event, None);
+                    report.skipped = Some(why);
+                    self.push(report);
+                    continue;
+                }
+                Err(e) if e.kind() == ErrorKind::Undecided => {
+                    self.record_undecided(event, &e, predicted, begun);
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            match current.deployment.wait_ready().await? {
+                Readiness::Down(down) => self.record_down(event, &down, predicted, begun, None),
+                Readiness::Ready { client, after } => {
+                    report.ready_ms = Some(millis(after));
+                    current.client = client;
+                    match way_in(&current.client, &self.subject.lock.scheme).await {
+                        Some(entry) => {
+                            let findings = entry.findings(self.scene(event));
+                            self.record(report, Ok(entry.verdict()), findings, begun);
+                        }
+                        None => {
+                            let why = format!("nobody gets in any more, and there is no token: {}", current.why.what());
+                            self.record(report, Err(why), Vec::new(), begun);
+                        }
+                    }
+                }
+            }
+        }
+        self.listener.step(&self.subject.name, "taking it down");
+        current.deployment.take_down().await
+    }
+
+    /// What is installed on a tmpfs is gone at the restart by which it would take effect.
+    pub(super) fn forgotten_at_once(&self, current: &Unlocked) -> Option<Finding> {
+        let directory = current.layout.custom_nodes_dir();
+        let nearest = current.deployment.mounted().into_iter().filter(|m| is_within(directory, &m.target));
+        let mount = nearest.max_by_key(|m| m.target.len()).filter(|m| m.owner == Owner::Tmpfs)?;
+        let message = format!("{} is a tmpfs: a lock that is installed there never takes effect", mount.target);
+        Some(
+            Finding::new(Rule::PersistTmpfs, &self.subject.name, Some(Event::Installed), message)
+                .evidence(format!("ComfyUI loads custom nodes from {directory}"))
+                .remedy(format!(
+                    "mount a named volume instead of the tmpfs:\n  mounts:\n    - {{ volume: custom-nodes, target: {} }}",
+                    mount.target
+                )),
+        )
+    }
+}
+
+/// How anybody gets into a server to which there is no token; `None` when that cannot be said.
+///
+/// It is public for sure when every sentinel is let through and answered with data.
+async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
+    let seen = look(client, scheme, None, &Reference::default()).await;
+    // A login page that comes with 200 is no data.
+    let data = |s: &Seen| s.anonymous.as_ref().is_ok_and(|a| matches!(kind(a), Kind::Object(_) | Kind::Array));
+    if seen.all_through() && seen.sentinels.iter().all(data) {
+        return Some(Entry::Open(seen));
+    }
+    if seen.undecided().is_some() {
+        return None;
+    }
+    match empty_token(client, scheme, &seen).await {
+        Some(claim) => Some(Entry::Claim(claim)),
+        None => form_claim(client, scheme, &seen).await.map(Entry::Claim),
+    }
+}
