@@ -76,7 +76,8 @@ const FIXED: &str = "services:
       - venv:/opt/venv
       - user:/opt/ComfyUI/user
       - output:/opt/ComfyUI/output
-volumes: { all: , login: , venv: , user: , output: }
+      - input:/opt/ComfyUI/input
+volumes: { all: , login: , venv: , user: , output: , input: }
 ";
 
 #[test]

@@ -53,7 +53,10 @@ fn ports(scene: &Scene<'_>) -> Vec<Found> {
 
 fn tag(scene: &Scene<'_>) -> Option<Found> {
     let image = scene.service.image.as_ref().filter(|_| scene.service.build.is_none())?;
-    images::floats(&image.text).then(|| {
+    // A tag that each `up` asks for anew is whatever it points at that day.
+    let policy = scene.service.node.get("pull_policy").and_then(|p| p.as_str()).unwrap_or_default();
+    let anew = matches!(policy, "always" | "daily" | "weekly") || policy.starts_with("every_");
+    (images::floats(&image.text) || anew && !image.text.contains('@')).then(|| {
         Found::new(Rule::DeployFloatingTag, image.at, "the next pull may bring another ComfyUI, another Python and another layout")
             .evidence(format!("image: {}", image.text))
             .remedy(format!("name a version or a digest: `docker image inspect --format '{{{{index .RepoDigests 0}}}}' {}` prints the one that is here", image.text))
@@ -94,25 +97,21 @@ fn cors(scene: &Scene<'_>) -> Option<Found> {
 
 fn fails_open(scene: &Scene<'_>) -> Option<Found> {
     let message = "the server starts although what its lock needs could not be installed";
-    let line = scene.facts.script.swallowed;
-    if let (Some(line), Some(file)) = (line, &scene.facts.script_file) {
-        let number = u32::try_from(line + 1).unwrap_or(u32::MAX);
-        let shown = super::tokens::shown(scene, std::path::Path::new(&file.path));
-        let text = file.text.replace("\\\n", "  ");
-        return Some(Found {
-            at: Placed::Elsewhere(shown, number),
-            ..Found::new(Rule::DeployFailOpenStart, scene.service.at, message)
-                .evidence(text.lines().nth(line).unwrap_or_default().trim().to_owned())
-        });
-    }
-    let own = [&scene.service.command, &scene.service.entrypoint];
-    if let Some(line) = line {
+    if let Some(swallowed) = &scene.facts.script.swallowed {
+        let own = scene.facts.script_file.as_ref().map(|file| &file.path);
+        if let Some(file) = swallowed.file.as_ref().or(own) {
+            let number = u32::try_from(swallowed.line + 1).unwrap_or(u32::MAX);
+            let shown = super::tokens::shown(scene, std::path::Path::new(file));
+            return Some(Found {
+                at: Placed::Elsewhere(shown, number),
+                ..Found::new(Rule::DeployFailOpenStart, scene.service.at, message).evidence(swallowed.text.clone())
+            });
+        }
         // A `$$` of the file is a `$` of the command: the place is that of the whole command.
-        let words = own.into_iter().flatten().find(|w| w.line().contains("install") || w.line().contains("clone"))?;
-        let text =
-            words.words.iter().find(|w| w.contains("install") || w.contains("clone")).cloned().unwrap_or_default();
-        let shown = text.lines().nth(line).unwrap_or(&text).trim().to_owned();
-        return Some(Found::new(Rule::DeployFailOpenStart, words.at, message).evidence(shown));
+        let own = [&scene.service.command, &scene.service.entrypoint];
+        let words = own.into_iter().flatten().find(|w| w.line().contains("install") || w.line().contains("clone"));
+        let at = words.map_or(scene.service.at, |w| w.at);
+        return Some(Found::new(Rule::DeployFailOpenStart, at, message).evidence(swallowed.text.clone()));
     }
     let family = scene.facts.fails_open.then(|| scene.facts.from.iter().find(|f| f.starts_with("the catalogue")))??;
     let at = scene.service.image.as_ref().map_or(scene.service.at, |i| i.at);

@@ -8,9 +8,9 @@ use crate::{
     images::{
         Code, Family, Starts,
         dockerfile::Dockerfile,
-        script::{self, Script},
+        script::{self, Come, Script},
     },
-    state::State,
+    state::{Owner, State},
 };
 
 /// What is known of a service, and from where.
@@ -30,8 +30,10 @@ pub struct Facts {
     pub volumes: Vec<String>,
     /// Directories that are links to others.
     pub links: Vec<(String, String)>,
-    /// Whether each start installs the requirements of every custom node.
-    pub starts: Starts,
+    /// When the requirements of every custom node are installed.
+    pub requirements: Come,
+    /// Whether somebody wrote down what a start does.
+    knows_start: bool,
     /// Whether the image itself has the code at its place.
     pub code_in_image: bool,
     /// Whether the layout was read, and not guessed from the names of mounts.
@@ -77,7 +79,7 @@ const LARGEST: u64 = 256 * 1024;
 
 /// Reads a service; `image` is what an engine says of its image, in the shape of a Dockerfile.
 pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
-    let mut facts = Facts { port: 8188, code_in_image: true, ..Facts::default() };
+    let mut facts = Facts { port: 8188, ..Facts::default() };
     let dockerfile = image.cloned().or_else(|| dockerfile(service));
     let variable = |name: &str| {
         let own = service.value(name).map(str::to_owned);
@@ -122,7 +124,7 @@ fn small_text(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
-/// Command and entry point, the service's own or the image's, and the script that they name.
+/// Command and entry point, the service's own or the image's, and the scripts that they name.
 fn read_start(
     facts: &mut Facts,
     service: &Service,
@@ -137,53 +139,63 @@ fn read_start(
     let command = words(&service.command, dockerfile.map(|d| &d.command).filter(|_| service.entrypoint.is_none()));
     let workdir =
         service.working_dir.as_ref().map(|w| w.text.clone()).or_else(|| dockerfile.and_then(|d| d.workdir.clone()));
-    let mut text = String::new();
-    let all: Vec<&String> = entrypoint.iter().chain(&command).collect();
-    match all.iter().position(|w| matches!(w.as_str(), "-c" | "-lc" | "-ec" | "-exc" | "-euc")) {
-        Some(n) if n > 0 => {
-            if all[n].contains('e') && !text.contains("set -e") {
-                text.push_str("set -e\n");
-            }
-            text.push_str(all.get(n + 1).map_or("", |w| w.as_str()));
-        }
-        _ => {
-            text = all
-                .iter()
-                .map(|w| shlex::try_quote(w).map_or_else(|_| (*w).clone(), std::borrow::Cow::into_owned))
-                .collect::<Vec<_>>()
-                .join(" ")
-        }
-    }
-    let mut script = script::read(&text, workdir.as_deref(), variable);
-    if !script.starts {
-        let named = all
-            .iter()
-            .find(|w| w.ends_with(".sh") || w.ends_with(".bash") || w.contains("entrypoint") || w.contains("start"));
-        if let Some(file) = named.and_then(|name| local_script(service, dockerfile, name, workdir.as_deref())) {
-            let arguments = command.join(" ");
-            let mut inner = script::read(&file.text, workdir.as_deref(), variable);
-            // `exec "$@"` runs the command.
-            if !inner.starts && file.text.contains("$@") {
-                let rest = script::read(&arguments, workdir.as_deref(), variable);
-                inner.starts = rest.starts;
-                inner.code_dir = rest.code_dir;
-                inner.base_directory = inner.base_directory.or(rest.base_directory);
-                inner.port = inner.port.or(rest.port);
-                inner.cors = inner.cors.or(rest.cors);
-            }
-            facts.from.push(from_here(&file.path));
-            facts.script_file = Some(file);
-            script = inner;
-        }
-    }
+    let workdir = workdir.as_deref();
+    let file = |path: &str| {
+        let file = local_script(service, dockerfile, path, None)?;
+        Some((file.path, file.text))
+    };
+    let environment = script::Environment { variable, complete: !service.environment_incomplete, file: &file };
+    let all: Vec<String> = entrypoint.iter().chain(&command).cloned().collect();
+    let shell =
+        |word: &String| matches!(word.as_str(), "-c" | "-lc" | "-ec" | "-exc" | "-euc" | "-xec" | "-cex" | "-ce");
+    let script = if let Some(n) = all.iter().position(shell).filter(|n| *n > 0) {
+        let text = all.get(n + 1).map_or("", String::as_str);
+        script::read(text, workdir, all.get(n + 3..).unwrap_or_default(), all[n].contains('e'), &environment)
+    } else if let Some((n, file)) = all.iter().enumerate().find_map(|(n, word)| {
+        let named =
+            word.ends_with(".sh") || word.ends_with(".bash") || word.contains("entrypoint") || word.contains("start");
+        let named = named || n == 0 && word.starts_with('/') && !word.contains("/bin/");
+        Some((n, local_script(service, dockerfile, word, workdir).filter(|_| named)?))
+    }) {
+        // What follows the script are its arguments: `exec "$@"` runs them.
+        let script = script::read(&file.text, workdir, &all[n + 1..], false, &environment);
+        facts.from.push(from_here(&file.path));
+        facts.script_file = Some(file);
+        script
+    } else {
+        let quoted = all.iter().map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), std::borrow::Cow::into_owned));
+        // Nobody minds what one command comes to: it is the container.
+        let mut script = script::read(&quoted.collect::<Vec<_>>().join(" "), workdir, &[], true, &environment);
+        // The entry point of an image that nobody could read may do more than the command says.
+        script.incomplete |= service.entrypoint.is_none() && !knows_entry_point(service, dockerfile);
+        script
+    };
     facts.starts_comfyui = script.starts;
     facts.script = script;
 }
 
+/// Whether what runs before the command is known: nothing, or a program that only runs it.
+fn knows_entry_point(service: &Service, dockerfile: Option<&Dockerfile>) -> bool {
+    let Some(dockerfile) = dockerfile else {
+        return service.image.as_ref().is_some_and(|image| Family::is_plain(&image.text));
+    };
+    match dockerfile.entrypoint.first() {
+        Some(first) => {
+            let name = first.rsplit('/').next().unwrap_or(first);
+            name.starts_with("python") || matches!(name, "tini" | "dumb-init" | "sh" | "bash" | "comfy" | "env")
+        }
+        None => dockerfile.cloned_to.is_some() || dockerfile.from.as_deref().is_none_or(Family::is_plain),
+    }
+}
+
 /// A path as people write it from here.
-fn from_here(path: &str) -> String {
+pub(super) fn from_here(path: &str) -> String {
+    if path.contains("://") {
+        return path.to_owned();
+    }
     let here = std::env::current_dir().unwrap_or_default();
-    Path::new(path).strip_prefix(here).map_or_else(|_| path.to_owned(), |p| p.display().to_string())
+    let plain: std::path::PathBuf = Path::new(path).components().collect();
+    plain.strip_prefix(here).unwrap_or(&plain).display().to_string()
 }
 
 /// The file of this machine that is a script of the container.
@@ -229,13 +241,16 @@ fn take_dockerfile(facts: &mut Facts, dockerfile: &Dockerfile) {
     facts.healthcheck = dockerfile.healthcheck.clone();
     facts.image_env = dockerfile.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     facts.builds_comfyui = dockerfile.cloned_to.is_some();
+    facts.code_in_image = facts.builds_comfyui;
     if facts.script.code_dir.is_none() {
         facts.code_dir = dockerfile.cloned_to.clone();
     }
     // The Python that is first on the path runs it, unless the start says otherwise.
     let path = dockerfile.env.get("PATH").cloned().unwrap_or_default();
     let first = dockerfile.environments.iter().find(|e| path.contains(&format!("{e}/bin")));
-    let environment = first.or_else(|| dockerfile.environments.last()).cloned();
+    // One that is made and not on the path counts where the start does not say what it takes.
+    let made = dockerfile.environments.last().filter(|_| !facts.script.plain_python);
+    let environment = first.or(made).cloned();
     if facts.script.environment.is_none() && (facts.builds_comfyui || facts.starts_comfyui) {
         facts.packages = Some(environment.into_iter().collect());
     }
@@ -249,7 +264,7 @@ fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
     facts.custom_nodes = layout.custom_nodes.clone();
     facts.python = layout.python.clone();
     facts.base_directory = layout.base_directory.clone();
-    if facts.script.environment.is_none() {
+    if facts.script.environment.is_none() && !family.packages.is_empty() {
         facts.packages = (!family.packages.is_empty()).then(|| family.packages.clone());
     }
     for volume in &family.volumes {
@@ -258,12 +273,17 @@ fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
         }
     }
     facts.links.extend(family.links.iter().map(|(a, b)| (a.clone(), b.clone())));
-    facts.code_in_image = family.code == Code::Image;
+    facts.code_in_image = family.code == Code::Image && layout.code_dir.is_some();
     facts.unknown.clone_from(&family.unknown);
     facts.port = family.port.unwrap_or(facts.port);
     // Another entry point does not do what the image's own does.
     if !(own_command && service.entrypoint.is_some()) {
-        facts.starts = family.starts;
+        facts.requirements = match family.starts {
+            Starts::Requirements => Come::Always,
+            Starts::Keeps => Come::Never,
+            Starts::Unknown => Come::Maybe,
+        };
+        facts.knows_start = true;
         facts.fails_open = family.fails_open;
     }
     facts.layout_known = layout.code_dir.is_some();
@@ -292,12 +312,17 @@ fn take_mounts(facts: &mut Facts, service: &Service) {
             }
         }
     }
-    let best = votes.into_iter().max_by_key(|(_, n)| *n).filter(|(_, n)| *n >= 2);
-    let whole = || {
-        let named = |name: &str| matches!(name.to_lowercase().as_str(), "comfyui" | "comfy" | "comfy_ui");
-        service.mounts.iter().map(|m| &m.target).find(|t| t.rsplit('/').next().is_some_and(named)).cloned()
-    };
-    if let Some(code_dir) = best.map(|(p, _)| p).or_else(whole) {
+    let best = votes.into_iter().max_by_key(|(_, n)| *n).filter(|(_, n)| *n >= 2).map(|(parent, _)| parent);
+    let mounted = |path: &str| service.mounts.iter().any(|m| is_within(path, &m.target) || is_within(&m.target, path));
+    let said = ["COMFYUI_PATH", "COMFYUI_DIR", "COMFYUI_HOME", "COMFY_DIR", "COMFY_PATH"]
+        .iter()
+        .filter_map(|name| service.value(name).map(in_container))
+        .find(|path| path.starts_with('/') && mounted(path));
+    let lasting = service.mounts.iter().filter(|m| m.owner() != Owner::Tmpfs);
+    let whole = lasting.map(|m| &m.target).find(|target| {
+        matches!(target.rsplit('/').next().map(str::to_lowercase).as_deref(), Some("comfyui" | "comfy" | "comfy_ui"))
+    });
+    if let Some(code_dir) = said.or_else(|| whole.cloned()).or(best) {
         facts.from.push("the names of its mounts".to_owned());
         facts.code_dir = Some(code_dir);
     }
@@ -329,8 +354,23 @@ fn finish(facts: &mut Facts) {
         facts.python = Some(format!("{environment}/bin/python"));
         facts.packages = Some(vec![environment]);
     }
-    if script.requirements || script.dependencies {
-        facts.starts = Starts::Requirements;
+    facts.links.extend(script.links);
+    if script.cloned_to.is_some() && script.cloned_to == facts.code_dir {
+        facts.code_in_image = false;
+    }
+    if script.plain_python && !script.incomplete && facts.packages.is_none() {
+        // The image's own, on its path.
+        facts.packages = Some(Vec::new());
+    }
+    if !facts.knows_start && (script.incomplete || !script.starts) {
+        facts.requirements = Come::Maybe;
+    }
+    let nodes = facts.custom_nodes.as_deref().map(|nodes| facts.real(nodes));
+    let here =
+        |root: &Option<String>| root.is_none() || nodes.is_none() || root.as_deref().map(|r| facts.real(r)) == nodes;
+    let best = script.requirements.iter().filter(|(root, _)| here(root)).map(|(_, when)| when.clone()).max();
+    if let Some(best) = best.filter(|best| *best > facts.requirements || facts.requirements == Come::Maybe) {
+        facts.requirements = best;
     }
     facts.fails_open |= script.swallowed.is_some();
     facts.port = script.port.unwrap_or(facts.port);

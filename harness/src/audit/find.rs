@@ -69,8 +69,12 @@ fn points(_project: &Project, service: &Service, facts: &Facts) -> i32 {
     if name.contains("comfy") {
         sum += 3;
     }
+    // Many a server is called `main.py`.
+    let certain = facts.script.arguments
+        || facts.script.code_dir.as_ref().is_some_and(|d| d.to_lowercase().contains("comfy"))
+        || facts.script.cloned_to.is_some();
     if facts.starts_comfyui {
-        sum += 7;
+        sum += if certain { 7 } else { 4 };
     }
     if facts.builds_comfyui {
         sum += 5;
@@ -95,8 +99,11 @@ fn points(_project: &Project, service: &Service, facts: &Facts) -> i32 {
     {
         sum += 1;
     }
-    // A client of it, a helper that prepares its directories, or something else altogether.
     let last = image.split('@').next().unwrap_or(&image).rsplit('/').next().unwrap_or(&image);
+    if family.is_none() && matches!(last.split(':').next(), Some("comfyui" | "comfy-ui" | "comfy")) {
+        sum += 2;
+    }
+    // A client of it, a helper that prepares its directories, or something else altogether.
     let last = last.split(':').next().unwrap_or(last);
     if family.is_none() && !facts.starts_comfyui && (last.ends_with("-manager") || name.ends_with("-manager")) {
         sum -= 12;

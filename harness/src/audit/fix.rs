@@ -200,24 +200,23 @@ fn declare(project: &Project, file: u32, names: &[String]) -> Option<Edit> {
     if missing.is_empty() {
         return None;
     }
-    // The last declaration in this file, where there is one in the ordinary form.
+    // Behind the last declaration of this file, where there is one in the ordinary form: with the
+    // indentation of the first, for what is deeper belongs to one of them.
     let mut offset = 0;
-    let mut place = None;
+    let mut place: Option<(usize, Option<String>)> = None;
     let mut inside = false;
     for line in text.split_inclusive('\n') {
         let plain = line.trim_end();
         if plain.starts_with("volumes:") {
-            inside = plain == "volumes:";
+            inside = plain.trim_start_matches("volumes:").trim_start().is_empty() || plain.contains(" #");
             if inside {
-                place = Some((offset + line.len(), "  ".to_owned()));
+                place = Some((offset + line.len(), None));
             }
         } else if inside && !plain.is_empty() && !plain.trim_start().starts_with('#') {
             if line.starts_with([' ', '\t']) {
                 let indent = line[..line.len() - line.trim_start().len()].to_owned();
-                let first = place.as_ref().is_some_and(|(_, i)| i.len() > indent.len())
-                    || place.as_ref().is_some_and(|(end, _)| *end == offset);
-                let keep = place.as_ref().map_or_else(String::new, |(_, i)| i.clone());
-                place = Some((offset + line.len(), if first && !keep.is_empty() { indent } else { keep }));
+                let first = place.take().and_then(|(_, indent)| indent);
+                place = Some((offset + line.len(), Some(first.unwrap_or(indent))));
             } else {
                 inside = false;
             }
@@ -225,7 +224,7 @@ fn declare(project: &Project, file: u32, names: &[String]) -> Option<Edit> {
         offset += line.len();
     }
     let (at, indent, head) = match place {
-        Some((at, indent)) => (at, indent, String::new()),
+        Some((at, indent)) => (at, indent.unwrap_or_else(|| "  ".to_owned()), String::new()),
         None => (text.len(), "  ".to_owned(), format!("volumes:{newline}")),
     };
     let gap = if text[..at].ends_with('\n') { "" } else { newline };

@@ -236,7 +236,7 @@ fn subject(service: &Service, facts: Facts, options: &Options, prefix: &str) -> 
         states::EVENTS.iter().map(|&event| (event, states::predict(&readings, &options.scheme, event))).collect();
     let image = match (&service.image, &service.build) {
         (Some(image), _) => image.text.clone(),
-        (None, Some(build)) => format!("built from {}", build.context),
+        (None, Some(build)) => format!("built from {}", facts::from_here(&build.context)),
         (None, None) => String::new(),
     };
     Subject {
@@ -275,7 +275,8 @@ impl Subject {
     pub fn report(&self) -> SubjectReport {
         let state = |reading: &Reading| StateReport {
             state: reading.state,
-            paths: reading.paths.clone(),
+            // Where some of its paths last and others do not, those that decide.
+            paths: if reading.weakest.is_empty() { reading.paths.clone() } else { reading.weakest.clone() },
             owner: reading.owner,
             survives: reading
                 .survives

@@ -52,7 +52,10 @@ fn lost(scene: &Scene<'_>, reading: &Reading) -> Vec<Found> {
     let verb = if reading.state == State::Deps { "is installed on" } else { "lies on" };
     let message = format!("{what} {verb} {}, which does not last", on(owner));
     let mut evidence: Vec<String> =
-        reading.paths.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())).collect();
+        reading.weakest.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())).collect();
+    if evidence.is_empty() {
+        evidence.extend(reading.paths.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())));
+    }
     if !reading.why.is_empty() {
         evidence.push(reading.why.clone());
     }
@@ -100,8 +103,14 @@ fn inert(scene: &Scene<'_>) -> Vec<Found> {
     let facts = scene.facts;
     let (Some(code), true) = (&facts.code_dir, facts.layout_known) else { return Vec::new() };
     // Somebody says what else is read, in a file that may not lie here.
-    let named = scene.service.mounts.iter().any(|m| m.target.ends_with("extra_model_paths.yaml"));
     let arguments = scene.service.command.as_ref().map(|c| c.line()).unwrap_or_default();
+    // ComfyUI looks for it beside `main.py` only, unless an argument says where it is.
+    let named = scene.service.mounts.iter().any(|m| m.target == format!("{code}/extra_model_paths.yaml"))
+        || arguments.contains("--extra-model-paths-config")
+        || facts
+            .script_file
+            .as_ref()
+            .is_some_and(|f| f.text.contains("extra_model_paths") || f.text.contains("extra-model-paths"));
     let variables = scene.service.environment.iter().filter_map(|v| v.value.as_deref());
     let said: Vec<&str> = variables.chain([arguments.as_str()]).collect();
     let mut found = Vec::new();
@@ -113,6 +122,7 @@ fn inert(scene: &Scene<'_>) -> Vec<Found> {
             || facts.custom_nodes.as_deref().is_some_and(is_read)
             || facts.links.iter().any(|(_, to)| is_read(to) || is_within(to, &mount.target))
             || is_within(code, &mount.target)
+            || facts.script.directories.values().any(|d| is_read(d))
             || facts.packages.iter().flatten().any(|p| is_read(p));
         let mentioned =
             said.iter().any(|text| text.contains(&mount.target) || parent.len() > 1 && text.contains(parent));

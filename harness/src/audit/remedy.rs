@@ -1,7 +1,11 @@
 //! What to add to a compose file so that a state lasts: a mount, and the volume that it needs.
 
 use super::{facts::Facts, states::Reading};
-use crate::{compose::is_within, images::Starts, state::State};
+use crate::{
+    compose::is_within,
+    images::script::Come,
+    state::{Owner, State},
+};
 
 /// A named volume and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +19,26 @@ pub struct Keep {
 /// The smallest mounts that would keep a state; none where no mount can.
 pub fn keep(reading: &Reading, facts: &Facts) -> Vec<Keep> {
     let volume = |name: &str, target: String| Keep { volume: name.to_owned(), target };
+    // What an image declares as a volume gets a name as it is: a volume below it would find the
+    // directories that the image's start makes in another order.
+    if reading.owner == Some(Owner::AnonymousVolume) {
+        let declared = |path: &&String| facts.volumes.iter().any(|v| is_within(path, v));
+        let mut whole: Vec<Keep> = reading
+            .weakest
+            .iter()
+            .filter(declared)
+            .filter_map(|path| facts.volumes.iter().filter(|v| is_within(path, v)).max_by_key(|v| v.len()))
+            .map(|path| {
+                let name = path.trim_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
+                let name = if matches!(name.as_str(), "root" | "runner" | "data" | "mnt") { "data" } else { &name };
+                volume(&format!("comfyui-{}", name.replace('_', "-")), path.clone())
+            })
+            .collect();
+        whole.dedup();
+        if !whole.is_empty() {
+            return whole;
+        }
+    }
     let one = match reading.state {
         State::Plugin | State::SessionKey => {
             facts.custom_nodes.as_deref().map(|nodes| volume("comfyui-custom-nodes", facts.real(nodes)))
@@ -31,7 +55,8 @@ pub fn keep(reading: &Reading, facts: &Facts) -> Vec<Keep> {
             .map(|path| volume("comfyui-python", path.clone())),
         State::Data => {
             let name = |path: &str| format!("comfyui-{}", path.rsplit('/').next().unwrap_or("data"));
-            return reading.weakest.iter().map(|path| volume(&name(path), path.clone())).collect();
+            let whole = |path: &String| path.strip_suffix("/default").unwrap_or(path).to_owned();
+            return reading.weakest.iter().map(whole).map(|path| volume(&name(&path), path)).collect();
         }
     };
     one.into_iter().collect()
@@ -52,7 +77,7 @@ pub fn words(service: &str, reading: &Reading, facts: &Facts) -> String {
                     "\nor keep the environment on a named volume (an image with another Python needs a new one):\n",
                 );
                 text.push_str(&lines);
-            } else if facts.starts != Starts::Requirements {
+            } else if facts.requirements != Come::Always {
                 text.push_str("\nor install them at each start, and let the start fail when that fails");
             }
             text

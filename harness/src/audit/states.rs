@@ -7,7 +7,7 @@ use super::facts::Facts;
 use crate::{
     compose::{Mount, Service, Span, is_within},
     event::Event,
-    images::Starts,
+    images::script::Come,
     scheme::Scheme,
     state::{Owner, State},
     verdict::Verdict,
@@ -29,8 +29,8 @@ pub struct Reading {
     pub owner: Option<Owner>,
     /// The mount on which that one lies.
     pub mount: Option<Mount>,
-    /// Whether each start puts it back.
-    pub comes_back: bool,
+    /// When a start puts it back.
+    pub back: Come,
     /// Why it is so, in words for evidence.
     pub why: String,
     /// For each event, whether it lasts; none: not known.
@@ -47,33 +47,71 @@ struct Place {
 pub fn read(service: &Service, facts: &Facts, scheme: &Scheme) -> Vec<Reading> {
     let plugin = plugin(service, facts, scheme);
     let mut deps = deps(service, facts);
+    deps.back = facts.script.dependencies.clone();
     // What is installed for a plugin that is gone is not looked for.
-    let requirements = facts.starts == Starts::Requirements;
-    if facts.script.dependencies || requirements && plugin.owner.is_some_and(|o| o != Owner::ContainerLayer) {
-        deps.comes_back = true;
-        deps.why = "each start installs the requirements of the custom nodes".to_owned();
-    } else if facts.starts == Starts::Unknown && deps.owner == Some(Owner::ContainerLayer) && !deps.why.is_empty() {
-        deps.why.push_str("; nothing that could be read installs them at a start");
+    if plugin.owner != Some(Owner::ContainerLayer) && facts.requirements > deps.back {
+        deps.back = facts.requirements.clone();
+    }
+    if deps.owner.is_none_or(|owner| owner == Owner::ContainerLayer) {
+        deps.why = match &deps.back {
+            Come::Always => "each start installs the requirements of the custom nodes".to_owned(),
+            Come::Unless(paths) => {
+                format!("a start installs them where it finds no {}", paths.join(" and no "))
+            }
+            Come::Maybe => format!("{}; what a start installs is not known: gate the service to find out", deps.why)
+                .trim_start_matches("; ")
+                .to_owned(),
+            Come::Never => deps.why,
+        };
     }
     let mut credential = credential(service, facts, scheme);
-    credential.comes_back = facts.script.credential;
+    credential.back = facts.script.credential.clone();
     let mut readings = vec![plugin, deps, credential];
     if let Some(key) = session_key(service, facts, scheme, &readings[0]) {
         readings.push(key);
     }
     readings.push(data(service, facts));
     for reading in &mut readings {
-        reading.survives = EVENTS.iter().map(|&event| (event, survives(reading, event))).collect();
+        reading.survives = EVENTS.iter().map(|&event| (event, survives(service, facts, reading, event))).collect();
     }
     readings
 }
 
-fn survives(reading: &Reading, event: Event) -> Option<bool> {
-    let kept = reading.owner?.survives(event);
-    if kept == Some(false) && reading.comes_back {
-        return Some(true);
+fn survives(service: &Service, facts: &Facts, reading: &Reading, event: Event) -> Option<bool> {
+    let kept = match reading.owner {
+        Some(owner) => owner.survives(event),
+        // Wherever it lies: a restart takes only what lies in memory.
+        None if event == Event::Restart && !service.mounts.iter().any(|m| m.owner() == Owner::Tmpfs) => Some(true),
+        None => None,
+    };
+    match kept {
+        Some(false) => back(service, facts, &reading.back, event),
+        None if reading.back == Come::Always => Some(true),
+        kept => kept,
     }
-    kept
+}
+
+/// Whether a start after `event` puts back what was lost.
+fn back(service: &Service, facts: &Facts, when: &Come, event: Event) -> Option<bool> {
+    match when {
+        Come::Never => Some(false),
+        Come::Always => Some(true),
+        Come::Maybe => None,
+        // What it leaves as a sign that it was done must be gone, too.
+        Come::Unless(paths) => {
+            let mut all = Some(true);
+            for path in paths {
+                let known = path.split('*').next().unwrap_or(path).trim_end_matches('/');
+                let kept = place(service, facts, known).and_then(|place| place.owner.survives(event));
+                match kept {
+                    Some(true) => return Some(false),
+                    Some(false) => {}
+                    None => all = None,
+                }
+            }
+            all
+        }
+    }
 }
 
 fn reading(state: State, paths: Vec<String>) -> Reading {
@@ -83,7 +121,7 @@ fn reading(state: State, paths: Vec<String>) -> Reading {
         weakest: Vec::new(),
         owner: None,
         mount: None,
-        comes_back: false,
+        back: Come::Never,
         why: String::new(),
         survives: BTreeMap::new(),
     }
@@ -120,10 +158,17 @@ fn at(service: &Service, facts: &Facts, state: State, paths: Vec<String>) -> Rea
         .filter(|(_, p)| Some(p.owner) == least)
         .map(|(path, _)| path.clone())
         .collect();
-    if let Some(least) = places.into_iter().min_by_key(|p| p.owner) {
-        result.owner = Some(least.owner);
-        result.mount = least.mount;
+    let Some(least) = places.into_iter().min_by_key(|p| p.owner) else { return result };
+    // A place that was guessed is no proof of a loss while something else may hold it.
+    let broad = |m: &Mount| paths.iter().any(|path| may_hold(&m.target, path.rsplit('/').next().unwrap_or_default()));
+    if least.owner == Owner::ContainerLayer && !facts.layout_known && service.mounts.iter().any(broad) {
+        result.why =
+            "where it lies is guessed, and something that is mounted may hold it: gate the service to find out"
+                .to_owned();
+        return result;
     }
+    result.owner = Some(least.owner);
+    result.mount = least.mount;
     result
 }
 
@@ -149,7 +194,7 @@ fn plugin(service: &Service, facts: &Facts, scheme: &Scheme) -> Reading {
         Some(nodes) => at(service, facts, State::Plugin, vec![format!("{nodes}/{}", plugin_name(scheme))]),
         None => anywhere(service, facts, State::Plugin, &|m| may_hold(&m.target, "custom_nodes")),
     };
-    result.comes_back = facts.script.plugin;
+    result.back = facts.script.plugin.clone();
     result
 }
 
@@ -182,7 +227,7 @@ fn session_key(service: &Service, facts: &Facts, scheme: &Scheme, plugin: &Readi
             state: State::SessionKey,
             paths: Vec::new(),
             weakest: Vec::new(),
-            comes_back: false,
+            back: Come::Never,
             ..plugin.clone()
         },
     })
@@ -226,12 +271,18 @@ fn deps(service: &Service, facts: &Facts) -> Reading {
         return at(service, facts, State::Deps, packages.clone());
     }
     let mut result = reading(State::Deps, Vec::new());
+    // Known to be the image's own Python.
+    let of_image = facts.packages.is_some();
     let named = |target: &str| {
         let last = target.rsplit('/').next().unwrap_or_default().to_lowercase();
-        ENVIRONMENTS.contains(&last.as_str())
-            || last.ends_with("venv")
-            || last.starts_with("venv")
-            || target.contains("/site-packages")
+        let system = last.strip_prefix("python").is_some_and(|version| version.starts_with('3'))
+            || matches!(target, "/usr/local" | "/usr/local/lib" | "/usr/lib" | "/opt/conda")
+            || target.ends_with("/site-packages")
+            || target.ends_with("/dist-packages");
+        // An environment that is mounted and not used is no place for packages.
+        let environment =
+            !of_image && (ENVIRONMENTS.contains(&last.as_str()) || last.ends_with("venv") || last.starts_with("venv"));
+        system || environment
     };
     if let Some(mount) = service.mounts.iter().find(|m| named(&m.target)) {
         result.paths = vec![mount.target.clone()];
@@ -243,8 +294,7 @@ fn deps(service: &Service, facts: &Facts) -> Reading {
     if service.mounts_incomplete {
         return unknown(State::Deps);
     }
-    // Known to be the image's own Python, or nothing that is mounted can hold another one.
-    let of_image = facts.packages.is_some();
+    // Nothing that is mounted can hold another one, or none is used.
     // Nothing can be installed into what is mounted read-only.
     let broad = service.mounts.iter().find(|m| !m.read_only && may_hold_python(&m.target, facts));
     match broad {
@@ -339,14 +389,17 @@ fn may_hold(target: &str, what: &str) -> bool {
 }
 
 fn data(service: &Service, facts: &Facts) -> Reading {
-    match facts.base_directory.as_ref().or(facts.code_dir.as_ref()) {
-        Some(base) => {
-            let paths = ["output", "user"].map(|name| format!("{base}/{name}"));
-            at(service, facts, State::Data, paths.into())
+    let base = facts.base_directory.as_ref().or(facts.code_dir.as_ref());
+    let said = &facts.script.directories;
+    let path = |name: &str| said.get(name).cloned().or_else(|| base.map(|base| format!("{base}/{name}")));
+    match (path("output"), path("input"), path("user")) {
+        // Workflows and settings of a server with one user lie in the directory of `default`.
+        (Some(output), Some(input), Some(user)) => {
+            at(service, facts, State::Data, vec![output, input, format!("{user}/default")])
         }
-        None => {
-            anywhere(service, facts, State::Data, &|m| may_hold(&m.target, "output") || may_hold(&m.target, "user"))
-        }
+        _ => anywhere(service, facts, State::Data, &|m| {
+            ["output", "input", "user"].iter().any(|n| may_hold(&m.target, n))
+        }),
     }
 }
 

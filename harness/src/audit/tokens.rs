@@ -59,6 +59,8 @@ fn is_placeholder(value: &str) -> bool {
     lower.is_empty()
         || lower.starts_with('<')
         || lower.starts_with("your")
+        // `sk-xxxxxxxx`, `****`
+        || lower.rsplit('-').next().is_some_and(|end| end.len() > 2 && end.chars().all(|c| matches!(c, 'x' | '*' | '.')))
         || matches!(
             lower.as_str(),
             "changeme" | "change-me" | "change_me" | "xxx" | "none" | "null" | "true" | "false" | "todo" | "…" | "..."

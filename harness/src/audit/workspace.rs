@@ -22,9 +22,9 @@ pub struct Candidate {
 /// What may be the workspace, the best first; several that are equally good stand side by side.
 ///
 /// 1. what `COMFYUI_WORKSPACE_PATH` (or `WORKSPACE`) names, where it is mounted;
-/// 2. a mount at `/workspace`;
-/// 3. mounts in which ComfyUI's code, or `--base-directory`, lies;
-/// 4. other mounts of whole directories, the broadest ones.
+/// 2. ComfyUI's directory, or `--base-directory`, where it lies on a mount;
+/// 3. a mount at `/workspace`;
+/// 4. where nobody knows ComfyUI's directory: other mounts of whole directories, the broadest ones.
 pub fn candidates(service: &Service) -> Vec<Candidate> {
     for name in [WORKSPACE, "WORKSPACE"] {
         if let Some(path) = service.value(name).map(in_container).filter(|p| p.starts_with('/')) {
@@ -35,15 +35,19 @@ pub fn candidates(service: &Service) -> Vec<Candidate> {
         }
     }
     let mounts: Vec<&Mount> = service.mounts.iter().filter(|m| lasts(m)).collect();
-    if let Some(mount) = mounts.iter().find(|m| m.target == "/workspace") {
-        return vec![candidate(mount, "/workspace", "it is mounted at /workspace".to_owned())];
-    }
     let facts = super::facts::of(service, None);
     let code = facts.base_directory.as_ref().or(facts.code_dir.as_ref());
     if let Some(code) = code
         && let Some(mount) = mounts.iter().filter(|m| is_within(code, &m.target)).max_by_key(|m| m.target.len())
     {
-        return vec![candidate(mount, &mount.target, format!("{code} lies in it"))];
+        return vec![candidate(mount, code, "ComfyUI loads custom nodes below it".to_owned())];
+    }
+    if let Some(mount) = mounts.iter().find(|m| m.target == "/workspace") {
+        return vec![candidate(mount, "/workspace", "it is mounted at /workspace".to_owned())];
+    }
+    // ComfyUI reads nothing from what is mounted elsewhere.
+    if facts.layout_known {
+        return Vec::new();
     }
     let narrow = |m: &&&Mount| {
         let last = m.target.rsplit('/').next().unwrap_or_default();

@@ -38,7 +38,11 @@ pub(super) fn project(view: &View, project: &Project, audit: &Audit) -> String {
 
 fn states(view: &View, project: &Project, subject: &Subject) -> String {
     let file = project.sources.all().first().map(|s| s.name.as_str()).unwrap_or_default();
-    let from = if subject.facts.from.is_empty() { "nothing".to_owned() } else { subject.facts.from.join(", ") };
+    let from = if subject.facts.from.is_empty() {
+        "this file alone: nothing is known of the image".to_owned()
+    } else {
+        subject.facts.from.join(", ")
+    };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if view.colour {

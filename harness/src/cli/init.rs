@@ -93,7 +93,7 @@ fn written(project: &Project, service: &Service) -> Result<String> {
         text.push_str(&format!("    # expect: {{ {} }}\n", entries.join(", ")));
     }
     text.push_str("\nscheme:\n  use: comfyui-login\n");
-    if facts.script.plugin {
+    if facts.script.plugin != crate::images::script::Come::Never {
         text.push_str("  # The deployment installs its lock itself, at its start: no `install` is needed.\n");
     } else {
         text.push_str("  # How the lock gets in. Without this, the deployment must bring it along.\n  # install: { from: ./ComfyUI-Login }\n");

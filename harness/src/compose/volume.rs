@@ -99,7 +99,12 @@ pub fn parse(node: &Node) -> Result<Entry, Trouble> {
 
 fn short(text: &str, node: &Node) -> Result<Entry, Trouble> {
     let wrong = |what: &str| {
-        Trouble::new(format!("`{text}` is no volume: {what}"), node.span).fix("write SOURCE:TARGET or SOURCE:TARGET:ro")
+        let fix = if text.starts_with(':') {
+            "before the `:` nothing is left: set the variable that stands there, or give it a default, `${NAME:-./data}`"
+        } else {
+            "write SOURCE:TARGET or SOURCE:TARGET:ro"
+        };
+        Trouble::new(format!("`{text}` is no volume: {what}"), node.span).fix(fix)
     };
     let parts = split(text);
     let entry = |source: Option<&str>, target: &str, options: &str| Entry {

@@ -22,7 +22,7 @@ pub use spell::{Spelling, disagreement};
 pub use write::store;
 pub(crate) use write::{behind_links, replace};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The variable that holds the token, everywhere.
 pub const TOKEN: &str = "COMFYUI_API_TOKEN";
@@ -34,8 +34,24 @@ pub const WRONG_NAME: &str = "COMFYUI_API_KEY";
 /// missing final newline, `export` and a comment behind the value stay.
 ///
 /// # Errors
-/// A usage error when `value` has no spelling that every reader reads alike.
+/// A usage error when `value` has no spelling that every reader reads alike, and when a quote that
+/// does not end would take it in.
 pub fn set(text: &str, name: &str, value: &str, spelling: Spelling) -> Result<String> {
+    let out = put(text, name, value, spelling)?;
+    // A quote that does not end may find its end in what is written, or behind it.
+    if spelling == Spelling::Quoted && get(&out, name).is_none_or(|now| now.text != value) {
+        let open = assignments(text).into_iter().find(|a| a.quote.is_none() && a.text.starts_with(['"', '\'']));
+        let number = open.map_or(1, |a| a.number);
+        return Err(Error::usage(format!(
+            "a quote that does not end takes in what stands behind it: {name} could not be read back"
+        ))
+        .detail(format!("it opens in line {number}"))
+        .fix("close that quote, or remove the line"));
+    }
+    Ok(out)
+}
+
+fn put(text: &str, name: &str, value: &str, spelling: Spelling) -> Result<String> {
     let spelled = spell::spell(value, spelling)?;
     let ours: Vec<Assignment> = assignments(text).into_iter().filter(|a| a.name == name).collect();
     let Some((last, shadowed)) = ours.split_last() else {
@@ -116,6 +132,12 @@ mod tests {
         assert_eq!(again.as_deref(), Some(after), "a second time changes nothing");
     }
 
+    #[test]
+    fn a_quote_that_would_take_the_token_in_is_an_error_with_its_line() {
+        let error = set("A=1\nY=\"\nT=\"\"\n\\\\\"", "T", TOKEN_VALUE, Spelling::Quoted).expect_err("refused");
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
     #[rstest]
     #[case("T='old' # ours\n", "T=$a\n")]
     #[case("X=1\r\n", "X=1\r\nT=$a\r\n")]
@@ -146,7 +168,12 @@ mod tests {
         ) {
             let mut text = lines.join(newline);
             if last { text.push_str(newline); }
-            let written = set(&text, "T", TOKEN_VALUE, Spelling::Quoted).expect("it can be spelled");
+            let Ok(written) = set(&text, "T", TOKEN_VALUE, Spelling::Quoted) else {
+                // Only a quote that does not end keeps it from being written.
+                let open = |a: &Assignment| a.quote.is_none() && a.text.starts_with(['"', '\'']);
+                prop_assert!(assignments(&text).iter().any(open), "refused: {text:?}");
+                return Ok(());
+            };
             prop_assert_eq!(get(&written, "T").expect("it is there").text, TOKEN_VALUE);
             prop_assert_eq!(&set(&written, "T", TOKEN_VALUE, Spelling::Quoted).expect("again"), &written);
             let others = |text: &str| -> Vec<(String, String)> {

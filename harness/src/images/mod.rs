@@ -57,6 +57,9 @@ pub struct Family {
     /// Other facts where a variable has a value.
     #[serde(default)]
     pub when: Vec<When>,
+    /// Whether it is an image without ComfyUI, whose entry point only runs the command.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// Where things are in an image; none: unknown.
@@ -136,8 +139,15 @@ impl Family {
         families
             .iter()
             .zip(globs)
-            .find(|(_, globs)| globs.iter().any(|glob| glob.is_match(&name)))
+            .find(|(family, globs)| !family.plain && globs.iter().any(|glob| glob.is_match(&name)))
             .map(|(family, _)| family)
+    }
+
+    /// Whether an image has no ComfyUI in it, and an entry point that only runs the command.
+    pub fn is_plain(image: &str) -> bool {
+        let name = plain(image);
+        let (families, globs) = catalogue();
+        families.iter().zip(globs).any(|(family, globs)| family.plain && globs.iter().any(|glob| glob.is_match(&name)))
     }
 
     /// The same family with the facts that hold for these variables, and every `${NAME}` filled in.
@@ -227,7 +237,8 @@ mod tests {
             for glob in &family.matches {
                 let image = glob.replace("*", "x");
                 let found = Family::of(&image).map(|f| f.name.as_str());
-                assert_eq!(found, Some(family.name.as_str()), "{image}");
+                assert_eq!(found, Some(family.name.as_str()).filter(|_| !family.plain), "{image}");
+                assert_eq!(Family::is_plain(&image), family.plain, "{image}");
             }
         }
     }

@@ -1,0 +1,289 @@
+//! What a command line or an entry point shows: where `main.py` is started, by which Python, with
+//! which arguments, and what of the lock each start puts back.
+//!
+//! A script is parsed and walked, not run: what a test decides that nobody can decide here is known
+//! to be under a condition.
+
+mod assign;
+mod commands;
+mod condition;
+mod effects;
+mod expand;
+mod parse;
+mod print;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use self::walk::{State, Walk};
+
+/// What a script finds around it.
+pub struct Environment<'a> {
+    /// The variables of the container that are known.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether those are all that somebody sets.
+    pub complete: bool,
+    /// The text of another script of the container, with the name of its file here.
+    pub file: &'a dyn Fn(&str) -> Option<(String, String)>,
+}
+
+/// When a start puts something back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Come {
+    /// At no start.
+    #[default]
+    Never,
+    /// Under a condition that reading does not decide.
+    Maybe,
+    /// At each start that finds nothing at these paths.
+    Unless(Vec<String>),
+    /// At each start.
+    Always,
+}
+
+impl Come {
+    fn or(&mut self, more: Self) {
+        if more > *self {
+            *self = more;
+        }
+    }
+}
+
+/// An installation whose failure the start does not mind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swallowed {
+    /// The line, from 0.
+    pub line: usize,
+    /// The script in which it stands, by its file here, when that is not the first one.
+    pub file: Option<String>,
+    /// What the line says.
+    pub text: String,
+}
+
+/// What was read out of a command or a script.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// The directory of the `main.py` that is started.
+    pub code_dir: Option<String>,
+    /// The virtual environment that is activated, or whose Python starts it.
+    pub environment: Option<String>,
+    /// Whether it is started by a Python of which nothing but the name is said.
+    pub plain_python: bool,
+    /// `--base-directory`.
+    pub base_directory: Option<String>,
+    /// `--output-directory`, `--input-directory`, `--user-directory`, by their names.
+    pub directories: BTreeMap<&'static str, String>,
+    /// `--port`.
+    pub port: Option<u16>,
+    /// Whether something starts ComfyUI here.
+    pub starts: bool,
+    /// Whether what is started has arguments that only ComfyUI takes.
+    pub arguments: bool,
+    /// The value of `--enable-cors-header`; empty: any.
+    pub cors: Option<String>,
+    /// When the requirements of every custom node are installed, by the directory of the nodes; none:
+    /// that is not known.
+    pub requirements: Vec<(Option<String>, Come)>,
+    /// When the login plugin itself is put in place.
+    pub plugin: Come,
+    /// When the credential is written.
+    pub credential: Come,
+    /// When the dependencies of the login plugin are installed.
+    pub dependencies: Come,
+    /// The first installation of something of the lock that lets the start go on when it fails.
+    pub swallowed: Option<Swallowed>,
+    /// Where ComfyUI's code is put by the start.
+    pub cloned_to: Option<String>,
+    /// Directories that become links to others.
+    pub links: Vec<(String, String)>,
+    /// Whether some of it could not be read.
+    pub incomplete: bool,
+}
+
+/// Reads a script or a command line that begins in `workdir` with `arguments`; `strict`: a failure
+/// ends it, as with `sh -e`.
+pub fn read(
+    text: &str,
+    workdir: Option<&str>,
+    arguments: &[String],
+    strict: bool,
+    environment: &Environment<'_>,
+) -> Script {
+    let shebang = text.lines().next().filter(|line| line.starts_with("#!"));
+    let flags =
+        shebang.is_some_and(|line| line.split_whitespace().skip(1).any(|w| w.starts_with('-') && w.contains('e')));
+    let state = State {
+        here: workdir.map(str::to_owned),
+        arguments: arguments.to_vec(),
+        strict: strict || flags,
+        ..State::default()
+    };
+    let mut walk = Walk::new(environment, state);
+    walk.text(text);
+    walk.finish(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn of(text: &str) -> Script {
+        with(text, &[], &|_| None)
+    }
+
+    fn with(text: &str, arguments: &[&str], file: &dyn Fn(&str) -> Option<(String, String)>) -> Script {
+        let variable = |name: &str| (name == "COMFYUI_DIR").then(|| "/srv/ComfyUI".to_owned());
+        let environment = Environment { variable: &variable, complete: true, file };
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        read(text, Some("/start"), &arguments, false, &environment)
+    }
+
+    #[rstest]
+    #[case(
+        "cd /workspace/ComfyUI && source venv/bin/activate && python main.py --listen",
+        Some("/workspace/ComfyUI"),
+        Some("/workspace/ComfyUI/venv")
+    )]
+    #[case("/opt/venv/bin/python /opt/ComfyUI/main.py --port=9000", Some("/opt/ComfyUI"), Some("/opt/venv"))]
+    #[case("python main.py", Some("/start"), None)]
+    #[case("cd $COMFYUI_DIR; exec python3 main.py", Some("/srv/ComfyUI"), None)]
+    #[case("ROOT=/x\ncd \"$ROOT\"\npython ./ComfyUI/main.py", Some("/x/ComfyUI"), None)]
+    #[case("cd \"$(dirname x)\" && python main.py", Some("/start"), None)]
+    #[case("cd \"$(git rev-parse --show-toplevel)\" && python main.py", None, None)]
+    #[case("cd /app && cd /tmp && cd - && python main.py", Some("/app"), None)]
+    #[case("cd /app; pushd /tmp; popd; python main.py", Some("/app"), None)]
+    #[case("export PATH=\"/v/bin:$PATH\"\ncd ${DIR:-/app}\nexec python -u main.py", Some("/app"), Some("/v"))]
+    #[case("run() { cd \"$1\"; python main.py; }\nrun /app", Some("/app"), None)]
+    #[case("case \"${MODE:-gpu}\" in cpu) cd /cpu;; gpu) cd /gpu;; esac\npython main.py", Some("/gpu"), None)]
+    #[case("if [ \"${A:-1}\" = 1 ]; then cd /a; else cd /b; fi; python main.py", Some("/a"), None)]
+    #[case("if [ -d /a ]; then cd /a; else cd /b; fi; python main.py", None, None)]
+    #[case("sh -c 'cd /app && exec python main.py'", Some("/app"), None)]
+    #[case("gosu app python /app/main.py", Some("/app"), None)]
+    #[case("if [ -d venv ]; then . venv/bin/activate; fi; python main.py", Some("/start"), Some("/start/venv"))]
+    #[case("cat main.py; ls /x/main.py", None, None)]
+    fn where_it_is_started(#[case] text: &str, #[case] code_dir: Option<&str>, #[case] environment: Option<&str>) {
+        let script = of(text);
+        assert_eq!((script.code_dir.as_deref(), script.environment.as_deref()), (code_dir, environment), "{text}");
+    }
+
+    proptest::proptest! {
+        /// Whatever stands in somebody's file, reading it ends, and says something or nothing.
+        #[test]
+        fn any_text_is_read(parts in proptest::collection::vec("[ -~]{0,12}|\\PC{0,4}|if |fi\n|for x in \\*; do |done\n|\\$\\(|\\)|\"|'|\n|cd |pip install -r |custom_nodes/", 0..40)) {
+            let _ = of(&parts.concat());
+        }
+    }
+
+    #[test]
+    fn with_which_arguments_it_is_started() {
+        let script = of(
+            "python main.py --base-directory /data --port 8190 --output-directory=/out --listen &\npython api.py --port 8000",
+        );
+        assert_eq!((script.base_directory.as_deref(), script.port), (Some("/data"), Some(8190)));
+        assert_eq!(script.directories.get("output").map(String::as_str), Some("/out"));
+        assert!(script.arguments && script.plain_python);
+        assert!(!of("python main.py").arguments);
+        assert_eq!(of("comfy --workspace=/c launch -- --listen --port \"${PORT:-7860}\"").port, Some(7860));
+        assert_eq!(of("comfy --workspace /c launch").code_dir.as_deref(), Some("/c"));
+        assert_eq!(of("python main.py --enable-cors-header").cors.as_deref(), Some(""));
+    }
+
+    #[rstest]
+    #[case("for r in /app/custom_nodes/*/requirements.txt; do pip install -r \"$r\"; done", Come::Always)]
+    #[case(
+        "for d in \"$NODES\"/*/; do [ -f \"$d/requirements.txt\" ] && pip install -r \"$d/requirements.txt\"; done",
+        Come::Always
+    )]
+    #[case("find custom_nodes -name requirements.txt | while read -r f; do pip install -r \"$f\"; done", Come::Always)]
+    #[case(
+        "while read f; do uv pip install -r \"$f\"; done < <(find /a/custom_nodes -name requirements.txt)",
+        Come::Always
+    )]
+    #[case("find /a/custom_nodes -name requirements.txt -exec pip install -r {} \\;", Come::Always)]
+    #[case(
+        "cd custom_nodes; for d in */; do cd $d; python -m pip install -r requirements.txt; cd ..; done",
+        Come::Always
+    )]
+    #[case("for d in $(ls /a/custom_nodes); do pip install -r /a/custom_nodes/$d/requirements.txt; done", Come::Always)]
+    #[case("python cm-cli.py restore-dependencies", Come::Always)]
+    // Of one node that is named, and of ComfyUI itself.
+    #[case("pip install -r /app/custom_nodes/ComfyUI-Manager/requirements.txt", Come::Never)]
+    #[case("pip install -r requirements.txt", Come::Never)]
+    #[case("for d in /app/*; do pip install -r $d/requirements.txt; done", Come::Never)]
+    // Once, and then no more.
+    #[case(
+        "if [ ! -f /u/.done ]; then for r in custom_nodes/*/requirements.txt; do pip install -r $r; done; touch /u/.done; fi",
+        Come::Unless(vec!["/u/.done".to_owned()])
+    )]
+    #[case("[ -e /u/x ] || for r in custom_nodes/*/requirements.txt; do pip install -r $r; done", Come::Unless(vec!["/u/x".to_owned()]))]
+    #[case("if curl -s x; then for r in custom_nodes/*/requirements.txt; do pip install -r $r; done; fi", Come::Maybe)]
+    #[case(
+        "if [ -n \"$NOBODY\" ]; then for r in custom_nodes/*/requirements.txt; do pip install -r $r; done; fi",
+        Come::Never
+    )]
+    fn when_every_nodes_requirements_are_installed(#[case] text: &str, #[case] when: Come) {
+        let found = of(text).requirements.into_iter().map(|(_, when)| when).max().unwrap_or_default();
+        assert_eq!(found, when, "{text}");
+    }
+
+    #[rstest]
+    #[case("pip install aiohttp_session bcrypt || true\npython main.py", Some(0))]
+    #[case("set -eu\npip install bcrypt\npython main.py", None)]
+    #[case("pip install bcrypt && python main.py", None)]
+    #[case("pip install bcrypt; python main.py", Some(0))]
+    #[case("pip install bcrypt || exit 1\npython main.py", None)]
+    #[case("die() { echo $1; exit 1; }\npip install bcrypt || die no\npython main.py", None)]
+    #[case("if ! pip install bcrypt; then exit 1; fi\npython main.py", None)]
+    #[case("pip install bcrypt\nif [ $? -ne 0 ]; then exit 1; fi\npython main.py", None)]
+    #[case("set -e\npip install bcrypt | tee log\npython main.py", Some(1))]
+    #[case("set -eo pipefail\npip install bcrypt | tee log\npython main.py", None)]
+    #[case("#!/bin/sh -e\n\npip install \\\n  bcrypt\npython main.py", None)]
+    #[case("set -e\npip install bcrypt \\\n  pillow || echo never mind\npython main.py", Some(1))]
+    #[case("pip install numpy || true\npython main.py", None)]
+    fn whether_it_minds(#[case] text: &str, #[case] line: Option<usize>) {
+        let script = of(text);
+        assert_eq!(script.swallowed.map(|s| s.line), line, "{text}");
+    }
+
+    #[test]
+    fn what_each_start_puts_in_place() {
+        let strict = of("set -eu\ngit clone https://example/ComfyUI-Login custom_nodes/ComfyUI-Login\npython main.py");
+        assert_eq!((strict.plugin, strict.swallowed), (Come::Always, None));
+        let once = of("[ -d /n/login ] || git clone https://example/ComfyUI-Login /n/login");
+        assert_eq!(once.plugin, Come::Unless(vec!["/n/login".to_owned()]));
+        assert_eq!(of("mkdir -p login && printf %s \"$X\" > login/PASSWORD").credential, Come::Always);
+        let code = of("git clone https://github.com/comfyanonymous/ComfyUI /w/ComfyUI");
+        assert_eq!(code.cloned_to.as_deref(), Some("/w/ComfyUI"));
+    }
+
+    #[test]
+    fn links_are_followed_through_the_tables_that_images_keep_them_in() {
+        let script = of(
+            "declare -A MOUNTS\nMOUNTS[\"${ROOT:-/app}/input\"]=\"/data/input\"\nMOUNTS[\"/app/custom_nodes\"]=\"/data/nodes\"\n\
+             for to in \"${!MOUNTS[@]}\"; do\n  from=\"${MOUNTS[${to}]}\"\n  rm -rf \"$to\"\n  ln -sT \"$from\" \"$to\"\ndone\n",
+        );
+        let link = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        assert_eq!(script.links, [link("/app/input", "/data/input"), link("/app/custom_nodes", "/data/nodes")]);
+    }
+
+    #[test]
+    fn scripts_that_are_called_are_read_too() {
+        let file = |path: &str| match path {
+            "/start/lib.sh" => {
+                Some(("lib.sh".to_owned(), "install_all() {\n  pip install bcrypt || true\n}\n".to_owned()))
+            }
+            "/go.sh" => Some(("go.sh".to_owned(), "cd /app\nexec \"$@\"\n".to_owned())),
+            "/loop.sh" => Some(("loop.sh".to_owned(), "/loop.sh\n".to_owned())),
+            _ => None,
+        };
+        let script = with("set -e\n. ./lib.sh\ninstall_all\nexec /go.sh python main.py --cpu", &[], &file);
+        assert_eq!(script.code_dir.as_deref(), Some("/app"));
+        assert_eq!((script.dependencies, script.incomplete), (Come::Always, false));
+        assert!(script.swallowed.is_some());
+        assert_eq!(with("/go.sh \"$@\"", &["python", "main.py"], &file).code_dir.as_deref(), Some("/app"));
+        assert!(with(". /nobody/knows.sh\npython main.py", &[], &file).incomplete);
+        assert!(with("/loop.sh", &[], &file).incomplete, "it calls itself");
+    }
+}
