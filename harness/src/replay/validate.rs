@@ -25,9 +25,9 @@ pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
         .map(|node| Problem::of(node.words(), unknown_class(&node.class, info)))
         .collect();
     if prompt.nodes.is_empty() {
-        problems.push(Problem::of("the workflow", "it has no nodes that take part"));
+        problems.push(Problem::of(Problem::WHOLE, "it has no nodes that take part"));
     } else if problems.is_empty() && outputs(prompt, info).next().is_none() {
-        problems.push(Problem::of("the workflow", "no node saves or shows anything, so nothing would be run"));
+        problems.push(Problem::of(Problem::WHOLE, "no node saves or shows anything, so nothing would be run"));
     }
     for node in needed(prompt, info) {
         if let Some(class) = info.class(&node.class) {
