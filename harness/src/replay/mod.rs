@@ -2,6 +2,7 @@
 //! what the server has, sent with the token, followed, and their outputs compared.
 
 mod bypass;
+pub mod calling_off;
 pub mod convert;
 pub mod editor;
 pub mod info;
