@@ -3,6 +3,7 @@
 
 mod bypass;
 pub mod calling_off;
+mod circle;
 pub mod convert;
 pub mod editor;
 pub mod info;

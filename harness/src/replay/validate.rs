@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
+    circle::circles,
     info::{Class, Input, Kind, ObjectInfo, nearest},
     problem::Problem,
     prompt::{Link, Node, Prompt},
@@ -29,7 +30,9 @@ pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
     } else if problems.is_empty() && outputs(prompt, info).next().is_none() {
         problems.push(Problem::of(Problem::WHOLE, "no node saves or shows anything, so nothing would be run"));
     }
-    for node in needed(prompt, info) {
+    let needed = needed(prompt, info);
+    problems.extend(circles(&needed));
+    for node in needed {
         if let Some(class) = info.class(&node.class) {
             Check { prompt, info, node, class }.inputs(&mut problems);
         }
