@@ -4,6 +4,10 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -248,28 +252,72 @@ fn a_server_that_dies_in_mid_run_is_told() {
     assert!(ran.stdout.contains("node 9 (KSampler) was running"), "{}", ran.stdout);
 }
 
-/// A way to a server on which there are no web sockets, as behind some proxies.
-async fn without_web_sockets(to: SocketAddr) -> (String, tokio::task::JoinHandle<()>) {
+/// What a way to a server does to what comes by.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// There are no web sockets, as behind some proxies.
+    NoWebSockets,
+    /// The answer to a prompt is lost.
+    PromptUnanswered,
+    /// From a prompt on, nothing goes on.
+    HangsFromPromptOn,
+}
+
+async fn way(to: SocketAddr, way: Way) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));
+    let hangs = Arc::new(AtomicBool::new(false));
     let served = tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut first = vec![0; 64 * 1024];
-                let Ok(read) = client.read(&mut first).await else { return };
-                if first.starts_with(b"GET /ws") {
-                    let refused = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                    let _gone = client.write_all(refused).await;
-                    return;
-                }
-                let Ok(mut server) = TcpStream::connect(to).await else { return };
-                if server.write_all(&first[..read]).await.is_ok() {
-                    let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                }
-            });
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(carry(client, to, way, hangs.clone()));
         }
     });
     (url, served)
+}
+
+async fn carry(client: TcpStream, to: SocketAddr, way: Way, hangs: Arc<AtomicBool>) {
+    let Ok(server) = TcpStream::connect(to).await else { return };
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let prompted = AtomicBool::new(false);
+    let asked = async {
+        let mut part = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_client.read(&mut part).await {
+            // A connection is used for one request after the other.
+            if part.starts_with(b"POST /prompt") {
+                prompted.store(true, Ordering::SeqCst);
+                hangs.fetch_or(way == Way::HangsFromPromptOn, Ordering::SeqCst);
+            }
+            if way == Way::NoWebSockets && part.starts_with(b"GET /ws") {
+                return true;
+            }
+            if hangs.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            if to_server.write_all(&part[..read]).await.is_err() {
+                break;
+            }
+        }
+        false
+    };
+    let answered = async {
+        let mut part = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_server.read(&mut part).await {
+            let lost = way == Way::PromptUnanswered && prompted.load(Ordering::SeqCst);
+            if !lost && to_client.write_all(&part[..read]).await.is_err() {
+                break;
+            }
+        }
+        false
+    };
+    let refused = tokio::select! {
+        refused = asked => refused,
+        ended = answered => ended,
+    };
+    if refused {
+        let refused = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let _gone = to_client.write_all(refused).await;
+    }
 }
 
 #[test]
@@ -278,10 +326,46 @@ fn without_a_web_socket_the_history_is_asked() {
     let lab = block_on(Lab::open());
     let to = lab.url.strip_prefix("http://").and_then(|a| a.parse().ok()).expect("an address");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be had");
-    let (url, _served) = runtime.block_on(without_web_sockets(to));
+    let (url, _served) = runtime.block_on(way(to, Way::NoWebSockets));
     let ran = replay(&url, [workflows().join("colours.json"), workflows().join("blend-editor.json")]).run();
     ran.ends_with(0);
     assert!(ran.stdout.ends_with("lockproof: 2 same (exit 0)\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_was_never_answered_is_called_off_or_said_to_go_on() {
+    let Some(_suite) = Suite::of_this_test() else { return };
+    let lab = block_on(Lab::open());
+    let to = lab.url.strip_prefix("http://").and_then(|a| a.parse().ok()).expect("an address");
+    let directory = tempfile::tempdir().expect("a directory");
+    let workflow = long(directory.path(), 9000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be had");
+
+    let (url, _served) = runtime.block_on(way(to, Way::PromptUnanswered));
+    let ran = replay(&url, [workflow.clone()]).args(["--timeout", "2s"]).run();
+    ran.ends_with(1);
+    assert!(
+        ran.stdout.contains("it was not done after 2 s: no node was running yet; it was called off"),
+        "{}",
+        ran.stdout
+    );
+    block_on(lab.wait_for(0, 0));
+
+    let interrupted = replay(&url, [workflow.clone()]).begin();
+    block_on(lab.wait_for(1, 0));
+    interrupted.signal("INT");
+    let ran = interrupted.end();
+    ran.ends_with(130);
+    assert!(ran.stderr.contains("the server's run was called off"), "{}", ran.stderr);
+    block_on(lab.wait_for(0, 0));
+
+    // Nor is a server that hangs waited for without an end.
+    let (url, _served) = runtime.block_on(way(to, Way::HangsFromPromptOn));
+    let begun = std::time::Instant::now();
+    let ran = replay(&url, [workflow]).args(["--timeout", "2s"]).run();
+    ran.ends_with(1);
+    assert!(ran.stdout.contains("the server could not be told: its run may go on"), "{}", ran.stdout);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -38,6 +38,7 @@ use crate::{
     },
     replay::{
         DIFFERENCES, Ending, Options,
+        calling_off::CalledOff,
         piece::{Notebooks, Piece, Place, Replayed},
         run::Progress,
         server::Server,
@@ -46,9 +47,6 @@ use crate::{
     scheme::Scheme,
     secret,
 };
-
-/// How long the server may take to be told that a run is called off.
-const CALLING_OFF: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -278,11 +276,11 @@ async fn interruptible<T>(server: &Server, work: impl Future<Output = Result<T>>
         _ = interrupt.recv() => Error::new(ErrorKind::Interrupted, "interrupted"),
         _ = terminate.recv() => Error::new(ErrorKind::Terminated, "terminated"),
     };
-    match tokio::time::timeout(CALLING_OFF, server.call_off()).await {
-        Ok(true) => Err(error.detail("the server's run was called off")),
-        Ok(false) => Err(error),
-        Err(_) => Err(error.detail("the server could not be told: its run may go on")),
-    }
+    Err(match server.call_off().await {
+        CalledOff::Nothing => error,
+        CalledOff::Done => error.detail("the server's run was called off"),
+        CalledOff::Untold => error.detail(CalledOff::UNTOLD),
+    })
 }
 
 /// | outcomes | exit code |

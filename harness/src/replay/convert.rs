@@ -6,7 +6,7 @@
 //! | muted | left out, and what hangs on it loses that input |
 //! | bypassed | left out, and its inputs go through to outputs of the same type |
 //! | reroute, set and get | left out, followed to what they stand for |
-//! | primitive | left out, its value in every input that it is linked to |
+//! | primitive, in whatever mode | left out, its value in every widget that it is linked to |
 //! | note, label, switchboard | left out |
 //! | subgraph | its nodes, with ids `instance:node` |
 //! | anything else | a [`Problem`] that names it |
@@ -16,9 +16,11 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{
+    bypass::bypass,
     editor::{Graph, Input, Link, Mode, Node, SUBGRAPH_INPUT, SUBGRAPH_OUTPUT, Subgraph, Workflow},
-    info::ObjectInfo,
+    info::{self, Class, ObjectInfo},
     problem::Problem,
+    promoted::promoted,
     prompt::{self, Prompt},
     virtual_nodes::{Virtual, kind},
     widgets,
@@ -30,6 +32,9 @@ const LONGEST: usize = 1000;
 const DEEPEST: usize = 40;
 const MOST: usize = 5000;
 
+/// Why a node that shows a model in three dimensions cannot be converted.
+const RENDERED: &str = "it cannot be converted: its picture is rendered in the browser, and exists only when the workflow is queued there; put a saved picture (LoadImage) in its place";
+
 /// What came of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Converted {
@@ -39,17 +44,40 @@ pub struct Converted {
     pub problems: Vec<Problem>,
     /// What was left out or decided, worth knowing where the result is not what was meant.
     pub notes: Vec<String>,
+    /// Inputs that lack what a node would give that could not be converted: the nodes in words, as in
+    /// problems, and the inputs' names.
+    lost: BTreeSet<(String, String)>,
+}
+
+impl From<Prompt> for Converted {
+    /// A prompt that needs no conversion.
+    fn from(prompt: Prompt) -> Self {
+        Self { prompt, ..Self::default() }
+    }
+}
+
+impl Converted {
+    /// Whether a problem with the prompt is there only because something could not be converted.
+    pub fn explains(&self, problem: &Problem) -> bool {
+        !self.problems.is_empty()
+            && match &problem.input {
+                Some(input) => self.lost.contains(&(problem.node.clone(), input.clone())),
+                // What is wrong with a prompt as a whole may be the part that is not there.
+                None => problem.node == Problem::WHOLE,
+            }
+    }
 }
 
 /// Converts a workflow for a server.
 pub fn convert(workflow: &Workflow, info: &ObjectInfo) -> Converted {
-    let mut converter = Converter { workflow, info, scopes: Vec::new(), made: Converted::default() };
+    let mut converter =
+        Converter { workflow, info, scopes: Vec::new(), made: Converted::default(), refused: BTreeSet::new() };
     converter.enter(&workflow.root, String::new(), None, &mut Vec::new());
     for scope in 0..converter.scopes.len() {
         converter.scope(scope);
     }
-    let mut made = converter.made;
-    drop_links_to_nobody(&mut made.prompt);
+    let (mut made, refused) = (converter.made, converter.refused);
+    made.lost = drop_links_to_nobody(&mut made.prompt, &refused);
     made
 }
 
@@ -82,6 +110,8 @@ struct Converter<'a> {
     info: &'a ObjectInfo,
     scopes: Vec<Scope<'a>>,
     made: Converted,
+    /// The ids of nodes that could not be converted.
+    refused: BTreeSet<String>,
 }
 
 impl<'a> Converter<'a> {
@@ -89,18 +119,21 @@ impl<'a> Converter<'a> {
     fn enter(&mut self, graph: &'a Graph, prefix: String, parent: Option<Instance<'a>>, above: &mut Vec<&'a str>) {
         let scope = self.scopes.len();
         self.scopes.push(Scope { graph, prefix: prefix.clone(), parent });
-        for node in graph.nodes.iter().filter(|node| node.mode == Mode::Active) {
+        // The editor looks at the mode of a subgraph in itself alone: the nodes of one inside another
+        // run, and only what leads through it is cut or put through.
+        let nested = parent.is_some();
+        for node in graph.nodes.iter().filter(|node| nested || node.mode == Mode::Active) {
             let Some(subgraph) = self.workflow.subgraphs.get(&node.class) else { continue };
             if self.scopes.len() > MOST {
                 if self.scopes.len() == MOST + 1 {
                     let what = format!("there are more than {MOST} subgraphs in subgraphs");
-                    self.made.problems.push(Problem::of(node.words(&prefix), what));
+                    self.refuse(node, &prefix, what);
                 }
                 return;
             }
             if above.contains(&node.class.as_str()) || above.len() >= DEEPEST {
                 let what = format!("the subgraph “{}” holds itself", subgraph.name);
-                self.made.problems.push(Problem::of(node.words(&prefix), what));
+                self.refuse(node, &prefix, what);
                 continue;
             }
             above.push(&node.class);
@@ -108,6 +141,11 @@ impl<'a> Converter<'a> {
             self.enter(&subgraph.graph, inner, Some(Instance { scope, node, subgraph }), above);
             above.pop();
         }
+    }
+
+    fn refuse(&mut self, node: &Node, prefix: &str, what: String) {
+        self.made.problems.push(Problem::of(node.words(prefix), what));
+        self.refused.insert(format!("{prefix}{}", node.id));
     }
 
     fn scope(&mut self, scope: usize) {
@@ -122,11 +160,8 @@ impl<'a> Converter<'a> {
                     "{}: its invisible links are made by an extension of the editor, and are left out",
                     node.words(&prefix)
                 )),
-                Some(Virtual::Group(name)) => self.made.problems.push(Problem::of(
-                    node.words(&prefix),
-                    format!(
-                        "the group node “{name}” cannot be converted: convert it to a subgraph or to nodes in the editor, or export the workflow in the API format"
-                    ),
+                Some(Virtual::Group(name)) => self.refuse(node, &prefix, format!(
+                    "the group node “{name}” cannot be converted: convert it to a subgraph or to nodes in the editor, or export the workflow in the API format"
                 )),
                 Some(_) => {}
                 None => self.node(scope, node, &prefix),
@@ -142,9 +177,12 @@ impl<'a> Converter<'a> {
                 return;
             }
             // It stays in the prompt, so that the check names it as it does in every other format.
-            self.push(scope, node, prefix, Map::new());
+            self.push(scope, node, prefix, None, Map::new());
             return;
         };
+        if class.inputs.iter().any(info::Input::is_rendered) {
+            return self.refuse(node, prefix, RENDERED.to_owned());
+        }
         let widgets = widgets::of(node, class);
         if widgets.left_over > 0 {
             self.made.notes.push(format!(
@@ -153,18 +191,23 @@ impl<'a> Converter<'a> {
                 widgets.left_over
             ));
         }
-        self.push(scope, node, prefix, widgets.values);
+        self.push(scope, node, prefix, Some(class), widgets.values);
     }
 
-    fn push(&mut self, scope: usize, node: &'a Node, prefix: &str, values: Map<String, Value>) {
+    fn push(&mut self, scope: usize, node: &'a Node, prefix: &str, class: Option<&Class>, values: Map<String, Value>) {
         let mut inputs: Map<String, Value> = values
             .into_iter()
             // A list would be taken for a link.
             .map(|(name, value)| (name, wrapped(value)))
             .collect();
         for input in &node.inputs {
-            let found = self.input(scope, input, &mut 0);
-            match found {
+            if let Some(value) = self.written(scope, input).cloned() {
+                let known = class.and_then(|class| class.input(&input.name));
+                let value = known.map_or_else(|| value.clone(), |known| widgets::sent(known, value.clone()));
+                inputs.insert(input.name.clone(), wrapped(value));
+                continue;
+            }
+            match self.input(scope, input, &mut 0) {
                 Some(Source::Output(id, slot)) => {
                     inputs.insert(input.name.clone(), prompt::Link::to_value(&id, slot));
                 }
@@ -184,8 +227,22 @@ impl<'a> Converter<'a> {
 
     /// What an input gets; `None` where nothing is linked to it, or nothing that takes part.
     fn input(&self, scope: usize, input: &'a Input, steps: &mut usize) -> Option<Source> {
+        self.input_as(scope, input, &input.kind, steps)
+    }
+
+    /// The same for a type that another input wants, to which this one only leads.
+    fn input_as(&self, scope: usize, input: &'a Input, wanted: &str, steps: &mut usize) -> Option<Source> {
         let link = self.scopes[scope].graph.links.get(input.link.as_ref()?)?;
-        self.origin(scope, link, &input.kind, steps)
+        self.origin(scope, link, wanted, steps)
+    }
+
+    /// The value that a primitive node writes into the widget that it is linked to. The editor does so
+    /// whatever the node's mode, and not through any other node.
+    fn written(&self, scope: usize, input: &Input) -> Option<&'a Value> {
+        let graph = self.scopes[scope].graph;
+        let origin = graph.node(&graph.links.get(input.link.as_ref()?)?.origin)?;
+        let value = (kind(origin) == Some(Virtual::Primitive)).then(|| origin.first_value())?;
+        value.filter(|value| !value.is_null())
     }
 
     fn origin(&self, scope: usize, link: &'a Link, wanted: &str, steps: &mut usize) -> Option<Source> {
@@ -206,35 +263,39 @@ impl<'a> Converter<'a> {
         let name = subgraph.inputs.get(slot)?;
         // Some versions leave out the sockets to which nothing is linked.
         match node.inputs.iter().find(|input| input.name == *name).filter(|input| input.link.is_some()) {
-            Some(input) => self.input(outer, input, steps),
+            Some(input) => match self.written(outer, input) {
+                Some(value) => Some(Source::Value(value.clone())),
+                None => self.input(outer, input, steps),
+            },
             None => promoted(node, subgraph, name).map(Source::Value),
         }
     }
 
     fn output(&self, scope: usize, node: &'a Node, slot: usize, wanted: &str, steps: &mut usize) -> Option<Source> {
-        let through = |input: Option<&'a Input>, steps: &mut usize| self.input(scope, input?, steps);
         match node.mode {
             Mode::Muted => return None,
-            Mode::Bypassed => return through(bypass(node, slot, wanted), steps),
+            Mode::Bypassed => return self.input(scope, bypass(node, slot, wanted)?, steps),
             Mode::Active => {}
         }
+        // What is not in the prompt in the end is taken out again.
+        let itself = || Some(Source::Output(format!("{}{}", self.scopes[scope].prefix, node.id), slot));
         if let Some(subgraph) = self.workflow.subgraphs.get(&node.class) {
             let inside = (0..self.scopes.len()).find(|inner| {
                 self.scopes[*inner].parent.is_some_and(|p| p.scope == scope && std::ptr::eq(p.node, node))
-            })?;
+            });
+            let Some(inside) = inside else { return itself() };
             let mut links = subgraph.graph.links.values();
             let link = links.find(|link| link.target == SUBGRAPH_OUTPUT && link.target_slot == slot)?;
             return self.origin(inside, link, wanted, steps);
         }
         match kind(node) {
-            None => Some(Source::Output(format!("{}{}", self.scopes[scope].prefix, node.id), slot)),
-            Some(Virtual::Reroute | Virtual::Set(_)) => through(node.inputs.first(), steps),
-            Some(Virtual::Primitive) => node.first_value().cloned().map(Source::Value),
+            None | Some(Virtual::Group(_)) => itself(),
+            Some(Virtual::Reroute | Virtual::Set(_)) => self.input_as(scope, node.inputs.first()?, wanted, steps),
             Some(Virtual::Get(name)) => {
                 let (at, setter) = self.setter(scope, name)?;
-                self.input(at, setter.inputs.first()?, steps)
+                self.input_as(at, setter.inputs.first()?, wanted, steps)
             }
-            Some(Virtual::Broadcast | Virtual::Group(_) | Virtual::Decoration) => None,
+            Some(Virtual::Primitive | Virtual::Broadcast | Virtual::Decoration) => None,
         }
     }
 
@@ -259,54 +320,20 @@ fn is_apart(node: &Node) -> bool {
     node.inputs.iter().all(|input| input.link.is_none()) && node.outputs.iter().all(|(_, linked)| !linked)
 }
 
-/// The input that a bypassed node puts through to an output: that of the same place when its type
-/// fits, else the first of the same type.
-fn bypass<'n>(node: &'n Node, slot: usize, wanted: &str) -> Option<&'n Input> {
-    let kind = node.outputs.get(slot).map_or(wanted, |(kind, _)| kind.as_str());
-    let same = node.inputs.get(slot);
-    if kind == "*" || kind.is_empty() {
-        return same.or_else(|| node.inputs.first());
-    }
-    same.filter(|input| input.kind == kind)
-        .or_else(|| node.inputs.iter().find(|input| input.kind == kind))
-        .or_else(|| node.inputs.iter().find(|input| input.kind == "*"))
-}
-
-/// The value of a widget that a subgraph shows at its own node. They stand in the order in which a
-/// list of the node's own names them; else in that of the inputs that lead to a widget inside.
-fn promoted(node: &Node, subgraph: &Subgraph, name: &str) -> Option<Value> {
-    let listed = node.properties.get("proxyWidgets").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let place = match listed {
-        Some(list) => list.iter().position(|proxy| {
-            proxy.get(0).and_then(Value::as_str) == Some("-1") && proxy.get(1) == Some(&name.into())
-        })?,
-        None => {
-            let inputs = subgraph.inputs.iter().enumerate();
-            inputs.filter(|(slot, _)| is_widget(subgraph, *slot)).position(|(_, input)| input == name)?
-        }
-    };
-    let value = match &node.values {
-        Value::Array(values) => values.get(place),
-        Value::Object(values) => values.get(name),
-        _ => None,
-    };
-    value.filter(|value| !value.is_null()).cloned()
-}
-
-/// Whether an input of a subgraph leads to a widget inside.
-fn is_widget(subgraph: &Subgraph, slot: usize) -> bool {
-    let graph = &subgraph.graph;
-    let links = graph.links.iter().filter(|(_, link)| link.origin == SUBGRAPH_INPUT && link.origin_slot == slot);
-    links.into_iter().any(|(id, link)| {
-        let inputs = graph.node(&link.target).into_iter().flat_map(|node| &node.inputs);
-        inputs.into_iter().any(|input| input.link.as_ref() == Some(id) && input.widget.is_some())
-    })
-}
-
-/// Removes links to nodes that are not in the prompt, as the editor does.
-fn drop_links_to_nobody(prompt: &mut Prompt) {
+/// Removes links to nodes that are not in the prompt, as the editor does. Gives the inputs that lose
+/// what one of the `refused` nodes would give.
+fn drop_links_to_nobody(prompt: &mut Prompt, refused: &BTreeSet<String>) -> BTreeSet<(String, String)> {
     let ids: BTreeSet<String> = prompt.nodes.iter().map(|node| node.id.clone()).collect();
+    let mut lost = BTreeSet::new();
     for node in &mut prompt.nodes {
-        node.inputs.retain(|_, value| prompt::Link::of(value).is_none_or(|link| ids.contains(link.node)));
+        let words = node.words();
+        node.inputs.retain(|name, value| {
+            let Some(link) = prompt::Link::of(value) else { return true };
+            if refused.contains(link.node) {
+                lost.insert((words.clone(), name.clone()));
+            }
+            ids.contains(link.node)
+        });
     }
+    lost
 }

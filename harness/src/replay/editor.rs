@@ -149,7 +149,7 @@ impl Node {
             },
             inputs: list("inputs").map(Input::of).collect(),
             outputs: list("outputs")
-                .map(|o| (text(o.get("type")), o.get("links").and_then(Value::as_array).is_some_and(|l| !l.is_empty())))
+                .map(|o| (type_of(o), o.get("links").and_then(Value::as_array).is_some_and(|l| !l.is_empty())))
                 .collect(),
             values: value.get("widgets_values").cloned().unwrap_or_default(),
             properties: value.get("properties").and_then(Value::as_object).cloned().unwrap_or_default(),
@@ -176,7 +176,7 @@ impl Input {
     fn of(value: &Value) -> Self {
         Self {
             name: text(value.get("name")),
-            kind: text(value.get("type")),
+            kind: type_of(value),
             link: value.get("link").filter(|link| !link.is_null()).map(|link| text(Some(link))),
             widget: value.pointer("/widget/name").and_then(Value::as_str).map(str::to_owned),
         }
@@ -199,6 +199,14 @@ impl Link {
             target_slot: slot(4, "target_slot").unwrap_or_default(),
         };
         Some((text(Some(id)), link))
+    }
+}
+
+/// A socket's type: a list of choices, which older versions saved in its place, is a type of its own.
+fn type_of(socket: &Value) -> String {
+    match socket.get("type") {
+        Some(Value::Array(_)) => "COMBO".to_owned(),
+        kind => text(kind),
     }
 }
 

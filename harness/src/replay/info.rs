@@ -171,6 +171,12 @@ impl Input {
         ["image_upload", "video_upload", "audio_upload", "file_upload", "upload"].iter().any(|name| self.flag(name))
     }
 
+    /// Whether its value is a picture of a model in three dimensions, which the browser renders when
+    /// the workflow is queued.
+    pub fn is_rendered(&self) -> bool {
+        matches!(self.type_name(), "LOAD_3D" | "LOAD_3D_ANIMATION")
+    }
+
     /// The value that a new widget has.
     pub fn default(&self) -> Option<Value> {
         let given = self.options.get("default").filter(|value| !value.is_null()).cloned();

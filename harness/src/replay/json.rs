@@ -44,3 +44,15 @@ fn without_nan(text: &str) -> Cow<'_, str> {
     out.push_str(&text[kept..]);
     Cow::Owned(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decimal_is_read_as_it_stands() {
+        for text in ["0.49999999999999956", "1.1000000000000003", "5e-324", "18446744073709551615"] {
+            assert_eq!(parse(text).expect("JSON").to_string(), text);
+        }
+    }
+}

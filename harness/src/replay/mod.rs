@@ -1,6 +1,9 @@
 //! Workflows run again behind the lock: read in any of their formats, converted and checked against
 //! what the server has, sent with the token, followed, and their outputs compared.
 
+mod bypass;
+pub mod calling_off;
+mod circle;
 pub mod convert;
 pub mod editor;
 pub mod info;
@@ -11,6 +14,7 @@ pub mod outputs;
 pub mod piece;
 pub mod pixels;
 pub mod problem;
+mod promoted;
 pub mod prompt;
 pub mod run;
 pub mod server;
@@ -29,6 +33,7 @@ use std::{
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use convert::Converted;
 use outputs::Item;
 use problem::Problem;
 use prompt::Prompt;
@@ -169,16 +174,16 @@ async fn attempt(
         return Err(Box::new(Outcome::new(source, Ending::Skipped, why)));
     }
     let info = server.info().await.map_err(trouble)?;
-    let (mut prompt, extra, mut problems) = match &source.workflow {
-        Kind::Api(prompt) => (prompt.clone(), None, Vec::new()),
-        Kind::Editor(workflow, text) => {
-            let converted = convert::convert(workflow, info);
-            notes.extend(converted.notes);
-            (converted.prompt, Some(Value::Object(text.clone())), converted.problems)
-        }
+    let (mut converted, extra) = match &source.workflow {
+        Kind::Api(prompt) => (Converted::from(prompt.clone()), None),
+        Kind::Editor(workflow, text) => (convert::convert(workflow, info), Some(Value::Object(text.clone()))),
     };
+    notes.append(&mut converted.notes);
+    let mut prompt = std::mem::take(&mut converted.prompt);
     let uploaded = upload(source, server, &mut prompt).await.map_err(failed)?;
-    problems.extend(validate::validate(&prompt, info).into_iter().filter(|p| !is_uploaded(p, &prompt, &uploaded)));
+    let wrong = validate::validate(&prompt, info);
+    let wrong = wrong.into_iter().filter(|p| !converted.explains(p) && !is_uploaded(p, &prompt, &uploaded));
+    let problems: Vec<Problem> = converted.problems.iter().cloned().chain(wrong).collect();
     if !problems.is_empty() {
         return Err(failed(told(&problems)));
     }

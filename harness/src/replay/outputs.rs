@@ -52,10 +52,22 @@ pub async fn fetch(server: &Server, prompt: &Prompt, entry: &Value) -> Result<Ve
         }
     }
     if items.is_empty() {
-        return Err(Failure::new("the server says that it succeeded, and gave nothing: neither a picture nor a text"));
+        return Err(nothing(prompt));
     }
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(items)
+}
+
+fn nothing(prompt: &Prompt) -> Failure {
+    let mut failure = Failure::new("the server says that it succeeded, and gave nothing: neither a picture nor a text");
+    let nodes = prompt.nodes.iter().filter(|node| node.class == "SaveImageWebsocket");
+    failure.details.extend(nodes.map(|node| {
+        format!(
+            "{} sends its picture over the web socket only, and keeps none: use SaveImage or PreviewImage",
+            node.words()
+        )
+    }));
+    failure
 }
 
 fn check_status(entry: &Value, prompt: &Prompt) -> Result<(), Failure> {
@@ -97,4 +109,20 @@ async fn item(server: &Server, place: &str, one: &Value) -> Result<Item, Failure
             Item { name: format!("{place}.{suffix}"), content: Content::File(bytes) }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_that_goes_over_the_web_socket_only_is_named() {
+        let nodes = json!({ "3": { "class_type": "SaveImageWebsocket" } });
+        let prompt = Prompt::of(nodes.as_object().expect("an object")).expect("a prompt");
+        let details = nothing(&prompt).details;
+        assert!(details.len() == 1 && details[0].contains("node 3 (SaveImageWebsocket)"), "{details:?}");
+        assert_eq!(nothing(&Prompt::default()).details, Vec::<String>::new());
+    }
 }

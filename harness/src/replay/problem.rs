@@ -16,6 +16,9 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The node of a problem with the workflow as a whole.
+    pub const WHOLE: &str = "the workflow";
+
     /// Something wrong with a node as a whole.
     pub fn of(node: impl Into<String>, what: impl Into<String>) -> Self {
         Self { node: node.into(), input: None, what: what.into(), missing_file: false }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    calling_off::CalledOff,
     outputs::{self, Item},
     prompt::Prompt,
     server::{Server, Trouble, holds},
@@ -88,7 +89,6 @@ pub async fn run(
             }
         };
         let id = queue(server, prompt, &client_id, extra, begun + limit).await?;
-        server.begin(&id);
         let run = Run { server, prompt, id: &id, progress };
         let entry = run.follow(socket, &mut state).await;
         server.end();
@@ -97,9 +97,13 @@ pub async fn run(
     match tokio::time::timeout(limit, work).await {
         Ok(ended) => ended,
         Err(_) => {
-            server.call_off().await;
+            let ended = match server.call_off().await {
+                CalledOff::Nothing => String::new(),
+                CalledOff::Done => "; it was called off".to_owned(),
+                CalledOff::Untold => format!("; {}", CalledOff::UNTOLD),
+            };
             let where_ = state.in_words(prompt);
-            Err(Failure::new(format!("it was not done after {} s: {where_}; it was called off", limit.as_secs())))
+            Err(Failure::new(format!("it was not done after {} s: {where_}{ended}", limit.as_secs())))
         }
     }
 }
@@ -112,18 +116,30 @@ async fn queue(
     extra: Option<Value>,
     until: Instant,
 ) -> Result<String, Failure> {
-    let mut body = json!({ "prompt": prompt.to_json(), "client_id": client_id });
+    // The id is ours, so that the prompt can be called off before the server has answered.
+    let own = prompt_id();
+    let mut body = json!({ "prompt": prompt.to_json(), "prompt_id": own, "client_id": client_id });
     if let Some(workflow) = extra {
         body["extra_data"] = json!({ "extra_pnginfo": { "workflow": workflow } });
     }
     let body = body.to_string();
     loop {
-        let answer = server.ask(Request::post_json("/prompt", &body)).await?;
+        server.begin(&own);
+        let answer = match server.ask(Request::post_json("/prompt", &body)).await {
+            Ok(answer) => answer,
+            Err(trouble) => return Err(unanswered(server, trouble).await),
+        };
+        if answer.status != 200 {
+            server.end();
+        }
         match answer.status.as_u16() {
             200 => {
                 let accepted: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+                // An older server gives an id of its own.
                 let id = accepted.get("prompt_id").and_then(Value::as_str);
-                return id.map(str::to_owned).ok_or_else(|| Failure::new("the server took the prompt without an id"));
+                let id = id.ok_or_else(|| Failure::new("the server took the prompt without an id"))?;
+                server.accepted(id);
+                return Ok(id.to_owned());
             }
             429 | 503 => {
                 let pause = answer.retry_after().unwrap_or(COME_AGAIN).max(COME_AGAIN);
@@ -136,6 +152,28 @@ async fn queue(
             _ => return Err(refused(&answer, prompt)),
         }
     }
+}
+
+/// A random UUID, which is what the server's own ids are.
+fn prompt_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system must give random bytes");
+    // Version 4, variant 1.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// The server did not answer, and may have queued the prompt nevertheless.
+async fn unanswered(server: &Server, trouble: Trouble) -> Failure {
+    if matches!(trouble, Trouble::Locked { .. }) {
+        server.end();
+    }
+    let called_off = server.call_off().await;
+    let mut failure = Failure::from(trouble);
+    failure.details.extend((called_off == CalledOff::Done).then(|| "it was called off".to_owned()));
+    failure
 }
 
 /// The server's own check found something that ours did not.

@@ -1,15 +1,12 @@
 //! A server that workflows are run on: ComfyUI's API, asked with the token.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::{info::ObjectInfo, json};
+use super::{calling_off::UnderWay, info::ObjectInfo, json};
 use crate::{
     keys::authorised,
     probe::{
@@ -34,7 +31,7 @@ pub struct Server {
     token: Option<String>,
     info: OnceCell<ObjectInfo>,
     /// The prompt that is under way, so that it can be called off.
-    under_way: Mutex<Option<String>>,
+    pub(super) under_way: Mutex<Option<UnderWay>>,
 }
 
 /// Why the server did not do what it was asked.
@@ -197,31 +194,6 @@ impl Server {
         let kept = self.json(request).await?;
         let kept = kept.get("name").and_then(Value::as_str).map(str::to_owned);
         kept.ok_or_else(|| Trouble::Strange("/upload/image did not say under which name the file is kept".to_owned()))
-    }
-
-    pub(super) fn begin(&self, prompt: &str) {
-        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(prompt.to_owned());
-    }
-
-    pub(super) fn end(&self) {
-        *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Calls off the prompt that is under way: out of the queue when it waits there, interrupted when
-    /// it runs. Gives whether there was one.
-    pub async fn call_off(&self) -> bool {
-        let prompt = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(prompt) = prompt else { return false };
-        let delete = json!({ "delete": [prompt] }).to_string();
-        let deleted = self.ask(Request::post_json("/queue", &delete)).await;
-        // An older server interrupts whatever runs, so it must be ours.
-        let ours = self.json(Request::get("/queue")).await.is_ok_and(|queue| holds(&queue["queue_running"], &prompt));
-        if ours {
-            let which = json!({ "prompt_id": prompt }).to_string();
-            let interrupted = self.ask(Request::post_json("/interrupt", &which)).await;
-            tracing::debug!("called off {prompt}: {interrupted:?} {deleted:?}");
-        }
-        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! A workflow from a file: the API format, the editor's format, or a picture that carries one.
 
-use std::{io::Cursor, path::Path};
+use std::{borrow::Cow, io::Cursor, path::Path};
 
 use image::ImageDecoder;
 use serde_json::{Map, Value};
@@ -58,6 +58,9 @@ impl Source {
 const FIX: &str = "give what ComfyUI's *Save* or *Export (API)* wrote, or a picture that it saved";
 
 fn kind_of(bytes: &[u8], shown: &str) -> Result<(Kind, Option<Value>)> {
+    if bytes.is_empty() {
+        return Err(no_workflow(shown, "it is empty"));
+    }
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         return from_texts(png_texts(bytes), shown);
     }
@@ -84,17 +87,42 @@ fn from_json(value: Map<String, Value>, shown: &str) -> Result<(Kind, Option<Val
     }
     // Some tools wrap it: in the body of a request, or beside the other format.
     for key in ["prompt", "output", "workflow"] {
-        if let Some(Value::Object(inner)) = value.get(key)
-            && (Prompt::looks_like(inner) || Workflow::looks_like(inner))
-        {
-            return from_json(inner.clone(), shown);
+        let Some(inner) = value.get(key).and_then(object) else { continue };
+        if Prompt::looks_like(&inner) || Workflow::looks_like(&inner) {
+            return from_json(inner.into_owned(), shown);
         }
+    }
+    let mut ran = value.values().filter_map(ran);
+    if let Some(prompt) = ran.next() {
+        let others = ran.count();
+        if others > 0 {
+            let why = format!("it is a history of {} runs: keep one of them", others + 1);
+            return Err(no_workflow(shown, &why));
+        }
+        return from_json(prompt.clone(), shown);
     }
     if Prompt::looks_like(&value) {
         let prompt = Prompt::of(&value).map_err(|why| Error::usage(why).at(shown).fix(FIX))?;
         return Ok((Kind::Api(prompt), None));
     }
     Err(no_workflow(shown, "it has neither `nodes` nor entries with a `class_type`"))
+}
+
+/// An object, or one that somebody put into a text.
+fn object(value: &Value) -> Option<Cow<'_, Map<String, Value>>> {
+    match value {
+        Value::Object(object) => Some(Cow::Borrowed(object)),
+        Value::String(text) => match json::parse(text) {
+            Ok(Value::Object(object)) => Some(Cow::Owned(object)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What was run, in an entry of `GET /history`: `{"prompt": [number, id, {…}, …], …}`.
+fn ran(entry: &Value) -> Option<&Map<String, Value>> {
+    entry.get("prompt")?.get(2)?.as_object().filter(|prompt| Prompt::looks_like(prompt))
 }
 
 /// A picture's texts by name; what ran goes before what the editor showed.
@@ -150,4 +178,34 @@ fn webp_texts(bytes: &[u8]) -> Vec<(String, String)> {
 fn capital(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const NODE: &str = r#"{"1":{"class_type":"EmptyImage","inputs":{}}}"#;
+
+    #[rstest]
+    #[case::as_it_is(NODE.to_owned())]
+    #[case::the_body_of_a_request(format!(r#"{{"prompt":{NODE},"client_id":"x"}}"#))]
+    #[case::in_a_text(json!({ "prompt": NODE }).to_string())]
+    #[case::a_run_of_the_history(format!(r#"{{"5e1f":{{"prompt":[3,"5e1f",{NODE},{{}},["1"]],"outputs":{{}}}}}}"#))]
+    fn a_prompt_is_found_where_tools_put_it(#[case] text: String) {
+        let (kind, _) = kind_of(text.as_bytes(), "x.json").expect("a workflow");
+        assert!(matches!(kind, Kind::Api(prompt) if prompt.node("1").is_some_and(|node| node.class == "EmptyImage")));
+    }
+
+    #[rstest]
+    #[case::empty(String::new(), "it is empty")]
+    #[case::two_runs(format!(r#"{{"a":{{"prompt":[1,"a",{NODE}]}},"b":{{"prompt":[2,"b",{NODE}]}}}}"#), "a history of 2 runs")]
+    #[case::no_prompt(json!({ "prompt": "a cat" }).to_string(), "neither `nodes` nor")]
+    fn what_is_none_is_told(#[case] text: String, #[case] why: &str) {
+        let error = kind_of(text.as_bytes(), "x.png").expect_err("there is none");
+        let told = format!("{error:?}");
+        assert!(told.contains(why), "{told}");
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
+    circle::circles,
     info::{Class, Input, Kind, ObjectInfo, nearest},
     problem::Problem,
     prompt::{Link, Node, Prompt},
@@ -25,11 +26,13 @@ pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
         .map(|node| Problem::of(node.words(), unknown_class(&node.class, info)))
         .collect();
     if prompt.nodes.is_empty() {
-        problems.push(Problem::of("the workflow", "it has no nodes that take part"));
+        problems.push(Problem::of(Problem::WHOLE, "it has no nodes that take part"));
     } else if problems.is_empty() && outputs(prompt, info).next().is_none() {
-        problems.push(Problem::of("the workflow", "no node saves or shows anything, so nothing would be run"));
+        problems.push(Problem::of(Problem::WHOLE, "no node saves or shows anything, so nothing would be run"));
     }
-    for node in needed(prompt, info) {
+    let needed = needed(prompt, info);
+    problems.extend(circles(&needed));
+    for node in needed {
         if let Some(class) = info.class(&node.class) {
             Check { prompt, info, node, class }.inputs(&mut problems);
         }

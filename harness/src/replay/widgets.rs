@@ -83,8 +83,16 @@ fn by_place(list: &[Value], node: &Node, class: &Class) -> Widgets {
     if upload {
         rest = skip(rest, is_upload_button);
     }
-    widgets.left_over = rest.len();
+    // A node without any widget shows what it gave; and what a browser saves of its buttons and
+    // players is empty. Neither tells of another version.
+    if class.inputs.iter().any(Input::has_widget) {
+        widgets.left_over = rest.iter().filter(|value| says_something(value)).count();
+    }
     widgets
+}
+
+fn says_something(value: &Value) -> bool {
+    !value.is_object() && !is_upload_button(value)
 }
 
 fn skip(rest: &[Value], is: impl Fn(&Value) -> bool) -> &[Value] {
@@ -115,10 +123,7 @@ fn has_control(input: &Input) -> bool {
 
 impl Widgets {
     fn set(&mut self, input: &Input, value: Value) {
-        let value = match value {
-            Value::String(text) if input.flag("dynamicPrompts") => dynamic(&text).into(),
-            other => other,
-        };
+        let value = sent(input, value);
         if value.is_null() && input.has_widget() {
             return self.fall_back(input);
         }
@@ -132,6 +137,14 @@ impl Widgets {
             }
             None => self.unknown.push(input.name.clone()),
         }
+    }
+}
+
+/// What the editor sends for a widget that has a value, wherever the value comes from.
+pub(super) fn sent(input: &Input, value: Value) -> Value {
+    match value {
+        Value::String(text) if input.flag("dynamicPrompts") => dynamic(&text).into(),
+        other => other,
     }
 }
 
@@ -250,6 +263,18 @@ mod tests {
             assert_eq!((Value::Object(widgets.values), widgets.left_over), (json!({ "image": "a.png" }), 0));
         }
         assert_eq!(read("LoadImage", json!(["a.png", "image", 3])).left_over, 1);
+    }
+
+    #[rstest]
+    #[case::a_player(json!({ "audio": [[], { "audio_upload": true }] }), json!(["a.mp3", null, ""]))]
+    #[case::a_viewer(json!({ "filename_prefix": ["STRING", {}] }), json!(["x", ""]))]
+    #[case::a_button(json!({ "image": [[], { "image_upload": true }] }), json!(["a.png", { "name": "upload" }, "image"]))]
+    #[case::what_was_shown(json!({ "source": ["*", {}] }), json!(["a text", null, false]))]
+    fn what_the_browser_shows_is_no_sign_of_another_version(#[case] inputs: Value, #[case] values: Value) {
+        let info = json!({ "A": { "input": { "required": inputs } } }).to_string();
+        let info = ObjectInfo::parse(&info).expect("JSON");
+        let node = Node { values, ..Node::default() };
+        assert_eq!(of(&node, info.class("A").expect("it is there")).left_over, 0);
     }
 
     #[rstest]
