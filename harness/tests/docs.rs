@@ -199,6 +199,35 @@ fn said(arguments: &[&str]) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// The examples of a page, by the file name in their first line.
+fn examples(page: &str) -> Vec<(String, String)> {
+    read(page)
+        .split("```yaml\n# ")
+        .skip(1)
+        .filter_map(|rest| {
+            let (name, rest) = rest.split_once('\n')?;
+            Some((name.to_owned(), rest.split("```").next()?.to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_walk_through_for_other_locks_can_be_followed() {
+    let place = tempfile::tempdir().expect("a directory");
+    let examples = examples("docs/schemes.md");
+    for (name, text) in &examples {
+        std::fs::write(place.path().join(name), text).expect("it can be written");
+    }
+    std::fs::create_dir(place.path().join("api-key")).expect("it can be made");
+    std::fs::write(place.path().join("api-key/__init__.py"), "").expect("it can be written");
+    let (_, scheme) = examples.iter().find(|(name, _)| name == "api-key.yaml").expect("it shows a scheme");
+    assert_eq!(validate(&scheme::json_schema(), &yaml(scheme)), Ok(()));
+    let (_, sample) = examples.iter().find(|(name, _)| name == "lockproof.yaml").expect("it shows a configuration");
+    let sample = load::parse(sample, "lockproof.yaml").expect("it is one of ours");
+    let plan = Plan::new(&sample, place.path()).expect("nothing in it is wrong");
+    assert_eq!(plan.subjects[0].lock.scheme.name, "api-key");
+}
+
 #[test]
 fn the_command_line_is_published() {
     let help = said(&["--help"]);
