@@ -13,6 +13,10 @@ pub(super) struct Proxy {
     name: String,
     evidence: String,
     at: Span,
+    /// Whether it is a service of this project.
+    here: bool,
+    /// Whether it may be HTTP Basic authentication by which it asks.
+    basic: bool,
 }
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
@@ -42,14 +46,25 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
 /// What is read is a lock in ComfyUI; whether one in front of it holds, a gate shows.
 pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
     let proxy = of(scene)?;
+    let prove = match (proxy.here, proxy.basic) {
+        (true, true) => format!(
+            "where that is HTTP Basic authentication, prove it with\n      \
+             lockproof gate --compose FILE --service {} --scheme http-basic --username NAME --password-env VARIABLE",
+            proxy.name
+        ),
+        (true, false) => "no built-in scheme speaks that login: a scheme file may, or where it runs\n      \
+             lockproof probe URL shows what anybody gets"
+            .to_owned(),
+        (false, _) => "it is in none of these files, so no copy of it can be gated: where it runs,\n      \
+             lockproof probe URL shows what anybody gets"
+            .to_owned(),
+    };
     Some(format!(
-        "{}: `{}` asks for a login in front of `{}` ({}); where that is HTTP Basic authentication, prove it with\n      \
-         lockproof gate --compose FILE --service {} --scheme http-basic --username NAME --password-env VARIABLE",
+        "{}: `{}` asks for a login in front of `{}` ({}); {prove}",
         scene.project.sources.place(proxy.at),
         proxy.name,
         scene.service.name,
         proxy.evidence,
-        proxy.name
     ))
 }
 
@@ -71,17 +86,24 @@ pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
                 .any(|word| name.contains(word) || service.name.to_lowercase().contains(word) || built.ends_with(word))
         };
         if is(&GATES) {
-            return Some(Proxy { name: service.name.clone(), evidence: format!("image: {image}"), at: service.at });
+            return Some(Proxy {
+                name: service.name.clone(),
+                evidence: format!("image: {image}"),
+                at: service.at,
+                here: true,
+                basic: false,
+            });
         }
         if is(&SERVERS)
             && let Some((evidence, at)) = login_of(service)
         {
-            return Some(Proxy { name: service.name.clone(), evidence, at });
+            let basic = !["auth_request", "forward_auth", "auth_jwt"].iter().any(|word| evidence.contains(word));
+            return Some(Proxy { name: service.name.clone(), evidence, at, here: true, basic });
         }
     }
     // Traefik reads the labels of the service itself.
-    let labels = scene.service.node.get("labels")?;
-    let labels = crate::compose::labels(labels);
+    let places = [scene.service.node.get("labels"), scene.service.node.at(&["deploy", "labels"])];
+    let labels: Vec<_> = places.into_iter().flatten().flat_map(crate::compose::labels).collect();
     let (name, _, at) = labels.iter().find(|(name, value, _)| {
         let both = format!("{name}={value}").to_lowercase();
         both.contains("traefik") && ["basicauth", "digestauth", "forwardauth"].iter().any(|w| both.contains(w))
@@ -91,6 +113,8 @@ pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
         name: proxy.map_or("traefik", |s| s.name.as_str()).to_owned(),
         evidence: format!("label {name}"),
         at: *at,
+        here: proxy.is_some(),
+        basic: name.to_lowercase().contains("basicauth"),
     })
 }
 
