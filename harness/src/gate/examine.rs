@@ -17,7 +17,7 @@ use crate::{
         decide::Decision,
         leak::{self, SeenBy},
         look::{Look, Reference, Works, look, patiently},
-        matrix::{Counts, Matrix},
+        matrix::{Counts, Found, Matrix},
         wear::Worn,
     },
     scheme::Scheme,
@@ -66,6 +66,8 @@ pub struct Claimed {
     pub findings: Vec<Finding>,
     /// Whether a visitor can obtain access.
     pub yes: bool,
+    /// Whether the login form shows the token to whoever posts a wrong password.
+    pub shown: bool,
     /// Whether trying has changed the server's state.
     pub disturbed: bool,
 }
@@ -102,6 +104,9 @@ impl Examiner<'_> {
             // From some probe on, everything got through, or nothing did: no probe says anything.
             found.hits.clear();
             found.malformed.clear();
+        } else if let Some((request, outcome)) = found.opened.take() {
+            // Open now and then: what still got through by itself is told as well.
+            early.worn = Some(Worn::now_and_then(request, &outcome));
         }
         early.findings = diagnose::matrix(self.scene, &found);
         if let Some(keys) = self.keys {
@@ -138,10 +143,21 @@ impl Examiner<'_> {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
         }
-        if forms && let Some(claim) = form_claim(self.client, self.scheme, look).await {
+        if !forms {
+            return claimed;
+        }
+        if let Some(claim) = form_claim(self.client, self.scheme, look).await {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
             claimed.disturbed = true;
+        } else if let Some(keys) = self.keys
+            && let Some(leak) = leak::in_answer_to_login(self.client, self.scheme, keys).await
+        {
+            claimed.shown = true;
+            // Said already where pages and errors hold it as well.
+            if !early.shown {
+                claimed.findings.extend(diagnose::leaks(self.scene, &Found::default(), &[leak]));
+            }
         }
         claimed
     }
@@ -168,7 +184,7 @@ pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding>
 pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result<Verdict, String> {
     let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted);
     // Whoever is shown the token has got access from the server itself.
-    let shown = early.shown && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
+    let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
     judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks })
 }

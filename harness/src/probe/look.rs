@@ -45,6 +45,8 @@ pub struct Seen {
     pub token: Outcome,
     /// What that means.
     pub decision: Decision,
+    /// Whether it is refused until the token has been used for the same, and let through then.
+    pub after_token: bool,
 }
 
 /// One look at a lock.
@@ -86,7 +88,7 @@ impl Look {
 pub struct Reference(Vec<Option<Answer>>);
 
 /// Looks at a lock. Anonymous comes first everywhere, so that nothing that the token does can help
-/// it.
+/// it; and once more at the end, because nothing that the token does may help it.
 pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: &Reference) -> Look {
     let requests = sentinels(scheme);
     // All at once: a server that breaks makes each of them wait.
@@ -111,8 +113,24 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
         {
             decision = Decision::Passed;
         }
-        seen.push(Seen { request, anonymous, token, decision });
+        seen.push(Seen { request, anonymous, token, decision, after_token: false });
     }
+    // What the token has asked for may lie in a cache before the lock, or have opened a session for
+    // everybody behind the same address.
+    join_all(seen.iter_mut().map(|seen| async {
+        let served = seen.token.as_ref().ok().filter(|a| a.status.is_success());
+        if seen.decision == Decision::Rejected
+            && let Some(reference) = served
+        {
+            let again = client.send(&seen.request).await;
+            if decide(&again, Some(reference)).let_through() {
+                seen.decision = decide(&again, Some(reference));
+                seen.anonymous = again;
+                seen.after_token = true;
+            }
+        }
+    }))
+    .await;
     let token = match keys {
         None => Works::Absent,
         Some(_) => works(seen.iter().map(|s| &s.token), known),

@@ -12,7 +12,8 @@ use tokio::sync::OnceCell;
 use super::{
     attribute::attribute,
     client::Client,
-    decide::{Decision, decide, is_indeterminate, is_same},
+    decide::{Decision, carries_data, decide, is_indeterminate, is_same, may_carry_data},
+    doubt::Doubts,
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
     pulse::Pulse,
@@ -51,6 +52,9 @@ pub struct Found {
     pub malformed: Vec<Hit>,
     /// Answers to anybody that hold the token or the password.
     pub leaks: Vec<Hit>,
+    /// A plain request that got through among the probes, where the lock is open now and then,
+    /// whatever is asked: what got through then is no hit.
+    pub opened: Option<(Request, Outcome)>,
     /// The probes by their decision.
     pub counts: Counts,
 }
@@ -122,13 +126,14 @@ impl Matrix<'_> {
         let done = std::sync::atomic::AtomicUsize::new(0);
         let tick = || progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
         let pulse = Pulse::default();
-        let (facts, tick, pulse) = (&facts, &tick, &pulse);
+        let doubts = Doubts::new(self, &facts, &fill).await;
+        let (facts, tick, pulse, doubts) = (&facts, &tick, &pulse, &doubts);
         let ask = |probe| async move {
             tick();
             if pulse.has_stopped() {
                 return None;
             }
-            let result = self.one(facts, probe).await;
+            let result = doubts.about(self.one(facts, probe).await).await;
             pulse.feel(self.client, result.decision).await;
             Some(result)
         };
@@ -139,7 +144,8 @@ impl Matrix<'_> {
         }
         results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
-        self.add_up(results).await
+        let opened = doubts.settle(&mut results).await;
+        Found { opened, ..self.add_up(results).await }
     }
 
     async fn one(&self, facts: &Facts, probe: Probe) -> Result {
@@ -150,11 +156,14 @@ impl Matrix<'_> {
     }
 
     /// What an outcome means, and whether the route is there.
-    async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
+    pub(super) async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
         let answer = match outcome {
             Err(_) => return (Decision::Indeterminate, true),
             Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
-            Ok(answer) if is_refusal(answer) => return (Decision::Rejected, true),
+            // Hardly any is worth the question what the token gets.
+            Ok(answer) if is_refusal(answer) && (self.keys.is_none() || !may_carry_data(answer)) => {
+                return (Decision::Rejected, true);
+            }
             Ok(answer) => answer,
         };
         // Servers answer it by themselves, without asking anybody.
@@ -171,7 +180,8 @@ impl Matrix<'_> {
         if is_indeterminate(&token) {
             return (Decision::Indeterminate, true);
         }
-        let decision = if alike(answer, &token) { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        let comparable = alike(answer, &token) || carries_data(answer, &token);
+        let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
         // What the plain request gets as well is the route's own fault.
         if decision.let_through()
             && let Some(control) = &probe.control
@@ -313,16 +323,16 @@ fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
 }
 
 /// What is learnt once for all probes: what the controls get, and what the token gets.
-struct Facts {
+pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Option<Answer>>)>,
     absent: Vec<Answer>,
 }
 
 /// What makes two requests the same.
-type Key = (String, String, String);
+pub(super) type Key = (String, String, String);
 
-fn key(request: &Request) -> Key {
+pub(super) fn key(request: &Request) -> Key {
     let headers: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     (format!("{} {}", request.method, request.target), headers, String::from_utf8_lossy(&request.body).into_owned())
 }
@@ -362,7 +372,7 @@ impl Facts {
     }
 
     /// What the token gets for a plain request; asked once.
-    async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
+    pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
         cell.get_or_init(|| async {
