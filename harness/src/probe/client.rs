@@ -98,19 +98,24 @@ impl Client {
 
     async fn exchange(&self, request: &Request) -> Outcome {
         let message = self.message(request)?;
+        // After it, a connection would speak HTTP/1.0 on; it is used for nothing else.
+        if request.old_protocol {
+            let fresh = self.connect().await?;
+            return self.round_trip(fresh, message, false).await;
+        }
         // A connection that was kept may have been closed meanwhile, which shows only when it is
         // used; that says nothing about the request, so it is sent once more on a new one.
         while let Some(mut kept) = self.take_idle() {
             if !kept.is_ready().await {
                 continue;
             }
-            match self.round_trip(kept, message.clone()).await {
+            match self.round_trip(kept, message.clone(), true).await {
                 Err(Fault::Broken(_)) => break,
                 outcome => return outcome,
             }
         }
         let fresh = self.connect().await?;
-        self.round_trip(fresh, message).await
+        self.round_trip(fresh, message, true).await
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -121,7 +126,7 @@ impl Client {
         Connection::open(self.shared.server.connect().await?).await.map_err(broken)
     }
 
-    async fn round_trip(&self, mut connection: Connection, message: http::Request<Full<Bytes>>) -> Outcome {
+    async fn round_trip(&self, mut connection: Connection, message: http::Request<Full<Bytes>>, keep: bool) -> Outcome {
         let (answer, whole) = connection
             .drive(async |sender| {
                 let mut response = sender.send_request(message).await.map_err(broken)?;
@@ -143,7 +148,10 @@ impl Client {
                 Ok((answer, whole))
             })
             .await?;
-        if whole && let Ok(mut idle) = self.shared.idle.lock() {
+        if whole
+            && keep
+            && let Ok(mut idle) = self.shared.idle.lock()
+        {
             idle.push(connection);
         }
         Ok(answer)
@@ -155,6 +163,9 @@ impl Client {
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
+        if request.old_protocol {
+            *message.version_mut() = http::Version::HTTP_10;
+        }
         let headers = message.headers_mut();
         for (name, value) in &request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid("a header", &e))?;

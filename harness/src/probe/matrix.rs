@@ -182,6 +182,14 @@ impl Matrix<'_> {
         }
         let comparable = alike(answer, &token) || carries_data(answer, &token);
         let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        // Without a body, an answer that is like the refusal of the GET is as likely that refusal.
+        if probe.request.method == Method::HEAD
+            && let Some(Ok(plain)) = probe.control.as_ref().and_then(|control| facts.control(control))
+            && plain.status == answer.status
+            && plain.media_type() == answer.media_type()
+        {
+            return (Decision::Rejected, false);
+        }
         // What the plain request gets as well is the route's own fault.
         if decision.let_through()
             && let Some(control) = &probe.control
