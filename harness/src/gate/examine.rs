@@ -57,7 +57,13 @@ pub struct Early {
     pub shown: bool,
     /// How the lock wore out under the probes themselves.
     pub worn: Option<Worn>,
+    /// Why the probes say little: the server asked for more patience than there is.
+    pub throttled: Option<&'static str>,
 }
+
+/// Said of a server that answers many requests with 429.
+const THROTTLED: &str = "too many requests were answered with 429, or 403 and 503 with Retry-After, even after the \
+                         pauses for which they ask; let lockproof's address pass the rate limit while it is probed";
 
 /// What the claim has shown.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +91,8 @@ impl Examiner<'_> {
 
     /// The matrix and the leaks, after a look that showed whether it is open anyway.
     pub async fn after(&self, look: Look) -> Early {
-        let mut early = Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None };
+        let mut early =
+            Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None, throttled: None };
         // An open door needs no picklock; and without a token that works there is nothing to compare.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
             return early;
@@ -99,7 +106,10 @@ impl Examiner<'_> {
         };
         let mut found = matrix.run(self.progress).await;
         early.counts = found.counts;
-        early.worn = self.worn(&early.look).await;
+        early.throttled = self.client.is_out_of_patience().then_some(THROTTLED);
+        if early.throttled.is_none() {
+            early.worn = self.worn(&early.look).await;
+        }
         if early.worn.is_some() {
             // From some probe on, everything got through, or nothing did: no probe says anything.
             found.hits.clear();
@@ -186,5 +196,10 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     // Whoever is shown the token has got access from the server itself.
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
-    judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks })
+    let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
+    match (verdict, early.throttled) {
+        // What was found is there; that there is nothing more cannot be said.
+        (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
+        (verdict, _) => verdict,
+    }
 }

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,9 @@ use super::{
 /// As much of a body as is looked at: enough for the largest `/object_info` seen.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
 
+/// How long is waited altogether for a server that says 429, or to come again later.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a web socket may take until it says something. ComfyUI sends its queue at once.
 const FIRST_FRAME: Duration = Duration::from_millis(1500);
 
@@ -40,6 +43,28 @@ struct Shared {
     largest_body: usize,
     idle: Mutex<Vec<Connection>>,
     sent: AtomicU64,
+    throttled: Mutex<Throttled>,
+}
+
+/// How long the server has made its client wait, several waits at once counted once.
+#[derive(Default)]
+struct Throttled {
+    spent: Duration,
+    until: Option<Instant>,
+}
+
+impl Throttled {
+    /// Takes a pause into account; whether it is still worth waiting for.
+    fn wait(&mut self, now: Instant, pause: Duration) -> bool {
+        let end = now + pause;
+        let from = self.until.map_or(now, |until| until.max(now));
+        if self.spent >= PATIENCE && end > from {
+            return false;
+        }
+        self.spent += end.saturating_duration_since(from);
+        self.until = Some(from.max(end));
+        true
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -65,8 +90,8 @@ impl Client {
     }
 
     fn sharing(server: Arc<Server>, timeout: Duration, largest_body: usize) -> Self {
-        let (idle, sent) = (Mutex::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent }) }
+        let (idle, sent, throttled) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent, throttled }) }
     }
 
     /// The server itself, for those who speak another protocol with it.
@@ -87,6 +112,20 @@ impl Client {
     /// How many requests were sent.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits, as the server asks; `false`, at once, when it has asked for too much already.
+    pub async fn wait(&self, pause: Duration) -> bool {
+        let worth_it = self.shared.throttled.lock().is_ok_and(|mut throttled| throttled.wait(Instant::now(), pause));
+        if worth_it {
+            tokio::time::sleep(pause).await;
+        }
+        worth_it
+    }
+
+    /// Whether the server has asked for more patience than there is.
+    pub fn is_out_of_patience(&self) -> bool {
+        self.shared.throttled.lock().is_ok_and(|throttled| throttled.spent >= PATIENCE)
     }
 
     /// Sends one request and reads its answer.
@@ -202,4 +241,21 @@ fn broken(error: hyper::Error) -> Fault {
         text.push_str(&format!(": {source}"));
     }
     Fault::Broken(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_and_waits_at_once_count_once() {
+        let (mut throttled, begun) = (Throttled::default(), Instant::now());
+        let five = Duration::from_secs(5);
+        for round in 0..6 {
+            for _ in 0..32 {
+                assert!(throttled.wait(begun + five * round, five));
+            }
+        }
+        assert!(!throttled.wait(begun + five * 6, five));
+    }
 }

@@ -107,13 +107,13 @@ fn visited(scheme: &Scheme) -> Vec<Request> {
         Request::get("/system_stats?token=lockproof"),
     ];
     let login = scheme.login.as_ref().map_or("/login", |login| &login.path);
-    requests.push(page(&format!("{login}?wrong_password=1")));
     // What the scheme declares public, too: it is no way in, and must hold no token.
     let public = scheme.public.iter().map(|route| route.path.as_str()).filter(|path| !path.contains(['*', '{']));
     let pages: BTreeSet<&str> = public.chain([login]).collect();
     for path in pages {
         requests.extend([Request::get(path), page(path)]);
     }
+    requests.push(page(&format!("{login}?wrong_password=1")));
     requests
 }
 

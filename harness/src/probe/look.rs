@@ -199,10 +199,13 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
     for _ in 1..TRIES {
         let outcome = client.send(request).await;
         match &outcome {
-            Ok(answer) if is_indeterminate(answer) => {
+            Ok(answer) if is_throttled(answer) => {
                 let asked = answer.retry_after().unwrap_or(pause);
-                tokio::time::sleep(asked.max(pause).min(LONGEST_PAUSE)).await;
+                if !client.wait(asked.max(pause).min(LONGEST_PAUSE)).await {
+                    return outcome;
+                }
             }
+            Ok(answer) if is_indeterminate(answer) => tokio::time::sleep(pause).await,
             Err(_) => tokio::time::sleep(pause).await,
             Ok(_) => return outcome,
         }
@@ -214,14 +217,18 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
 /// Sends a request, and again after the pause for which its answer asks: 429, or 403 and 503 with
 /// `Retry-After`. Any other answer would come again, a handler's own 500 among them.
 pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
-    let throttled = |answer: &Answer| match answer.status.as_u16() {
+    match client.send(request).await {
+        Ok(answer) if is_throttled(&answer) && !client.is_out_of_patience() => patiently(client, request).await,
+        Err(_) => client.send(request).await,
+        outcome => outcome,
+    }
+}
+
+/// Whether an answer asks to come again later.
+fn is_throttled(answer: &Answer) -> bool {
+    match answer.status.as_u16() {
         429 => true,
         403 | 503 => answer.retry_after().is_some(),
         _ => false,
-    };
-    match client.send(request).await {
-        Ok(answer) if throttled(&answer) => patiently(client, request).await,
-        Err(_) => client.send(request).await,
-        outcome => outcome,
     }
 }

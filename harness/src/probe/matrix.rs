@@ -3,7 +3,10 @@
 //! Anonymous comes first: every control is asked before any token is shown. What changes something
 //! comes last, one request after the other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
@@ -31,6 +34,12 @@ use crate::{
 
 /// Probes in flight at once: enough to hide the round trips.
 const IN_FLIGHT: usize = 32;
+/// At a server that takes its time, most of which is a pause: more at once, and what changes something
+/// not one after the other.
+const IN_FLIGHT_SLOW: usize = 64;
+const CHANGING_SLOW: usize = 8;
+/// From how long an answer takes on that is so.
+const SLOW: Duration = Duration::from_millis(150);
 /// How many forgeries at which the server broke are tried again: one is enough for the note.
 const BROKEN_TRIES: usize = 3;
 
@@ -137,11 +146,11 @@ impl Matrix<'_> {
             pulse.feel(self.client, result.decision).await;
             Some(result)
         };
+        let (many, few) = if facts.slow { (IN_FLIGHT_SLOW, CHANGING_SLOW) } else { (IN_FLIGHT, 1) };
         let mut results: Vec<Result> =
-            stream::iter(reading).map(ask).buffered(IN_FLIGHT).filter_map(async |result| result).collect().await;
-        for probe in changing {
-            results.extend(ask(probe).await);
-        }
+            stream::iter(reading).map(ask).buffered(many).filter_map(async |result| result).collect().await;
+        let changed = stream::iter(changing).map(ask).buffered(few).filter_map(async |result| result);
+        results.extend(changed.collect::<Vec<_>>().await);
         results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
@@ -335,6 +344,8 @@ pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Option<Answer>>)>,
     absent: Vec<Answer>,
+    /// Whether an answer takes long, whatever the work is.
+    slow: bool,
 }
 
 /// What makes two requests the same.
@@ -360,11 +371,12 @@ impl Facts {
             }
         }
         let ask = |request: Request| async move { (key(&request), when_asked(matrix.client, &request).await) };
+        let (rounds, begun) = (reading.len().div_ceil(IN_FLIGHT).max(1), Instant::now());
         let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
+        let slow = begun.elapsed() / u32::try_from(rounds).unwrap_or(u32::MAX) > SLOW;
         // They may take effect, and then their order shows in what others get.
-        for request in changing {
-            controls.extend([ask(request).await]);
-        }
+        let few = if slow { CHANGING_SLOW } else { 1 };
+        controls.extend(stream::iter(changing).map(ask).buffered(few).collect::<Vec<_>>().await);
         let mut absent = Vec::new();
         for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
             let request = Request::get(target.replace("{}", &fill.nonce));
@@ -372,7 +384,7 @@ impl Facts {
                 matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
-        Self { controls, references, absent }
+        Self { controls, references, absent, slow }
     }
 
     fn control(&self, request: &Request) -> Option<&Outcome> {

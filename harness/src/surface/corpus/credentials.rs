@@ -438,7 +438,7 @@ fn resigned(token: &str) -> (Vec<String>, Vec<String>) {
         } else {
             format!("{head}.{payload}.{mine}")
         };
-        secret::register_as(&made, &format!("<the token's claims, signed with the key `{key}`>"));
+        secret::register_as(&made, &format!("<the token's claims, signed with the key {key}>"));
         signed.push(made);
     }
     (unsigned, signed)
