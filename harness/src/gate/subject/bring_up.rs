@@ -142,7 +142,8 @@ impl Gate<'_> {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
         }
-        Route::all().iter().cloned().chain(discovered.iter().map(Route::from)).collect()
+        let given = self.plan.routes.iter().cloned();
+        Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect()
     }
 }
 
