@@ -118,6 +118,11 @@ impl Examiner<'_> {
             // Open now and then: what still got through by itself is told as well.
             early.worn = Some(Worn::now_and_then(request, &outcome));
         }
+        if early.worn.is_some() {
+            // What was read through an open lock, such as its log, is not shown to everybody; what is
+            // shown by a refusal or a page, the search for leaks finds as well.
+            found.leaks.clear();
+        }
         early.findings = diagnose::matrix(self.scene, &found);
         if let Some(keys) = self.keys {
             let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;

@@ -102,7 +102,7 @@ impl<'a> Doubts<'a> {
             }
             Cause::Lock(request, outcome) => {
                 self.seen().opened.get_or_insert((request, outcome));
-                Result { decision: Decision::Rejected, applies: false, ..result }
+                taken_back(result)
             }
             Cause::Chance => result,
         }
@@ -123,8 +123,9 @@ impl<'a> Doubts<'a> {
         for result in results.iter_mut().filter(|r| r.decision.let_through()) {
             let rule = result.probe.rule;
             if seen.doubted.contains_key(&rule) && !seen.stand.contains(&rule) {
-                if let Some(outcome) = &result.outcome {
-                    seen.opened.get_or_insert_with(|| (result.probe.request.clone(), outcome.clone()));
+                // What it got, it got through an open lock: a log in it is not shown to everybody.
+                if let Some(outcome) = result.outcome.take() {
+                    seen.opened.get_or_insert_with(|| (result.probe.request.clone(), outcome));
                 }
                 (result.decision, result.applies) = (Decision::Rejected, false);
             }
@@ -202,6 +203,11 @@ impl<'a> Doubts<'a> {
         let outcome = self.matrix.client.send(&request).await;
         decide(&outcome, Some(token)).let_through().then_some((request, outcome))
     }
+}
+
+/// No hit: the lock was open.
+fn taken_back(result: Result) -> Result {
+    Result { decision: Decision::Rejected, applies: false, outcome: None, ..result }
 }
 
 /// The hit of a trick on a route that is public without it.
