@@ -46,7 +46,7 @@ impl Keys {
     /// Keys made of what is known.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
         secret::register(&token);
-        hide_basic(&token, "$COMFYUI_API_TOKEN");
+        hide_encoded(&token, "$COMFYUI_API_TOKEN");
         password.as_deref().inspect(|p| secret::register_as(p, PASSWORD));
         if let Some(session) = &session {
             for pair in session.split("; ") {
@@ -81,9 +81,9 @@ impl Keys {
 fn forms(token: &str, password: Option<&str>) -> Vec<String> {
     // JSON writers escape the slash, some of them.
     let mut forms = vec![token.to_owned(), secret::percent_encode(token), token.replace('/', "\\/")];
-    if token.contains(':') {
-        forms.push(base64(token));
-    }
+    // Without the padding, which not every writer adds.
+    let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
+    forms.extend([base64(token).trim_end_matches('=').to_owned(), url_safe]);
     forms.extend(password.map(str::to_owned));
     // Shorter ones are words, which are found everywhere.
     forms.retain(|form| form.len() >= 8);
@@ -105,8 +105,13 @@ fn base64(token: &str) -> String {
 /// `shown` is what a shell finds the token by.
 pub(crate) fn hide_basic(token: &str, shown: &str) {
     if token.contains(':') {
-        secret::register_as(&base64(token), &format!("$(printf %s \"{shown}\" | base64 -w0)"));
+        hide_encoded(token, shown);
     }
+}
+
+/// The same, whatever the token is.
+fn hide_encoded(token: &str, shown: &str) {
+    secret::register_as(&base64(token), &format!("$(printf %s \"{shown}\" | base64 -w0)"));
 }
 
 /// Shows `token` in a request, as `how` says.

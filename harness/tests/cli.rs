@@ -58,6 +58,7 @@ fn the_version_is_the_package_s() {
 #[case::a_time_that_is_none(&["gate", "--timeout", "soon"])]
 #[case::a_file_that_is_not_there(&["gate", "--config", "no-such.yaml"])]
 #[case::a_baseline_that_is_not_there(&["gate", "--baseline", "no-such.json"])]
+#[case::routes_that_are_not_there(&["gate", "--routes", "no-such.yaml"])]
 #[case::quiet_and_verbose(&["--quiet", "--verbose", "doctor"])]
 #[case::an_unknown_rule(&["explain", "lock/opne"])]
 #[case::an_unknown_shell(&["completions", "cmd"])]

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{print, progress::Talk, signal, style::Style};
+use super::{print, probe::read_routes, progress::Talk, signal, style::Style};
 use crate::{
     config::{
         duration::Span,
@@ -24,6 +24,7 @@ use crate::{
     keys,
     lab::Kit,
     report::{OpenReport, Report, ReportTarget, append_summary, open_all, terminal},
+    surface::routes::Route,
 };
 
 /// The file that is meant when none is named.
@@ -65,6 +66,9 @@ pub(super) struct Arguments {
     /// With --compose: the variable that holds its password.
     #[arg(long, value_name = "VARIABLE", requires = "compose")]
     password_env: Option<String>,
+    /// Further routes to probe, as a YAML list of { method, path } (see docs/design.md).
+    #[arg(long, value_name = "FILE")]
+    routes: Option<PathBuf>,
     /// Gate only this subject (repeatable).
     #[arg(long, value_name = "NAME")]
     subject: Vec<String>,
@@ -116,8 +120,10 @@ pub(super) struct Prepared {
 }
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+    // Read before any work, as everything that may be wrong.
+    let routes = arguments.routes.as_deref().map(read_routes).transpose()?.unwrap_or_default();
     if !arguments.compose.is_empty() {
-        return of_compose(arguments, style, talk).await;
+        return of_compose(arguments, routes, style, talk).await;
     }
     let file = arguments.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_CONFIG)).filter(|p| p.exists()));
     if file.is_none() {
@@ -125,13 +131,14 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     }
     let mut prepared = prepare(file.as_deref(), arguments.run).await?;
     select(&mut prepared.plan, &arguments.subject)?;
+    prepared.plan.routes = routes;
     let report = perform(prepared, talk).await?;
     print(&terminal::render(&report, style.width, style.stdout_colour))?;
     Ok(report.exit_code)
 }
 
 /// Gates one service of a compose project, without a configuration.
-async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
+async fn of_compose(arguments: Arguments, routes: Vec<Route>, style: &Style, talk: &Talk) -> Result<u8> {
     let install = arguments.install.map(|from| InstallEntry {
         from: Some(from),
         wheels: arguments.wheels,
@@ -157,6 +164,7 @@ async fn of_compose(arguments: Arguments, style: &Style, talk: &Talk) -> Result<
     };
     let here = std::env::current_dir().map_err(|e| Error::usage("the current directory is gone").detail(e))?;
     let mut plan = Plan::new(&file, &here)?;
+    plan.routes = routes;
     if let [subject] = plan.subjects.as_mut_slice()
         && let Some(compose) = &subject.compose
     {

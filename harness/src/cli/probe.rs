@@ -212,7 +212,8 @@ fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     }
 }
 
-fn read_routes(path: &Path) -> Result<Vec<Route>> {
+/// The routes of a file that lists those beyond ComfyUI's own.
+pub(super) fn read_routes(path: &Path) -> Result<Vec<Route>> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;
     parse_as(&text, &path.display().to_string())

@@ -72,7 +72,7 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
 }
 
 /// "did you mean" for the nearest word, and otherwise all there are.
-fn suggest(word: &str, expected: &[&str], kind: &str) -> String {
+pub(crate) fn suggest(word: &str, expected: &[&str], kind: &str) -> String {
     let nearest = expected.iter().map(|known| (strsim::damerau_levenshtein(&word.to_lowercase(), known), *known)).min();
     match nearest {
         Some((distance, known)) if distance <= word.len().max(known.len()) / 2 => {

@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     event::Event,
     scheme::Scheme,
+    surface::routes::Route,
     verdict::Verdict,
 };
 
@@ -35,6 +36,8 @@ pub struct Plan {
     pub jobs: usize,
     /// Workflows and notebooks to replay, in the order of the file.
     pub replays: Vec<PathBuf>,
+    /// Routes to probe beside the inventory and those that are discovered.
+    pub routes: Vec<Route>,
 }
 
 /// One deployment under test.
@@ -209,6 +212,7 @@ impl Plan {
             accept,
             jobs: file.jobs.unwrap_or_else(cores),
             replays: super::replays::find(&file.replays, base)?,
+            routes: Vec::new(),
         };
         plan.check_events()?;
         Ok(plan)

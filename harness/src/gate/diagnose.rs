@@ -55,7 +55,10 @@ pub fn sentinels(
     lost: &[State],
     matrix: &[Finding],
 ) -> Vec<Finding> {
-    let line = |seen: &&Seen| format!("{}  →  {}", seen.request.curl(scene.base), in_words(&seen.anonymous));
+    let line = |seen: &&Seen| {
+        let when = if seen.after_token { ", once the token has been used for the same" } else { "" };
+        format!("{}  →  {}{when}", seen.request.curl(scene.base), in_words(&seen.anonymous))
+    };
     let through = look.through();
     if look.all_through() {
         let mut finding = scene.finding(Rule::LockOpen, "anonymous requests get everything that the token gets");

@@ -17,7 +17,7 @@ use crate::{
         decide::Decision,
         leak::{self, SeenBy},
         look::{Look, Reference, Works, look, patiently},
-        matrix::{Counts, Matrix},
+        matrix::{Counts, Found, Matrix},
         wear::Worn,
     },
     scheme::Scheme,
@@ -57,7 +57,13 @@ pub struct Early {
     pub shown: bool,
     /// How the lock wore out under the probes themselves.
     pub worn: Option<Worn>,
+    /// Why the probes say little: the server asked for more patience than there is.
+    pub throttled: Option<&'static str>,
 }
+
+/// Said of a server that answers many requests with 429.
+const THROTTLED: &str = "too many requests were answered with 429, or 403 and 503 with Retry-After, even after the \
+                         pauses for which they ask; let lockproof's address pass the rate limit while it is probed";
 
 /// What the claim has shown.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,8 @@ pub struct Claimed {
     pub findings: Vec<Finding>,
     /// Whether a visitor can obtain access.
     pub yes: bool,
+    /// Whether the login form shows the token to whoever posts a wrong password.
+    pub shown: bool,
     /// Whether trying has changed the server's state.
     pub disturbed: bool,
 }
@@ -83,7 +91,8 @@ impl Examiner<'_> {
 
     /// The matrix and the leaks, after a look that showed whether it is open anyway.
     pub async fn after(&self, look: Look) -> Early {
-        let mut early = Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None };
+        let mut early =
+            Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None, throttled: None };
         // An open door needs no picklock; and without a token that works there is nothing to compare.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
             return early;
@@ -97,11 +106,22 @@ impl Examiner<'_> {
         };
         let mut found = matrix.run(self.progress).await;
         early.counts = found.counts;
-        early.worn = self.worn(&early.look).await;
+        early.throttled = self.client.is_out_of_patience().then_some(THROTTLED);
+        if early.throttled.is_none() {
+            early.worn = self.worn(&early.look).await;
+        }
         if early.worn.is_some() {
             // From some probe on, everything got through, or nothing did: no probe says anything.
             found.hits.clear();
             found.malformed.clear();
+        } else if let Some((request, outcome)) = found.opened.take() {
+            // Open now and then: what still got through by itself is told as well.
+            early.worn = Some(Worn::now_and_then(request, &outcome));
+        }
+        if early.worn.is_some() {
+            // What was read through an open lock, such as its log, is not shown to everybody; what is
+            // shown by a refusal or a page, the search for leaks finds as well.
+            found.leaks.clear();
         }
         early.findings = diagnose::matrix(self.scene, &found);
         if let Some(keys) = self.keys {
@@ -138,10 +158,21 @@ impl Examiner<'_> {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
         }
-        if forms && let Some(claim) = form_claim(self.client, self.scheme, look).await {
+        if !forms {
+            return claimed;
+        }
+        if let Some(claim) = form_claim(self.client, self.scheme, look).await {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
             claimed.disturbed = true;
+        } else if let Some(keys) = self.keys
+            && let Some(leak) = leak::in_answer_to_login(self.client, self.scheme, keys).await
+        {
+            claimed.shown = true;
+            // Said already where pages and errors hold it as well.
+            if !early.shown {
+                claimed.findings.extend(diagnose::leaks(self.scene, &Found::default(), &[leak]));
+            }
         }
         claimed
     }
@@ -168,7 +199,12 @@ pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding>
 pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result<Verdict, String> {
     let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted);
     // Whoever is shown the token has got access from the server itself.
-    let shown = early.shown && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
+    let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
-    judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks })
+    let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
+    match (verdict, early.throttled) {
+        // What was found is there; that there is nothing more cannot be said.
+        (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
+        (verdict, _) => verdict,
+    }
 }

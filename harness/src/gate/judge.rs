@@ -69,6 +69,7 @@ mod tests {
                 anonymous: Err(Fault::Timeout),
                 token: Err(Fault::Timeout),
                 decision: *decision,
+                after_token: false,
             })
             .collect();
         Look { sentinels, token, session: Works::Absent }

@@ -10,6 +10,7 @@
 //! | an empty token gets through, and so does one beside another | `lock/empty-token` |
 //! | a tampered session gets through, and so does a made-up cookie | `lock/tampered-session` |
 //! | a spelling gets through that ends like a static file, and so do static files | `lock/static-suffix` |
+//! | a `Host` is trusted, and so is the host of an absolute target | `lock/trusted-header` |
 //! | anything else | the probe's own rule |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,11 @@ pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
     // A lock that takes a made-up cookie takes a tampered one as well.
     if has(&hits, Rule::LockTamperedSession) {
         retain(&mut hits, Rule::LockForgedCredential, |hit| !is_cookie(&hit.probe.request));
+    }
+    // The host of an absolute target is what `Host` is otherwise.
+    let by_host = |hit: &Hit| hit.probe.request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+    if hits.get(&Rule::LockTrustedHeader).is_some_and(|trusted| trusted.iter().any(by_host)) {
+        retain(&mut hits, Rule::LockPathConfusion, |hit| hit.probe.request.target.starts_with('/'));
     }
     if has(&hits, Rule::LockStaticSuffix) {
         retain(&mut hits, Rule::LockPathConfusion, |hit| !looks_static(&hit.probe.request.target));

@@ -94,6 +94,8 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
         (form(login, "comfyui", "comfyui"), "the login form takes a default password (comfyui/comfyui)"),
         (form(login, "", ""), "the login form takes an empty password"),
         (guest, "the login form lets a visitor in as a guest"),
+        // The first time it may only have set the password, and let nobody in yet.
+        (form(login, &user, &password), "the login form takes a password that a visitor has made up before"),
     ];
     // A page may have more buttons than the one that logs in: to reset, to register.
     if let Ok(page) = client.send(&Request::get(login.path.clone())).await {

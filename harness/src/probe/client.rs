@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,9 @@ use super::{
 /// As much of a body as is looked at: enough for the largest `/object_info` seen.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
 
+/// How long is waited altogether for a server that says 429, or to come again later.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a web socket may take until it says something. ComfyUI sends its queue at once.
 const FIRST_FRAME: Duration = Duration::from_millis(1500);
 
@@ -40,6 +43,28 @@ struct Shared {
     largest_body: usize,
     idle: Mutex<Vec<Connection>>,
     sent: AtomicU64,
+    throttled: Mutex<Throttled>,
+}
+
+/// How long the server has made its client wait, several waits at once counted once.
+#[derive(Default)]
+struct Throttled {
+    spent: Duration,
+    until: Option<Instant>,
+}
+
+impl Throttled {
+    /// Takes a pause into account; whether it is still worth waiting for.
+    fn wait(&mut self, now: Instant, pause: Duration) -> bool {
+        let end = now + pause;
+        let from = self.until.map_or(now, |until| until.max(now));
+        if self.spent >= PATIENCE && end > from {
+            return false;
+        }
+        self.spent += end.saturating_duration_since(from);
+        self.until = Some(from.max(end));
+        true
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -65,8 +90,8 @@ impl Client {
     }
 
     fn sharing(server: Arc<Server>, timeout: Duration, largest_body: usize) -> Self {
-        let (idle, sent) = (Mutex::default(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent }) }
+        let (idle, sent, throttled) = (Mutex::default(), AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent, throttled }) }
     }
 
     /// The server itself, for those who speak another protocol with it.
@@ -89,6 +114,20 @@ impl Client {
         self.shared.sent.load(Ordering::Relaxed)
     }
 
+    /// Waits, as the server asks; `false`, at once, when it has asked for too much already.
+    pub async fn wait(&self, pause: Duration) -> bool {
+        let worth_it = self.shared.throttled.lock().is_ok_and(|mut throttled| throttled.wait(Instant::now(), pause));
+        if worth_it {
+            tokio::time::sleep(pause).await;
+        }
+        worth_it
+    }
+
+    /// Whether the server has asked for more patience than there is.
+    pub fn is_out_of_patience(&self) -> bool {
+        self.shared.throttled.lock().is_ok_and(|throttled| throttled.spent >= PATIENCE)
+    }
+
     /// Sends one request and reads its answer.
     pub async fn send(&self, request: &Request) -> Outcome {
         self.shared.server.turn().await;
@@ -98,19 +137,24 @@ impl Client {
 
     async fn exchange(&self, request: &Request) -> Outcome {
         let message = self.message(request)?;
+        // After it, a connection would speak HTTP/1.0 on; it is used for nothing else.
+        if request.old_protocol {
+            let fresh = self.connect().await?;
+            return self.round_trip(fresh, message, false).await;
+        }
         // A connection that was kept may have been closed meanwhile, which shows only when it is
         // used; that says nothing about the request, so it is sent once more on a new one.
         while let Some(mut kept) = self.take_idle() {
             if !kept.is_ready().await {
                 continue;
             }
-            match self.round_trip(kept, message.clone()).await {
+            match self.round_trip(kept, message.clone(), true).await {
                 Err(Fault::Broken(_)) => break,
                 outcome => return outcome,
             }
         }
         let fresh = self.connect().await?;
-        self.round_trip(fresh, message).await
+        self.round_trip(fresh, message, true).await
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -121,7 +165,7 @@ impl Client {
         Connection::open(self.shared.server.connect().await?).await.map_err(broken)
     }
 
-    async fn round_trip(&self, mut connection: Connection, message: http::Request<Full<Bytes>>) -> Outcome {
+    async fn round_trip(&self, mut connection: Connection, message: http::Request<Full<Bytes>>, keep: bool) -> Outcome {
         let (answer, whole) = connection
             .drive(async |sender| {
                 let mut response = sender.send_request(message).await.map_err(broken)?;
@@ -143,7 +187,10 @@ impl Client {
                 Ok((answer, whole))
             })
             .await?;
-        if whole && let Ok(mut idle) = self.shared.idle.lock() {
+        if whole
+            && keep
+            && let Ok(mut idle) = self.shared.idle.lock()
+        {
             idle.push(connection);
         }
         Ok(answer)
@@ -155,6 +202,9 @@ impl Client {
         let mut message = http::Request::new(Full::new(request.body.clone()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = uri;
+        if request.old_protocol {
+            *message.version_mut() = http::Version::HTTP_10;
+        }
         let headers = message.headers_mut();
         for (name, value) in &request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|e| invalid("a header", &e))?;
@@ -191,4 +241,21 @@ fn broken(error: hyper::Error) -> Fault {
         text.push_str(&format!(": {source}"));
     }
     Fault::Broken(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_and_waits_at_once_count_once() {
+        let (mut throttled, begun) = (Throttled::default(), Instant::now());
+        let five = Duration::from_secs(5);
+        for round in 0..6 {
+            for _ in 0..32 {
+                assert!(throttled.wait(begun + five * round, five));
+            }
+        }
+        assert!(!throttled.wait(begun + five * 6, five));
+    }
 }

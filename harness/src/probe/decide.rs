@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
+use serde_json::Value;
 
 use super::message::{Answer, Frame, Outcome};
 
@@ -31,7 +32,9 @@ impl Decision {
 /// | answer | the token's answer | decision |
 /// |---|---|---|
 /// | none, 5xx, 429, or 403 and 503 with `Retry-After` | any | indeterminate |
-/// | 401, 407, or a web socket that is closed at once | any | rejected |
+/// | a web socket that is closed at once | any | rejected |
+/// | 3xx or 4xx with the data of the token's answer | 2xx | served |
+/// | 401, 407 | any | rejected |
 /// | redirect | the same redirect | served |
 /// | redirect | anything else | rejected |
 /// | 2xx or 101 | the same status and kind of body | served |
@@ -41,7 +44,8 @@ impl Decision {
 /// | 400, 404, 405, 409, 413, 415, 422 | unknown | indeterminate |
 /// | other 3xx, 4xx | unknown | rejected |
 ///
-/// A refusal is a refusal in whatever form it comes: a login page sent with 200, or a 404 that
+/// A status keeps nobody from reading the body: a refusal that [carries the data](carries_data) is
+/// none. Else a refusal is a refusal in whatever form it comes: a login page sent with 200, or a 404 that
 /// hides the route, is not what the token gets.
 pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     let Ok(answer) = answer else { return Decision::Indeterminate };
@@ -51,6 +55,9 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     let status = answer.status;
     if answer.frame == Some(Frame::Close) {
         return Decision::Rejected;
+    }
+    if token.is_some_and(|token| carries_data(answer, token)) {
+        return Decision::Served;
     }
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
         return Decision::Rejected;
@@ -67,6 +74,47 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     } else {
         Decision::Passed
     }
+}
+
+/// Keys by which an object says what went wrong, and not what was asked for.
+const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
+
+/// Whether a refusal by its status holds the data that the token gets: an object with the same keys
+/// and values of the same types, a list that is not empty, or the same bytes. What the token is told
+/// about an error of its own is no data, and neither is a page.
+pub fn carries_data(answer: &Answer, token: &Answer) -> bool {
+    may_carry_data(answer) && token.status.is_success() && {
+        match (json(answer), json(token)) {
+            (Some(Value::Object(one)), Some(Value::Object(other))) => {
+                one.len() == other.len()
+                    && one.iter().all(|(key, value)| {
+                        other.get(key).is_some_and(|same| std::mem::discriminant(value) == std::mem::discriminant(same))
+                    })
+            }
+            (Some(Value::Array(_)), Some(Value::Array(other))) => !other.is_empty(),
+            (None, None) => answer.body == token.body && answer.media_type() == token.media_type(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a body, below a status that refuses, is worth a comparison with what the token gets.
+pub fn may_carry_data(answer: &Answer) -> bool {
+    let status = answer.status;
+    if !status.is_redirection() && !status.is_client_error() || is_indeterminate(answer) || answer.body.is_empty() {
+        return false;
+    }
+    match json(answer) {
+        Some(Value::Object(map)) => !map.is_empty() && !map.keys().any(|key| ERROR_KEYS.contains(&key.as_str())),
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(_) => false,
+        None => answer.media_type() != "text/html",
+    }
+}
+
+/// A body's JSON; `None` where it is none.
+fn json(answer: &Answer) -> Option<Value> {
+    answer.media_type().ends_with("json").then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
 
 fn without_token(status: StatusCode) -> Decision {
@@ -120,7 +168,6 @@ pub fn kind(answer: &Answer) -> Kind {
     }
     let media = answer.media_type();
     if media.ends_with("json") {
-        use serde_json::Value;
         match serde_json::from_slice::<Value>(&answer.body) {
             Ok(Value::Object(map)) => return Kind::Object(map.keys().cloned().collect()),
             Ok(Value::Array(_)) => return Kind::Array,
@@ -171,6 +218,41 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_with_the_data_in_it_is_none() {
+        let object = answer(200, "application/json", r#"{"system":{"os":"posix"},"devices":[]}"#);
+        for status in [401, 403, 302, 404, 418] {
+            let data = answer(status, "application/json", r#"{"devices":[1],"system":{"os":"nt"}}"#);
+            assert_eq!(decide(&Ok(data), Some(&object)), Decision::Served, "{status}");
+            let less = answer(status, "application/json", r#"{"system":{}}"#);
+            assert_eq!(decide(&Ok(less), Some(&object)), Decision::Rejected, "{status}");
+            let null = answer(status, "application/json", r#"{"system":null,"devices":null}"#);
+            assert_eq!(decide(&Ok(null), Some(&object)), Decision::Rejected, "{status}");
+        }
+        let list = answer(200, "application/json", "[1]");
+        assert_eq!(decide(&Ok(answer(401, "application/json", "[2]")), Some(&list)), Decision::Served);
+        assert_eq!(decide(&Ok(answer(401, "application/json", "[]")), Some(&list)), Decision::Rejected);
+        let picture = answer(200, "image/png", "PNG");
+        assert_eq!(decide(&Ok(answer(401, "image/png", "PNG")), Some(&picture)), Decision::Served);
+        assert_eq!(decide(&Ok(answer(401, "image/png", "png")), Some(&picture)), Decision::Rejected);
+    }
+
+    #[test]
+    fn an_error_that_the_token_gets_as_well_is_no_data() {
+        for body in [r#"{"error":"x"}"#, r#"{"message":"x","code":1}"#, "{}", "[]", "null"] {
+            for status in [200, 400] {
+                let token = answer(status, "application/json", body);
+                assert_eq!(
+                    decide(&Ok(answer(401, "application/json", body)), Some(&token)),
+                    Decision::Rejected,
+                    "{body}"
+                );
+            }
+        }
+        let page = answer(200, "text/html", "<form>");
+        assert_eq!(decide(&Ok(answer(401, "text/html", "<form>")), Some(&page)), Decision::Rejected);
+    }
+
+    #[test]
     fn the_handler_s_refusal_is_passed() {
         let token = answer(400, "application/json", r#"{"error":{},"node_errors":{}}"#);
         assert_eq!(decide(&Ok(token.clone()), Some(&token)), Decision::Passed);
@@ -194,7 +276,9 @@ mod tests {
                 Just(""),
                 Just("{}"),
                 Just(r#"{"error":1}"#),
+                Just(r#"{"system":1}"#),
                 Just("[]"),
+                Just("[1]"),
                 Just("null"),
                 Just("<html>"),
                 Just("{")
@@ -224,6 +308,26 @@ mod tests {
         }
 
         #[test]
+        fn only_the_token_s_own_data_makes_a_refusal_served(
+            status in prop_oneof![Just(401_u16), Just(407)],
+            anonymous in any_answer(),
+            token in any_answer(),
+        ) {
+            let refused = Answer { status: StatusCode::from_u16(status).expect("a status"), ..anonymous };
+            let decision = decide(&Ok(refused.clone()), Some(&token));
+            if decision == Decision::Served {
+                prop_assert!(token.status.is_success());
+                prop_assert_eq!(kind(&refused), kind(&token));
+                prop_assert!(refused.media_type() != "text/html");
+                let says_nothing = matches!(refused.body.as_ref(), b"{}" | b"[]" | b"null" | br#"{"error":1}"#);
+                prop_assert!(!refused.body.is_empty());
+                prop_assert!(!says_nothing || !refused.media_type().ends_with("json"));
+            } else {
+                prop_assert_eq!(decision, Decision::Rejected);
+            }
+        }
+
+        #[test]
         fn nothing_makes_a_server_error_a_rejection(status in 500..600_u16, token in proptest::option::of(any_answer())) {
             prop_assert_eq!(decide(&Ok(answer(status, "text/plain", "x")), token.as_ref()), Decision::Indeterminate);
         }
@@ -232,7 +336,7 @@ mod tests {
         fn only_what_the_token_gets_is_let_through(anonymous in any_answer(), token in any_answer()) {
             let decision = decide(&Ok(anonymous.clone()), Some(&token));
             if decision.let_through() && !is_indeterminate(&token) {
-                prop_assert!(is_same(&anonymous, &token));
+                prop_assert!(is_same(&anonymous, &token) || carries_data(&anonymous, &token));
             }
             if decision == Decision::Rejected {
                 prop_assert!(!is_indeterminate(&anonymous));

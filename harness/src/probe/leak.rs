@@ -1,6 +1,6 @@
 //! The token where it should not be: in an answer, a log, a picture.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
 use serde_json::json;
@@ -17,6 +17,9 @@ use crate::{
 
 /// How long a picture may take until it is made.
 const PICTURE: Duration = Duration::from_secs(20);
+
+/// How many scripts of extensions are looked at.
+const EXTENSIONS: usize = 60;
 
 /// A place where the token was found.
 #[derive(Clone, Debug)]
@@ -42,7 +45,15 @@ pub enum SeenBy {
 /// picture is made, too, and its metadata are looked at.
 pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Vec<Leak> {
     let mut leaks = Vec::new();
-    for request in visited(scheme, mutating) {
+    for request in visited(scheme) {
+        let outcome = client.send(&request).await;
+        if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
+            leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
+        }
+    }
+    // The frontend loads them, before anybody has logged in where the lock leaves them public.
+    for path in extensions(client, scheme, keys).await {
+        let request = Request::get(path);
         let outcome = client.send(&request).await;
         if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
             leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
@@ -72,8 +83,17 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
     leaks
 }
 
+/// Looks for the token in what the login form says to a wrong password. It is asked after everything
+/// else that is tried on the form: on a first run, whatever is posted first becomes the password.
+pub async fn in_answer_to_login(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Leak> {
+    let request = form(scheme.login.as_ref()?, "lockproof", &secret::random(16));
+    let outcome = client.send(&request).await;
+    let held = outcome.as_ref().is_ok_and(|answer| holds(answer, keys));
+    held.then(|| Leak { seen_by: SeenBy::Anybody, got: in_words(&outcome), request })
+}
+
 /// What a visitor may look at: pages, redirects, errors.
-fn visited(scheme: &Scheme, mutating: bool) -> Vec<Request> {
+fn visited(scheme: &Scheme) -> Vec<Request> {
     let page = |target: &str| Request::get(target).header("Accept", "text/html");
     let mut requests = vec![
         page("/"),
@@ -86,15 +106,25 @@ fn visited(scheme: &Scheme, mutating: bool) -> Vec<Request> {
         Request::get("/system_stats").header("Authorization", "Bearer a b"),
         Request::get("/system_stats?token=lockproof"),
     ];
-    if let Some(login) = &scheme.login {
-        requests.push(Request::get(login.path.clone()));
-        requests.push(page(&login.path));
-        requests.push(page(&format!("{}?wrong_password=1", login.path)));
-        if mutating {
-            requests.push(form(login, "lockproof", &secret::random(16)));
-        }
+    let login = scheme.login.as_ref().map_or("/login", |login| &login.path);
+    // What the scheme declares public, too: it is no way in, and must hold no token.
+    let public = scheme.public.iter().map(|route| route.path.as_str()).filter(|path| !path.contains(['*', '{']));
+    let pages: BTreeSet<&str> = public.chain([login]).collect();
+    for path in pages {
+        requests.extend([Request::get(path), page(path)]);
     }
+    requests.push(page(&format!("{login}?wrong_password=1")));
     requests
+}
+
+/// The scripts of extensions that the server lists; ComfyUI's own hold nothing of this server's.
+async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String> {
+    let Ok(listed) = client.send(&authorised(Request::get("/extensions"), scheme, keys.token())).await else {
+        return Vec::new();
+    };
+    let listed: Vec<String> = serde_json::from_slice(&listed.body).unwrap_or_default();
+    let own = |path: &String| path.starts_with("/extensions/") && !path.starts_with("/extensions/core/");
+    listed.into_iter().filter(own).take(EXTENSIONS).collect()
 }
 
 /// Makes a picture with the token, and gives the request that fetches it.
@@ -160,6 +190,8 @@ mod tests {
         assert!(holds(&answer("?token=%242b%2412%24leak.test%2Ftoken"), &keys));
         assert!(holds(&answer(r#"{"a":"$2b$12$leak.test\/token"}"#), &keys));
         assert!(!holds(&answer("$2b$12$leak.test"), &keys));
+        // JDJiJDEyJGxlYWsudGVzdC90b2tlbg==
+        assert!(holds(&answer("x=JDJiJDEyJGxlYWsudGVzdC90b2tlbg; y"), &keys));
         let mut redirect = answer("");
         redirect.headers.insert("location", "/?token=$2b$12$leak.test/token".parse().expect("a value"));
         assert!(holds(&redirect, &keys));

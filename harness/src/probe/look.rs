@@ -45,6 +45,8 @@ pub struct Seen {
     pub token: Outcome,
     /// What that means.
     pub decision: Decision,
+    /// Whether it is refused until the token has been used for the same, and let through then.
+    pub after_token: bool,
 }
 
 /// One look at a lock.
@@ -86,7 +88,7 @@ impl Look {
 pub struct Reference(Vec<Option<Answer>>);
 
 /// Looks at a lock. Anonymous comes first everywhere, so that nothing that the token does can help
-/// it.
+/// it; and once more at the end, because nothing that the token does may help it.
 pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: &Reference) -> Look {
     let requests = sentinels(scheme);
     // All at once: a server that breaks makes each of them wait.
@@ -111,8 +113,24 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
         {
             decision = Decision::Passed;
         }
-        seen.push(Seen { request, anonymous, token, decision });
+        seen.push(Seen { request, anonymous, token, decision, after_token: false });
     }
+    // What the token has asked for may lie in a cache before the lock, or have opened a session for
+    // everybody behind the same address.
+    join_all(seen.iter_mut().map(|seen| async {
+        let served = seen.token.as_ref().ok().filter(|a| a.status.is_success());
+        if seen.decision == Decision::Rejected
+            && let Some(reference) = served
+        {
+            let again = client.send(&seen.request).await;
+            if decide(&again, Some(reference)).let_through() {
+                seen.decision = decide(&again, Some(reference));
+                seen.anonymous = again;
+                seen.after_token = true;
+            }
+        }
+    }))
+    .await;
     let token = match keys {
         None => Works::Absent,
         Some(_) => works(seen.iter().map(|s| &s.token), known),
@@ -181,10 +199,13 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
     for _ in 1..TRIES {
         let outcome = client.send(request).await;
         match &outcome {
-            Ok(answer) if is_indeterminate(answer) => {
+            Ok(answer) if is_throttled(answer) => {
                 let asked = answer.retry_after().unwrap_or(pause);
-                tokio::time::sleep(asked.max(pause).min(LONGEST_PAUSE)).await;
+                if !client.wait(asked.max(pause).min(LONGEST_PAUSE)).await {
+                    return outcome;
+                }
             }
+            Ok(answer) if is_indeterminate(answer) => tokio::time::sleep(pause).await,
             Err(_) => tokio::time::sleep(pause).await,
             Ok(_) => return outcome,
         }
@@ -196,14 +217,18 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
 /// Sends a request, and again after the pause for which its answer asks: 429, or 403 and 503 with
 /// `Retry-After`. Any other answer would come again, a handler's own 500 among them.
 pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
-    let throttled = |answer: &Answer| match answer.status.as_u16() {
+    match client.send(request).await {
+        Ok(answer) if is_throttled(&answer) && !client.is_out_of_patience() => patiently(client, request).await,
+        Err(_) => client.send(request).await,
+        outcome => outcome,
+    }
+}
+
+/// Whether an answer asks to come again later.
+fn is_throttled(answer: &Answer) -> bool {
+    match answer.status.as_u16() {
         429 => true,
         403 | 503 => answer.retry_after().is_some(),
         _ => false,
-    };
-    match client.send(request).await {
-        Ok(answer) if throttled(&answer) => patiently(client, request).await,
-        Err(_) => client.send(request).await,
-        outcome => outcome,
     }
 }

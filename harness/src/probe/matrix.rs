@@ -3,7 +3,10 @@
 //! Anonymous comes first: every control is asked before any token is shown. What changes something
 //! comes last, one request after the other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, stream};
 use http::{Method, StatusCode};
@@ -12,7 +15,8 @@ use tokio::sync::OnceCell;
 use super::{
     attribute::attribute,
     client::Client,
-    decide::{Decision, decide, is_indeterminate, is_same},
+    decide::{Decision, carries_data, decide, is_indeterminate, is_same, may_carry_data},
+    doubt::Doubts,
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
     pulse::Pulse,
@@ -30,6 +34,12 @@ use crate::{
 
 /// Probes in flight at once: enough to hide the round trips.
 const IN_FLIGHT: usize = 32;
+/// At a server that takes its time, most of which is a pause: more at once, and what changes something
+/// not one after the other.
+const IN_FLIGHT_SLOW: usize = 64;
+const CHANGING_SLOW: usize = 8;
+/// From how long an answer takes on that is so.
+const SLOW: Duration = Duration::from_millis(150);
 /// How many forgeries at which the server broke are tried again: one is enough for the note.
 const BROKEN_TRIES: usize = 3;
 
@@ -51,6 +61,9 @@ pub struct Found {
     pub malformed: Vec<Hit>,
     /// Answers to anybody that hold the token or the password.
     pub leaks: Vec<Hit>,
+    /// A plain request that got through among the probes, where the lock is open now and then,
+    /// whatever is asked: what got through then is no hit.
+    pub opened: Option<(Request, Outcome)>,
     /// The probes by their decision.
     pub counts: Counts,
 }
@@ -122,24 +135,26 @@ impl Matrix<'_> {
         let done = std::sync::atomic::AtomicUsize::new(0);
         let tick = || progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
         let pulse = Pulse::default();
-        let (facts, tick, pulse) = (&facts, &tick, &pulse);
+        let doubts = Doubts::new(self, &facts, &fill).await;
+        let (facts, tick, pulse, doubts) = (&facts, &tick, &pulse, &doubts);
         let ask = |probe| async move {
             tick();
             if pulse.has_stopped() {
                 return None;
             }
-            let result = self.one(facts, probe).await;
+            let result = doubts.about(self.one(facts, probe).await).await;
             pulse.feel(self.client, result.decision).await;
             Some(result)
         };
+        let (many, few) = if facts.slow { (IN_FLIGHT_SLOW, CHANGING_SLOW) } else { (IN_FLIGHT, 1) };
         let mut results: Vec<Result> =
-            stream::iter(reading).map(ask).buffered(IN_FLIGHT).filter_map(async |result| result).collect().await;
-        for probe in changing {
-            results.extend(ask(probe).await);
-        }
+            stream::iter(reading).map(ask).buffered(many).filter_map(async |result| result).collect().await;
+        let changed = stream::iter(changing).map(ask).buffered(few).filter_map(async |result| result);
+        results.extend(changed.collect::<Vec<_>>().await);
         results.extend(self.effects(&fill).await);
         self.tidy(facts, &results, &fill).await;
-        self.add_up(results).await
+        let opened = doubts.settle(&mut results).await;
+        Found { opened, ..self.add_up(results).await }
     }
 
     async fn one(&self, facts: &Facts, probe: Probe) -> Result {
@@ -150,11 +165,14 @@ impl Matrix<'_> {
     }
 
     /// What an outcome means, and whether the route is there.
-    async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
+    pub(super) async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
         let answer = match outcome {
             Err(_) => return (Decision::Indeterminate, true),
             Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
-            Ok(answer) if is_refusal(answer) => return (Decision::Rejected, true),
+            // Hardly any is worth the question what the token gets.
+            Ok(answer) if is_refusal(answer) && (self.keys.is_none() || !may_carry_data(answer)) => {
+                return (Decision::Rejected, true);
+            }
             Ok(answer) => answer,
         };
         // Servers answer it by themselves, without asking anybody.
@@ -171,7 +189,16 @@ impl Matrix<'_> {
         if is_indeterminate(&token) {
             return (Decision::Indeterminate, true);
         }
-        let decision = if alike(answer, &token) { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        let comparable = alike(answer, &token) || carries_data(answer, &token);
+        let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        // Without a body, an answer that is like the refusal of the GET is as likely that refusal.
+        if probe.request.method == Method::HEAD
+            && let Some(Ok(plain)) = probe.control.as_ref().and_then(|control| facts.control(control))
+            && plain.status == answer.status
+            && plain.media_type() == answer.media_type()
+        {
+            return (Decision::Rejected, false);
+        }
         // What the plain request gets as well is the route's own fault.
         if decision.let_through()
             && let Some(control) = &probe.control
@@ -313,16 +340,18 @@ fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
 }
 
 /// What is learnt once for all probes: what the controls get, and what the token gets.
-struct Facts {
+pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Option<Answer>>)>,
     absent: Vec<Answer>,
+    /// Whether an answer takes long, whatever the work is.
+    slow: bool,
 }
 
 /// What makes two requests the same.
-type Key = (String, String, String);
+pub(super) type Key = (String, String, String);
 
-fn key(request: &Request) -> Key {
+pub(super) fn key(request: &Request) -> Key {
     let headers: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
     (format!("{} {}", request.method, request.target), headers, String::from_utf8_lossy(&request.body).into_owned())
 }
@@ -342,11 +371,12 @@ impl Facts {
             }
         }
         let ask = |request: Request| async move { (key(&request), when_asked(matrix.client, &request).await) };
+        let (rounds, begun) = (reading.len().div_ceil(IN_FLIGHT).max(1), Instant::now());
         let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
+        let slow = begun.elapsed() / u32::try_from(rounds).unwrap_or(u32::MAX) > SLOW;
         // They may take effect, and then their order shows in what others get.
-        for request in changing {
-            controls.extend([ask(request).await]);
-        }
+        let few = if slow { CHANGING_SLOW } else { 1 };
+        controls.extend(stream::iter(changing).map(ask).buffered(few).collect::<Vec<_>>().await);
         let mut absent = Vec::new();
         for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
             let request = Request::get(target.replace("{}", &fill.nonce));
@@ -354,7 +384,7 @@ impl Facts {
                 matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
-        Self { controls, references, absent }
+        Self { controls, references, absent, slow }
     }
 
     fn control(&self, request: &Request) -> Option<&Outcome> {
@@ -362,7 +392,7 @@ impl Facts {
     }
 
     /// What the token gets for a plain request; asked once.
-    async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
+    pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
         cell.get_or_init(|| async {

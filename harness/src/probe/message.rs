@@ -21,12 +21,14 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+    /// Whether it is sent as HTTP/1.0.
+    pub old_protocol: bool,
 }
 
 impl Request {
     /// A request without headers or body.
     pub fn new(method: Method, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), headers: Vec::new(), body: Bytes::new() }
+        Self { method, target: target.into(), headers: Vec::new(), body: Bytes::new(), old_protocol: false }
     }
 
     /// `GET target`.
@@ -70,8 +72,20 @@ impl Request {
     pub fn curl(&self, base: &str) -> String {
         let mut line = "curl -i".to_owned();
         // Without it, curl tidies the path before it sends it.
-        if self.target.contains("/.") || self.target.contains("//") {
+        if self.target.starts_with('/') && (self.target.contains("/.") || self.target.contains("//")) {
             line.push_str(" --path-as-is");
+        }
+        if self.old_protocol {
+            line.push_str(" -0");
+        }
+        // A web socket goes on until somebody ends it.
+        if self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")) {
+            line.push_str(" --no-buffer --max-time 2");
+        }
+        // A target that is no path is none of a URL's.
+        let absolute = !self.target.starts_with('/');
+        if absolute {
+            line.push_str(&format!(" --request-target {}", quote(&self.target)));
         }
         if self.method == Method::HEAD {
             line.push_str(" -I");
@@ -89,7 +103,8 @@ impl Request {
         if !self.body.is_empty() {
             line.push_str(&format!(" --data-raw {}", quote(&String::from_utf8_lossy(&self.body))));
         }
-        line.push_str(&format!(" {}", quote(&format!("{base}{}", self.target))));
+        let target = if absolute { "" } else { &self.target };
+        line.push_str(&format!(" {}", quote(&format!("{base}{target}"))));
         line
     }
 }
@@ -253,6 +268,16 @@ mod tests {
         insta::assert_snapshot!(request.curl(URL), @r#"curl -i -H "X: ${COMFYUI_API_TOKEN%?}" -H "Y: ${COMFYUI_API_TOKEN}x" "$COMFYUI_URL/queue""#);
         let request = Request::post_json("/prompt", "{\"it's\":1}");
         insta::assert_snapshot!(request.curl("http://h"), @r#"curl -i -X POST -H 'Content-Type: application/json' --data-raw '{"it'\''s":1}' 'http://h/prompt'"#);
+    }
+
+    #[test]
+    fn a_curl_line_sends_what_was_sent() {
+        let absolute = Request::get("http://localhost/system_stats");
+        insta::assert_snapshot!(absolute.curl(URL), @r#"curl -i --request-target 'http://localhost/system_stats' "$COMFYUI_URL""#);
+        let old = Request { old_protocol: true, ..Request::get("/queue") };
+        insta::assert_snapshot!(old.curl(URL), @r#"curl -i -0 "$COMFYUI_URL/queue""#);
+        let socket = Request::get("/ws").header("Upgrade", "websocket").header("Sec-WebSocket-Key", "eA==");
+        insta::assert_snapshot!(socket.curl(URL), @r#"curl -i --no-buffer --max-time 2 -H 'Upgrade: websocket' -H 'Sec-WebSocket-Key: eA==' "$COMFYUI_URL/ws""#);
     }
 
     #[test]

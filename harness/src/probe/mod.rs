@@ -5,6 +5,7 @@ pub mod claim;
 pub mod client;
 mod connection;
 pub mod decide;
+mod doubt;
 pub mod leak;
 pub mod look;
 pub mod matrix;

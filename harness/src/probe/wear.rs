@@ -4,7 +4,7 @@
 use super::{
     client::Client,
     look::{Look, Reference, Works, look},
-    message::{Request, in_words},
+    message::{Outcome, Request, in_words},
 };
 use crate::{
     keys::{Keys, authorised},
@@ -42,6 +42,15 @@ pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Lo
 }
 
 impl Worn {
+    /// A lock that is open for a while among refusals.
+    pub fn now_and_then(request: Request, outcome: &Outcome) -> Self {
+        Self {
+            how: "after many refusals, the lock lets everybody through for a while",
+            request,
+            got: in_words(outcome),
+        }
+    }
+
     /// How a lock differs from what it was before hundreds of refusals; `None`: in nothing.
     pub fn between(before: &Look, after: &Look, scheme: &Scheme, keys: Option<&Keys>) -> Option<Self> {
         for (was, is) in before.sentinels.iter().zip(&after.sentinels) {

@@ -6,10 +6,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as DeError, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{
-    config::load::parse_as,
+    config::load::{parse_as, suggest},
     error::{Error, Result},
     state::State,
     verdict::Verdict,
@@ -47,6 +50,7 @@ pub struct Scheme {
     pub present: Vec<Presentation>,
     /// What anybody may ask.
     #[serde(default)]
+    #[schemars(with = "Vec<WrittenRoute>")]
     pub public: Vec<PublicRoute>,
     /// Further sentinels, beside the four of the contract.
     #[serde(default)]
@@ -155,7 +159,7 @@ pub struct LoginFacts {
 }
 
 /// One way to show a token.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Presentation {
     /// In a header; `{token}` is filled in, and `{basic}` with its base64 form (RFC 7617), for a token
@@ -173,15 +177,79 @@ pub enum Presentation {
     },
 }
 
+/// Read by hand: an unknown key of an untagged enum would only be "no variant".
+impl<'de> Deserialize<'de> for Presentation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            header: Option<String>,
+            value: Option<String>,
+            query: Option<String>,
+        }
+        match Written::deserialize(deserializer)? {
+            Written { header: Some(header), value: Some(value), query: None } => Ok(Self::Header { header, value }),
+            Written { header: None, value: None, query: Some(query) } => Ok(Self::Query { query }),
+            _ => Err(D::Error::custom(
+                "a token is shown in a header, { header: Authorization, value: \"Bearer {token}\" }, \
+                 or in the query, { query: token }",
+            )),
+        }
+    }
+}
+
 /// A route that anybody may ask.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PublicRoute {
     /// The method; none: every one.
-    #[serde(default)]
     pub method: Option<String>,
     /// The path; `*` matches anything.
     pub path: String,
+}
+
+/// A public route as it may be written.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is there for the published schema alone")]
+enum WrittenRoute {
+    /// The path, for every method; `*` matches anything.
+    Path(String),
+    /// With a method.
+    Route(NamedRoute),
+}
+
+/// A public route with its method.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NamedRoute {
+    /// The method; none: every one.
+    #[serde(default)]
+    method: Option<String>,
+    /// The path; `*` matches anything.
+    path: String,
+}
+
+impl<'de> Deserialize<'de> for PublicRoute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Route;
+        impl<'de> Visitor<'de> for Route {
+            type Value = PublicRoute;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a path, or { method: GET, path: /login }")
+            }
+
+            fn visit_str<E: DeError>(self, path: &str) -> std::result::Result<PublicRoute, E> {
+                Ok(PublicRoute { method: None, path: path.to_owned() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<PublicRoute, A::Error> {
+                let NamedRoute { method, path } = NamedRoute::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(PublicRoute { method, path })
+            }
+        }
+        deserializer.deserialize_any(Route)
+    }
 }
 
 /// A further sentinel.
@@ -228,7 +296,30 @@ impl Scheme {
                 .at(path.display())
                 .fix("add present: [{ header: Authorization, value: \"Bearer {token}\" }]"));
         }
+        scheme.check_names().map_err(|e| e.or_at(path.display()))?;
         Ok(scheme)
+    }
+
+    /// Whether every name in braces is one that is filled in: any other would be sent, or looked for,
+    /// as it stands.
+    fn check_names(&self) -> Result<()> {
+        for how in &self.present {
+            let Presentation::Header { header, value } = how else { continue };
+            known_names(value, &TOKEN_NAMES, &format!("present: the value of {header}"))?;
+            if !TOKEN_NAMES.iter().any(|name| value.contains(&format!("{{{name}}}"))) {
+                return Err(Error::usage(format!("the value of {header}, `{value}`, has no token in it")).fix(
+                    "write {token} where the token stands, or {basic} for its base64 form: value: \"Bearer {token}\"",
+                ));
+            }
+        }
+        let files = [
+            ("credential.file", self.credential.as_ref().map(|c| &c.file)),
+            ("session_key.file", self.session_key.as_ref().map(|k| &k.file)),
+        ];
+        for (place, file) in files {
+            known_names(file.map_or("", String::as_str), &PATH_NAMES, place)?;
+        }
+        Ok(())
     }
 
     /// Whether the lock is no custom node, but a proxy in front of ComfyUI.
@@ -255,6 +346,23 @@ impl Scheme {
     pub fn verdict_without(&self, state: State) -> Option<Verdict> {
         self.on_loss.get(&state).copied()
     }
+}
+
+/// What is filled in where a token is shown.
+const TOKEN_NAMES: [&str; 2] = ["token", "basic"];
+/// What is filled in in paths.
+const PATH_NAMES: [&str; 4] = ["code_dir", "custom_nodes", "plugin_dir", "found"];
+
+fn known_names(text: &str, known: &[&str], place: &str) -> Result<()> {
+    let names = text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+    for name in names {
+        if !known.contains(&name) {
+            let listed = known.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ");
+            return Err(Error::usage(format!("{place}: nothing is filled in for {{{name}}}"))
+                .fix(format!("{}; the names here are: {listed}", suggest(name, known, "names"))));
+        }
+    }
+    Ok(())
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -284,6 +392,39 @@ mod tests {
         assert!(scheme.is_public("POST", "/api/login"));
         assert!(!scheme.is_public("GET", "/logins"));
         assert!(!scheme.is_public("GET", "/system_stats"));
+    }
+
+    fn read(text: &str) -> Result<Scheme> {
+        let scheme: Scheme = parse_as(&format!("name: x\n{text}"), "x.yaml")?;
+        scheme.check_names().map(|()| scheme)
+    }
+
+    #[test]
+    fn a_public_route_may_be_a_path() {
+        let scheme = read("present: [{ query: token }]\npublic: [/login, { method: GET, path: /health }]\n");
+        let scheme = scheme.expect("it is right");
+        assert!(scheme.is_public("POST", "/login") && scheme.is_public("GET", "/health"));
+        assert!(!scheme.is_public("POST", "/health"));
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_names_what_was_meant() {
+        let wrong = |text: &str| read(text).expect_err("it is wrong").to_string();
+        for (text, said) in [
+            ("present: [{ heder: X, value: \"{token}\" }]", "did you mean `header`?"),
+            ("present: [{ header: X }]", "in the query, { query: token }"),
+            ("present: [{ header: X, value: \"{tokn}\" }]", "did you mean `token`?"),
+            ("present: [{ header: X, value: Bearer }]", "has no token in it"),
+            (
+                "present: [{ query: t }]\ncredential: { file: \"{codedir}/T\", token: whole }",
+                "did you mean `code_dir`?",
+            ),
+            ("present: [{ query: t }]\nsession_key: { file: \"{nodes}/T\" }", "{custom_nodes}"),
+            ("present: [{ query: t }]\npublic: [{ paht: /login }]", "did you mean `path`?"),
+        ] {
+            let shown = wrong(text);
+            assert!(shown.contains(said), "{shown}");
+        }
     }
 
     #[test]

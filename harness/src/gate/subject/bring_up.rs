@@ -105,6 +105,13 @@ impl Gate<'_> {
             Err(why) => return self.unlocked_or(deployment, client, layout, ready, why).await,
             Ok(keys) => keys,
         };
+        if self.times_up == 1 && self.subject.lock.scheme.login.is_some() && keys.session().is_none() {
+            tracing::info!(
+                "{}: no session could be opened, so that tampered sessions were not probed{}",
+                self.subject.name,
+                if keys.password().is_some() { "" } else { ": credential: { password_env: … } gives the password" }
+            );
+        }
         self.await_upstream(&client, &keys).await;
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
         let map = match &self.drawn {
@@ -135,7 +142,8 @@ impl Gate<'_> {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
         }
-        Route::all().iter().cloned().chain(discovered.iter().map(Route::from)).collect()
+        let given = self.plan.routes.iter().cloned();
+        Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect()
     }
 }
 

@@ -1,8 +1,11 @@
 //! What a subject is seen to be, and the verdict on it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use super::{AFTERWARDS, Baseline, Gate, Installation};
+use super::{Baseline, Gate, Installation};
 use crate::{
     error::Result,
     event::Event,
@@ -27,6 +30,12 @@ use crate::{
 
 /// How much of a log is searched for the token.
 const LOG_LINES: usize = 5000;
+
+/// How long a lock may take to come into force, before it counts as open: those that wait for a key
+/// or a database take seconds.
+const SETTLES: Duration = Duration::from_secs(6);
+/// The pause between two looks meanwhile.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// A whole examination.
 pub(super) struct Examined {
@@ -72,17 +81,25 @@ impl Gate<'_> {
             session: Works::Absent,
             guarded: Vec::new(),
         };
-        let mut look = self.examiner(current, event).look(&none.reference).await;
-        if look.all_through() {
-            // A lock may come into force a little later than the server: nothing watches this start.
-            tokio::time::sleep(AFTERWARDS).await;
-            look = self.examiner(current, event).look(&none.reference).await;
-        }
+        // Nothing watches this start.
+        let look = self.settled(current, event, &none.reference).await;
         let replayed = self.replay(current, event, &look).await?;
         let early = self.examiner(current, event).after(look).await;
         let mut seen = self.finish(current, event, early, thorough, before).await?;
         seen.findings.extend(replayed);
         Ok(seen)
+    }
+
+    /// A look at what the lock settles to: it may come into force later than the server.
+    pub(super) async fn settled(&self, current: &Installation, event: Event, known: &Reference) -> Look {
+        let deadline = Instant::now() + SETTLES;
+        loop {
+            let look = self.examiner(current, event).look(known).await;
+            if !look.all_through() || Instant::now() >= deadline {
+                return look;
+            }
+            tokio::time::sleep(SETTLING).await;
+        }
     }
 
     /// Sentinels, token, session; then the matrix, unless it is open anyway.

@@ -236,7 +236,11 @@ impl Gate<'_> {
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
         // What probing does to the server must not be taken for what the event did.
-        let look = self.examiner(current, event).look(&baseline.reference).await;
+        let look = if predicted == Some(Verdict::Open) {
+            self.examiner(current, event).look(&baseline.reference).await
+        } else {
+            self.settled(current, event, &baseline.reference).await
+        };
         let data = self.data(current, event).await?;
         let replayed = self.replay(current, event, &look).await?;
         // The lock may move while it starts; what is judged is what it settles to.

@@ -104,8 +104,28 @@ const UNSIGNED_SESSIONS: [&str; 9] = [
     "gAAAAAA=",
 ];
 /// Keys that tutorials sign with.
-const KNOWN_KEYS: [&str; 8] =
-    ["secret", "changeme", "comfyui", "password", "key", "your-256-bit-secret", "supersecret", "SECRET_KEY"];
+const KNOWN_KEYS: [&str; 20] = [
+    "secret",
+    "changeme",
+    "comfyui",
+    "ComfyUI",
+    "password",
+    "key",
+    "your-256-bit-secret",
+    "your-secret-key",
+    "your_secret_key",
+    "supersecret",
+    "super-secret",
+    "SECRET_KEY",
+    "secret_key",
+    "secretkey",
+    "jwt_secret",
+    "jwt-secret",
+    "change-me",
+    "change_me",
+    "default",
+    "admin",
+];
 /// Credentials for `Basic`: admin:admin, lockproof:lockproof, `:`, admin:, and no base64 at all.
 const BASIC: [&str; 5] = ["YWRtaW46YWRtaW4=", "bG9ja3Byb29mOmxvY2twcm9vZg==", "Og==", "YWRtaW46", "*"];
 
@@ -171,7 +191,11 @@ impl Maker<'_> {
                 }
             }
         }
-        for name in KEY_HEADERS {
+        let own = |name: &&str| {
+            let is_own = |how: &Presentation| matches!(how, Presentation::Header { header, .. } if header.eq_ignore_ascii_case(name));
+            self.scheme.present.iter().any(is_own)
+        };
+        for name in KEY_HEADERS.into_iter().filter(|name| !own(name)) {
             for value in ["lockproof", "1", ""] {
                 requests.push((Rule::LockForgedCredential, plain().header(name, value)));
             }
@@ -202,7 +226,11 @@ impl Maker<'_> {
         forged.push(token.chars().skip(1).collect());
         forged.push(token.chars().skip(length / 2).collect());
         forged.extend([format!("{token}x"), format!("x{token}"), format!("{token}{token}"), format!("{token}%00")]);
-        forged.extend([token.to_lowercase(), token.to_uppercase(), flip_case(token), token.chars().rev().collect()]);
+        // Whoever reads a number in base 16 does not care for the case.
+        if !token.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            forged.extend([token.to_lowercase(), token.to_uppercase(), flip_case(token)]);
+        }
+        forged.push(token.chars().rev().collect());
         forged.push(format!("{}*", start(length / 2)));
         // One character is another one: the first, and the last.
         forged.push(token.char_indices().map(|(i, c)| if i == 0 { 'x' } else { c }).collect());
@@ -211,8 +239,15 @@ impl Maker<'_> {
         forged.push(format!("{}{}", start(8), "x".repeat(length.saturating_sub(8))));
         forged.push(secret::percent_encode(&secret::percent_encode(token)));
         forged.extend(keys.password().map(str::to_owned));
+        let (unsigned, signed) = resigned(token);
+        forged.extend(unsigned);
         forged.retain(|t| t != token);
         hide(token, &forged);
+        // These have names of their own, and a user's name is no secret.
+        forged.extend(signed);
+        if let Some((user, _)) = token.split_once(':').filter(|_| self.scheme.is_basic()) {
+            forged.extend([format!("{user}:"), user.to_owned(), format!("{user}:wrong"), format!("{user}:{user}")]);
+        }
         let mut seen = std::collections::BTreeSet::new();
         forged.retain(|t| seen.insert(t.clone()));
         forged
@@ -380,6 +415,35 @@ fn tampered(session: &str) -> Vec<String> {
     changed
 }
 
+/// A JSON web token with its own claims, as whoever has read them may make it: it says that it needs
+/// no signature, has none, or one with a key that everybody knows. Where such a key is the right one,
+/// a claim more makes it another token. Those that are signed come apart from the others.
+fn resigned(token: &str) -> (Vec<String>, Vec<String>) {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let [head, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { return Default::default() };
+    let claims = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).unwrap_or_default();
+    let Ok(serde_json::Value::Object(mut claims)) = serde_json::from_slice(&claims) else { return Default::default() };
+    let mut unsigned = vec![format!("{head}.{payload}.")];
+    for algorithm in ["none", "None", "NONE"] {
+        let none = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#));
+        unsigned.extend([format!("{none}.{payload}."), format!("{none}.{payload}.{signature}")]);
+    }
+    claims.insert("lockproof".to_owned(), true.into());
+    let more = URL_SAFE_NO_PAD.encode(serde_json::Value::Object(claims).to_string());
+    let mut signed = Vec::new();
+    for key in KNOWN_KEYS {
+        let mine = sign(&format!("{head}.{payload}"), key);
+        let made = if mine == signature.trim_end_matches('=') {
+            format!("{head}.{more}.{}", sign(&format!("{head}.{more}"), key))
+        } else {
+            format!("{head}.{payload}.{mine}")
+        };
+        secret::register_as(&made, &format!("<the token's claims, signed with the key {key}>"));
+        signed.push(made);
+    }
+    (unsigned, signed)
+}
+
 /// The signature of a JSON web token with HS256.
 fn sign(text: &str, key: &str) -> String {
     use base64::Engine as _;
@@ -387,4 +451,57 @@ fn sign(text: &str, key: &str) -> String {
     let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()) else { return String::new() };
     mac.update(text.as_bytes());
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `{"alg":"HS256"}` `{"sub":"admin"}`, signed with `key`.
+    fn token(key: &str) -> String {
+        let signed = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9";
+        format!("{signed}.{}", sign(signed, key))
+    }
+
+    #[test]
+    fn a_token_s_own_claims_are_shown_without_its_signature() {
+        let token = token("a key that nobody knows");
+        let (forged, signed) = resigned(&token);
+        assert!(forged.contains(&"eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiJ9.".to_owned()));
+        assert!(forged.contains(&"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9.".to_owned()));
+        assert!(!forged.contains(&token) && !signed.contains(&token));
+        assert!(resigned("a.b.c").0.is_empty() && resigned("no web token").0.is_empty());
+    }
+
+    #[test]
+    fn a_well_known_key_signs_other_claims() {
+        let (_, forged) = resigned(&token("secret"));
+        assert!(!forged.contains(&token("secret")));
+        let (signed, signature) = forged
+            .iter()
+            .filter_map(|made| made.rsplit_once('.'))
+            .find(|(signed, _)| {
+                signed.starts_with("eyJhbGciOiJIUzI1NiJ9.") && !signed.ends_with("eyJzdWIiOiJhZG1pbiJ9")
+            })
+            .expect("another token");
+        assert_eq!(signature, sign(signed, "secret"));
+    }
+
+    #[test]
+    fn a_number_in_base_16_has_no_case() {
+        let forged = |token: &str| {
+            let scheme = crate::scheme::Scheme::find("http-basic", std::path::Path::new(".")).expect("built in");
+            let keys = Keys::new(token.to_owned(), None, None);
+            let fill = crate::surface::routes::Fill { nonce: "lockproof-x".to_owned() };
+            Maker { scheme: &scheme, keys: Some(&keys), fill: &fill, targets: Vec::new() }.forged_tokens()
+        };
+        let uuid = "6f1c2f0e-58a4-4b0e-9d0a-0123456789ab";
+        assert!(!forged(uuid).contains(&uuid.to_uppercase()));
+        let word = "6f1c2f0e-58a4-4b0e-9d0a-0123456789az";
+        assert!(forged(word).contains(&word.to_uppercase()));
+        let basic = forged("owner:a-long-password");
+        for form in ["owner:", "owner", "owner:wrong"] {
+            assert!(basic.iter().any(|made| made == form), "{form}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ const ADDRESS_HEADERS: [&str; 14] = [
 const ADDRESSES: [&str; 5] = ["127.0.0.1", "::1", "localhost", "10.0.0.1", "192.168.0.1"];
 
 /// Headers with values that a lock may trust.
-const TRUSTED: [(&str, &str); 59] = [
+const TRUSTED: [(&str, &str); 64] = [
     ("Forwarded", "for=127.0.0.1"),
     ("Forwarded", "for=127.0.0.1;host=localhost;proto=https"),
     ("Forwarded", "for=\"[::1]\""),
@@ -34,6 +34,8 @@ const TRUSTED: [(&str, &str); 59] = [
     ("X-Forwarded-Email", "admin@localhost"),
     ("X-Forwarded-Preferred-Username", "admin"),
     ("X-Auth-Request-User", "admin"),
+    ("X-Auth-Request-Email", "a@b"),
+    ("X-Auth-Request-Preferred-Username", "admin"),
     ("X-Auth-User", "admin"),
     ("X-Authenticated-User", "admin"),
     ("X-Authenticated", "true"),
@@ -72,6 +74,7 @@ const TRUSTED: [(&str, &str); 59] = [
     ("User-Agent", "Mozilla/5.0"),
     ("X-Requested-With", "XMLHttpRequest"),
     ("Accept", "*/*"),
+    ("Accept", "text/html"),
     ("Accept", "application/json"),
     ("Accept", "text/event-stream"),
     ("Accept", "image/png"),
@@ -83,6 +86,8 @@ const TRUSTED: [(&str, &str); 59] = [
     ("Sec-Fetch-Dest", "style"),
     ("Sec-Fetch-Dest", "image"),
     ("Access-Control-Request-Method", "GET"),
+    ("Range", "bytes=0-"),
+    ("Content-Type", "multipart/form-data; boundary=x"),
 ];
 /// Headers in which a proxy passes on the original target.
 const REWRITES: [&str; 6] =
@@ -115,6 +120,8 @@ impl Maker<'_> {
                     );
                 }
             }
+            // The version of the protocol is believed as well: health checks speak the old one.
+            trick(Request { old_protocol: true, ..target.plain.clone() });
             // The page's own origin: whoever sends it says that it is the server's own page.
             trick(target.plain.clone().header("Host", "lockproof").header("Origin", "http://lockproof"));
             trick(target.plain.clone().header("Host", "lockproof").header("Referer", "http://lockproof/"));

@@ -3,8 +3,15 @@
 use super::{Maker, Probe, Target};
 use crate::{finding::Rule, probe::message::Request};
 
+/// Parameters by which a lock may be told that it does not matter here.
+const PARAMETERS: [&str; 8] =
+    ["public=1", "debug=1", "public=true", "debug=true", "test=1", "preview=1", "internal=1", "noauth=1"];
+
 /// Paths that locks leave public, to be worn as a disguise.
 const PUBLIC: [&str; 6] = ["/login", "/assets", "/static", "/favicon.ico", "/public", "/health"];
+
+/// Routes whose last segment may be anything, for what depends on the lock alone.
+const ANY_NAME: [&str; 3] = ["/history/{prompt_id}", "/api/history/{prompt_id}", "/userdata/{file}"];
 
 impl Maker<'_> {
     pub(super) fn paths(&self) -> Vec<Probe> {
@@ -40,9 +47,22 @@ impl Maker<'_> {
                     probes.push(confused(target, &format!("{spelling}{query}")));
                 }
             }
+            let separator = if query.is_empty() { "?" } else { "&" };
+            for parameter in PARAMETERS {
+                probes.push(confused(target, &format!("{path}{query}{separator}{parameter}")));
+            }
             // The absolute form, which a proxy would be sent.
             for host in ["localhost", "127.0.0.1"] {
                 probes.push(confused(target, &format!("http://{host}{path}{query}")));
+            }
+        }
+        // What a lock that decodes before it tidies takes for the public path, and the router does not.
+        for target in self.reading().filter(|t| ANY_NAME.contains(&t.route.as_str())) {
+            let (parent, _) = target.plain.target.rsplit_once('/').unwrap_or_default();
+            let up = "..%2f".repeat(parent.matches('/').count());
+            for disguise in self.disguises() {
+                let spelled = format!("{parent}/{up}{}", disguise.trim_start_matches('/'));
+                probes.push(confused(target, &spelled));
             }
         }
         // A free segment that holds, or ends in, the name of something public.
