@@ -153,6 +153,35 @@ impl Progress for Told {
     }
 }
 
+/// The cell that holds the parameters is nobody's own, and what goes wrong in it counts all the same.
+#[test]
+fn an_error_in_the_injected_parameters_is_a_failure() {
+    block_on(async {
+        let bench = Bench::begin(false).await;
+        let injected = json!({ "cell_type": "code", "metadata": { "tags": ["injected-parameters"] },
+            "execution_count": null, "source": "n = undefined_name", "outputs": [] });
+        let notebook = json!({ "nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": [injected] });
+        let path = bench.at("injected.ipynb");
+        std::fs::write(&path, notebook.to_string()).expect("written");
+        let outcome = notebook::replay(&bench.request(path).await).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(outcome.ending, Ending::Failed);
+        assert!(outcome.why.contains("injected parameters") && outcome.why.contains("NameError"), "{}", outcome.why);
+        bench.end().await;
+    });
+}
+
+/// The runner that is killed is no time-out: its memory may have been all that there was.
+#[test]
+fn a_runner_that_is_killed_is_said_to_be() {
+    block_on(async {
+        let bench = Bench::begin(false).await;
+        let outcome = bench.replay(&[("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "")]).await;
+        assert_eq!(outcome.ending, Ending::Failed);
+        assert!(outcome.why.contains("the runner ended by itself"), "{}", outcome.why);
+        bench.end().await;
+    });
+}
+
 /// The point of it all: our notebooks, on the same token, before and after what happens to the
 /// container, give what they hold. With `LOCKPROOF_UPDATE_NOTEBOOKS=1` they are given it first.
 #[test]

@@ -6,6 +6,8 @@
 
 use std::sync::{OnceLock, RwLock};
 
+use base64::Engine as _;
+
 /// What stands in place of a secret.
 pub const PLACEHOLDER: &str = "<redacted>";
 
@@ -32,9 +34,9 @@ pub fn register_as(secret: &str, placeholder: &str) {
     if secret.len() < SHORTEST {
         return;
     }
-    let encoded = percent_encode(secret);
+    let forms = forms(secret);
     if let Ok(mut secrets) = registry().write() {
-        for form in [secret.to_owned(), encoded] {
+        for form in forms {
             // The secret itself keeps its own placeholder, whatever else it is taken for later.
             if !secrets.iter().any(|(known, _)| *known == form) {
                 secrets.push((form, placeholder.to_owned()));
@@ -43,6 +45,33 @@ pub fn register_as(secret: &str, placeholder: &str) {
         // The longest first, so that a secret that contains another one goes as a whole.
         secrets.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
     }
+}
+
+/// The forms in which a secret travels: itself, percent-encoded as RFC 3986, Python and JavaScript do
+/// it, and in Base64.
+pub fn forms(secret: &str) -> Vec<String> {
+    let encoded = percent_encode(secret);
+    // Python's `urllib.parse.quote` leaves the slash, some libraries write small letters.
+    let slashes = encoded.replace("%2F", "/");
+    let mut forms = vec![secret.to_owned()];
+    for form in [encoded, slashes] {
+        forms.push(lower_hex(&form));
+        forms.push(form);
+    }
+    forms.push(base64::engine::general_purpose::STANDARD.encode(secret));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+fn lower_hex(encoded: &str) -> String {
+    let mut out = String::with_capacity(encoded.len());
+    let mut small = 0;
+    for c in encoded.chars() {
+        out.push(if small > 0 { c.to_ascii_lowercase() } else { c });
+        small = if c == '%' { 2 } else { small.max(1) - 1 };
+    }
+    out
 }
 
 /// `text` without any registered secret.
@@ -95,6 +124,9 @@ mod tests {
         register("$2b$12$abcdefghijk/secret");
         let text = redact("token=$2b$12$abcdefghijk/secret and %242b%2412%24abcdefghijk%2Fsecret");
         assert_eq!(text, "token=<redacted> and <redacted>");
+        let quoted = redact("?token=%242b%2412%24abcdefghijk/secret&x=%242b%2412%24abcdefghijk%2fsecret");
+        assert_eq!(quoted, "?token=<redacted>&x=<redacted>");
+        assert_eq!(redact("JDJiJDEyJGFiY2RlZmdoaWprL3NlY3JldA=="), "<redacted>");
     }
 
     #[test]

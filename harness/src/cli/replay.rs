@@ -235,10 +235,15 @@ impl Work<'_> {
             timeout: self.arguments.timeout.map(|t| t.0),
             reference: None,
             update: self.arguments.update,
-            keep: Some(self.arguments.keep.clone()),
+            keep: None,
         };
         let mut all = Vec::new();
-        for piece in self.pieces {
+        for (n, piece) in self.pieces.iter().enumerate() {
+            // Two that have the same name are kept apart.
+            let others = self.pieces.iter().filter(|other| other.name() == piece.name()).count();
+            let keep = &self.arguments.keep;
+            let keep = if others > 1 { keep.join((n + 1).to_string()) } else { keep.clone() };
+            let options = Options { keep: Some(keep), ..options.clone() };
             let bar = Bar::begin(&piece.name(), self.style, self.talk);
             let cells: Arc<dyn notebook::Progress> = Arc::new(bar.clone());
             let notebooks = notebooks.map(|notebooks| Notebooks { progress: Some(cells), ..notebooks.clone() });
@@ -311,7 +316,14 @@ fn told(replayed: &[Replayed], code: u8, style: &Style) -> String {
         let ending = if style.stdout_colour { format!("\u{1b}[{colour}m{ending}\u{1b}[0m") } else { ending };
         let seconds = outcome.took.as_secs_f32();
         text.push_str(&format!("{ending}  {}  ({seconds:.1} s)\n", outcome.name));
-        for line in outcome.why.iter().chain(&outcome.details) {
+        // What the first of several details says is the reason already.
+        let mut lines: Vec<&str> = outcome.why.iter().flat_map(|why| why.lines()).collect();
+        for line in &outcome.details {
+            if !lines.contains(&line.as_str()) {
+                lines.push(line);
+            }
+        }
+        for line in lines {
             text.push_str(&format!("         {line}\n"));
         }
         for note in &outcome.notes {

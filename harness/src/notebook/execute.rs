@@ -132,6 +132,15 @@ impl Follower<'_> {
         }
     }
 
+    /// The runner is gone without a word: killed, or out of memory, in the cell that was begun last.
+    fn ended_by_itself(&mut self, last: &str) {
+        let why = format!("the runner ended by itself: {last}");
+        if let Some(seen) = self.execution.cells.last_mut().filter(|seen| seen.took.is_none()) {
+            seen.stop = Stop::Raised(format!("{why}; it was killed, or ran out of memory, in this cell"));
+        }
+        self.execution.broken = Some(why);
+    }
+
     fn begin(&mut self, index: usize) {
         // Until its end is told, it is the cell in which the runner may be killed.
         self.execution.cells.push(Seen { index, stop: Stop::NotebookTimeout, took: None });
@@ -226,7 +235,7 @@ impl<'a> Job<'a> {
         let ended = engine.life(id).await?.is_some_and(|life| !life.running);
         let executed = engine.read_file(id, &format!("{WORK}/.lockproof-executed.ipynb")).await?;
         if ended && executed.is_none() && follower.execution.broken.is_none() {
-            follower.execution.broken = Some(format!("the runner ended by itself: {}", last(&said)));
+            follower.ended_by_itself(&last(&said));
         }
         Ok(executed)
     }
@@ -303,7 +312,12 @@ impl<'a> Job<'a> {
         let executed = std::fs::read(at("executed.ipynb")).ok();
         if executed.is_none() && follower.execution.broken.is_none() {
             let said: Vec<String> = errors.lines().map(str::to_owned).collect();
-            follower.execution.broken = Some(format!("the runner ended by itself: {}", last(&said)));
+            if follower.execution.cells.is_empty() {
+                return Err(Error::usage(format!("{} runs no notebook: {}", python.display(), last(&said)))
+                    .at("--python")
+                    .fix("give a Python 3 interpreter with nbclient and ipykernel"));
+            }
+            follower.ended_by_itself(&last(&said));
         }
         Ok(executed)
     }

@@ -69,6 +69,9 @@ impl File {
         };
         let language = current.metadata.language_info.as_ref().map(|l| l.name.clone());
         let language = language.or_else(|| current.metadata.kernelspec.as_ref()?.language.clone());
+        // Before its first run a notebook says no language, only the name of its kernel.
+        let kernel = current.metadata.kernelspec.as_ref().map(|spec| spec.name.clone());
+        let language = language.or_else(|| kernel.filter(|name| is_another_kernel(name)));
         if let Some(language) = language.filter(|l| !l.eq_ignore_ascii_case("python") && !l.starts_with("ipython")) {
             return Err(wrong(&format!("the notebook is written in {language}, and the runner has a Python kernel")));
         }
@@ -207,6 +210,14 @@ fn literal(value: &Value) -> String {
     }
 }
 
+/// Kernels whose name says that they are no Python 3; people call those as they like.
+fn is_another_kernel(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let others =
+        ["julia", "javascript", "deno", "octave", "matlab", "scala", "xcpp", "xeus-cling", "rust", "bash", "sos"];
+    matches!(name.as_str(), "ir" | "python2") || others.iter().any(|other| name.starts_with(other))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -293,6 +304,10 @@ mod tests {
     #[case(
         "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {\"language_info\": {\"name\": \"R\"}}, \"cells\": []}",
         "written in R"
+    )]
+    #[case(
+        "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {\"kernelspec\": {\"name\": \"ir\", \"display_name\": \"R\"}}, \"cells\": []}",
+        "written in ir"
     )]
     fn what_cannot_be_executed_is_told(#[case] text: &str, #[case] told: &str) {
         let dir = tempfile::tempdir().expect("a directory");

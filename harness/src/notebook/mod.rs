@@ -203,6 +203,15 @@ pub async fn replay(request: &Request) -> Result<Outcome> {
     run::replay(request).await
 }
 
+/// Whether a notebook can be replayed at all, before any work.
+///
+/// # Errors
+/// A usage error for a notebook that cannot be read, whose metadata is wrong, or whose language is
+/// not the kernel's.
+pub fn check(path: &Path) -> Result<()> {
+    file::File::read(path).map(|_| ())
+}
+
 /// The name of a replay in reports.
 fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())

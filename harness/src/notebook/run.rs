@@ -65,6 +65,9 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     outcome.traffic = traffic;
     outcome.cells = cells(&file, request.reference.as_ref(), &prepared, &execution, &rules, limits);
     (outcome.ending, outcome.why) = verdict::of(&outcome.cells, &execution);
+    if let Some(why) = injected(&prepared, &execution) {
+        (outcome.ending, outcome.why) = (Ending::Failed, why);
+    }
     outcome.findings.extend(verdict::findings(request, &outcome));
     if let Some(notebook) = &execution.notebook {
         let clean = without_secrets(notebook);
@@ -180,7 +183,7 @@ fn cells(
             };
             let ending = match seen.map(|seen| &seen.stop) {
                 Some(Stop::Done) => compared(),
-                Some(Stop::Raised(what)) => CellEnding::Raised(secret::redact(what)),
+                Some(Stop::Raised(what)) => CellEnding::Raised(shortened(&secret::redact(what))),
                 Some(Stop::CellTimeout) => {
                     CellEnding::TimedOut(format!("it took more than {} s", limits.cell.as_secs()))
                 }
@@ -195,6 +198,31 @@ fn cells(
             Cell { number: at + 1, title: title(cell), ending, took: seen.and_then(|seen| seen.took) }
         })
         .collect()
+}
+
+/// A message may be as long as somebody's data.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 2000;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    format!("{}… ({} characters)", text.chars().take(LONGEST).collect::<String>(), text.chars().count())
+}
+
+/// What went wrong in the cell with the injected parameters, which is none of the notebook's own.
+fn injected(prepared: &Prepared, execution: &Execution) -> Option<String> {
+    let cells = prepared.notebook["cells"].as_array()?;
+    let (seen, how) = execution.cells.iter().find_map(|seen| {
+        let how = match &seen.stop {
+            Stop::Done => return None,
+            Stop::Raised(what) => secret::redact(what),
+            Stop::CellTimeout | Stop::NotebookTimeout => "it took too long".to_owned(),
+            Stop::Died => "the kernel died".to_owned(),
+        };
+        Some((seen, how))
+    })?;
+    let own = cells.get(seen.index).is_some_and(is_compared);
+    (!own).then(|| format!("the cell with the injected parameters: {how}"))
 }
 
 /// A notebook without any secret in its texts.

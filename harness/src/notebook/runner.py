@@ -111,6 +111,9 @@ def main():
     except ImportError as error:
         say(broken=f"this Python lacks {error.name}", missing=error.name)
     except Exception as error:  # Whatever it is, it is told.
+        if type(error).__name__ == "NoSuchKernel":
+            say(broken="this Python has no kernel", missing="ipykernel")
+            return
         say(broken=f"{type(error).__name__}: {error}")
     else:
         say(finished=True)

@@ -55,7 +55,8 @@ fn faults(line: &str, code: bool, token: Option<&str>) -> Vec<Fault> {
     let hashes: Vec<&str> =
         pattern(&HASH, HASH_PATTERN).map(|p| p.find_iter(line).map(|m| m.as_str()).collect()).unwrap_or_default();
     hashes.iter().for_each(|hash| secret::register(hash));
-    if token.is_some_and(|token| line.contains(token)) || !hashes.is_empty() {
+    let shows = |token: &str| secret::forms(token).iter().any(|form| line.contains(form.as_str()));
+    if token.is_some_and(shows) || !hashes.is_empty() {
         faults.push((Rule::DeployTokenInFile, Severity::Warning, "the notebook holds a token".to_owned(), None));
     } else if let Some(found) = pattern(&BEARER, BEARER_PATTERN).and_then(|p| p.captures(line)) {
         found.get(2).into_iter().for_each(|value| secret::register(value.as_str()));
@@ -83,7 +84,7 @@ fn faults(line: &str, code: bool, token: Option<&str>) -> Vec<Fault> {
 /// A bcrypt hash.
 const HASH_PATTERN: &str = r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}";
 /// A bearer in a header or a query that is no variable.
-const BEARER_PATTERN: &str = r#"(?i)(bearer\s+|[?&]token=)([A-Za-z0-9._~+/$=-]{16,})"#;
+const BEARER_PATTERN: &str = r#"(?i)(bearer\s+|[?&]token=)((?:[A-Za-z0-9._~+/$=-]|%[0-9A-Fa-f]{2}){16,})"#;
 /// The address of a server on this machine, by number, or on ComfyUI's own port.
 const ADDRESS_PATTERN: &str =
     r"(?i)\b(?:https?|wss?)://(?:localhost|(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:]+\]|[a-z0-9.-]+:8188\b)(?::\d+)?";
@@ -103,6 +104,11 @@ fn texts(notebook: &Value) -> Vec<Text> {
         let code = cell["cell_type"] == "code";
         texts.push(Text { place: format!("cell {} of {}", at + 1, cells.len()), code, text: source(cell) });
     }
+    // Where papermill writes the parameters of a run, and people what they like.
+    add_metadata(&mut texts, "the notebook's metadata", &notebook["metadata"]);
+    for (at, cell) in cells.iter().enumerate() {
+        add_metadata(&mut texts, &format!("the metadata of cell {}", at + 1), &cell["metadata"]);
+    }
     for (at, cell) in code_cells(notebook).iter().enumerate() {
         for output in cell["outputs"].as_array().into_iter().flatten() {
             let mut add = |text: String| {
@@ -119,6 +125,23 @@ fn texts(notebook: &Value) -> Vec<Text> {
         }
     }
     texts
+}
+
+/// Every text in metadata, one a line.
+fn add_metadata(texts: &mut Vec<Text>, place: &str, metadata: &Value) {
+    fn leaves(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| leaves(item, found)),
+            Value::Object(map) => map.values().for_each(|value| leaves(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    leaves(metadata, &mut found);
+    if !found.is_empty() {
+        texts.push(Text { place: place.to_owned(), code: false, text: found.join("\n") });
+    }
 }
 
 /// The line of the file in which a line of a text stands, as JSON spells it.
@@ -142,6 +165,7 @@ mod tests {
     #[case::token("t = 'of-record-1'", &["deploy/token-in-file"])]
     #[case::bearer("h = {'Authorization': 'Bearer abcdefghijklmnop123'}", &["deploy/token-in-file"])]
     #[case::query("url + '/queue?token=abcdefghijklmnop123'", &["deploy/token-in-file"])]
+    #[case::quoted("url + '/queue?token=%242b%2412%24abcdefghi/jkl'", &["deploy/token-in-file"])]
     #[case::variable("h = {'Authorization': f'Bearer {token}'}", &[])]
     #[case::wrong_name("os.environ['COMFYUI_API_KEY']", &["deploy/variable-name"])]
     #[case::right_name("os.environ['COMFYUI_API_TOKEN']", &[])]
@@ -154,6 +178,17 @@ mod tests {
     fn what_a_line_of_code_must_not_hold(#[case] line: &str, #[case] rules: &[&str]) {
         let found: Vec<&str> = faults(line, true, Some("of-record-1")).iter().map(|f| f.0.id()).collect();
         assert_eq!(found, rules);
+    }
+
+    #[test]
+    fn what_papermill_writes_into_the_metadata_is_looked_through() {
+        let notebook = serde_json::json!({
+            "metadata": { "papermill": { "parameters": { "token": HASHED } } },
+            "cells": [{ "cell_type": "code", "metadata": { "with": [HASHED] }, "source": "1", "outputs": [] }],
+        });
+        let held = texts(&notebook).into_iter().filter(|text| text.text.contains(HASHED));
+        let places: Vec<String> = held.map(|text| text.place).collect();
+        assert_eq!(places, ["the notebook's metadata", "the metadata of cell 1"]);
     }
 
     #[test]

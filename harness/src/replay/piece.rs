@@ -87,6 +87,7 @@ impl Piece {
                 return Err(Error::usage(format!("{} is not there", path.display()))
                     .fix("give the path of a workflow or a notebook"));
             }
+            notebook::check(path)?;
             return Ok(Self::Notebook(path.to_owned()));
         }
         Ok(Self::Workflow(Box::new(Source::read(path)?)))
@@ -170,7 +171,8 @@ impl Notebooks {
             limits,
             reference,
             update: options.update,
-            keep: options.keep.clone(),
+            // Each under its own name: several are replayed side by side.
+            keep: options.keep.as_ref().zip(path.file_name()).map(|(directory, name)| directory.join(name)),
             progress: self.progress.clone(),
         }
     }
