@@ -145,6 +145,11 @@ mod tests {
     #[case("\u{1b}[31mred\u{1b}[0m  \n", "red")]
     #[case("10%\r50%\r100%\nok", "100%\nok")]
     #[case("/tmp/ipykernel_4711/123.py:1: Warning", "<cell>:1: Warning")]
+    #[case("<Object at 0x7f12ab> at 0x7f12abcdef01", "<Object at <address>> at <address>")]
+    #[case("crc 0x1badcafe, colour 0x00ff00", "crc 0x1badcafe, colour 0x00ff00")]
+    #[case("Qwen2.5-VL-72B: 0 bytes", "Qwen2.5-VL-72B: 0 bytes")]
+    #[case("Date: Sun, 22 Nov 2026 10:11:12 GMT; Sun Nov 22 10:11:12 2026", "Date: <time>; <time>")]
+    #[case("{'timestamp': 1763806000123, 'number': 5}", "{'timestamp': <time>, 'number': 5}")]
     #[case("3 images of 512x512, seed 42", "3 images of 512x512, seed 42")]
     fn what_differs_from_run_to_run_goes_and_all_else_stays(#[case] text: &str, #[case] cleaned: &str) {
         assert_eq!(clean(text), cleaned);
