@@ -45,8 +45,7 @@ impl std::fmt::Debug for Keys {
 impl Keys {
     /// Keys made of what is known.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
-        secret::register(&token);
-        hide_encoded(&token, "$COMFYUI_API_TOKEN");
+        hide(&token);
         password.as_deref().inspect(|p| secret::register_as(p, PASSWORD));
         if let Some(session) = &session {
             for pair in session.split("; ") {
@@ -78,9 +77,17 @@ impl Keys {
     }
 }
 
-fn forms(token: &str, password: Option<&str>) -> Vec<String> {
+/// Keeps the token of record out of everything that is printed, in Base64 as well.
+pub(crate) fn hide(token: &str) {
+    secret::register(token);
+    hide_encoded(token, "$COMFYUI_API_TOKEN");
+}
+
+/// The forms by which a token, and the password behind it, are found in what others write.
+pub(crate) fn forms(token: &str, password: Option<&str>) -> Vec<String> {
+    let mut forms = secret::spellings(token);
     // JSON writers escape the slash, some of them.
-    let mut forms = vec![token.to_owned(), secret::percent_encode(token), token.replace('/', "\\/")];
+    forms.push(token.replace('/', "\\/"));
     // Without the padding, which not every writer adds.
     let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
     forms.extend([base64(token).trim_end_matches('=').to_owned(), url_safe]);

@@ -98,8 +98,7 @@ fn cors(scene: &Scene<'_>) -> Option<Found> {
 fn fails_open(scene: &Scene<'_>) -> Option<Found> {
     let message = "the server starts although what its lock needs could not be installed";
     if let Some(swallowed) = &scene.facts.script.swallowed {
-        let own = scene.facts.script_file.as_ref().map(|file| &file.path);
-        if let Some(file) = swallowed.file.as_ref().or(own) {
+        if let Some(file) = &swallowed.file {
             let number = u32::try_from(swallowed.line + 1).unwrap_or(u32::MAX);
             let shown = super::tokens::shown(scene, std::path::Path::new(file));
             return Some(Found {

@@ -1,7 +1,7 @@
 //! Where code, custom nodes and packages are in a service: from its command, from the catalogue,
 //! from a Dockerfile and an entry point beside the file, and from what its mounts are called.
 
-use std::path::Path;
+use std::{cell::RefCell, path::Path};
 
 use crate::{
     compose::{Service, in_container, is_within},
@@ -139,37 +139,23 @@ fn read_start(
     let command = words(&service.command, dockerfile.map(|d| &d.command).filter(|_| service.entrypoint.is_none()));
     let workdir =
         service.working_dir.as_ref().map(|w| w.text.clone()).or_else(|| dockerfile.and_then(|d| d.workdir.clone()));
-    let workdir = workdir.as_deref();
+    // The first script that is read is the one that people know as the entry point.
+    let first = RefCell::new(None);
     let file = |path: &str| {
-        let file = local_script(service, dockerfile, path, None)?;
+        let file = local_script(service, dockerfile, path)?;
+        first.borrow_mut().get_or_insert_with(|| file.clone());
         Some((file.path, file.text))
     };
     let environment = script::Environment { variable, complete: !service.environment_incomplete, file: &file };
-    let all: Vec<String> = entrypoint.iter().chain(&command).cloned().collect();
-    let shell =
-        |word: &String| matches!(word.as_str(), "-c" | "-lc" | "-ec" | "-exc" | "-euc" | "-xec" | "-cex" | "-ce");
-    let script = if let Some(n) = all.iter().position(shell).filter(|n| *n > 0) {
-        let text = all.get(n + 1).map_or("", String::as_str);
-        script::read(text, workdir, all.get(n + 3..).unwrap_or_default(), all[n].contains('e'), &environment)
-    } else if let Some((n, file)) = all.iter().enumerate().find_map(|(n, word)| {
-        let named =
-            word.ends_with(".sh") || word.ends_with(".bash") || word.contains("entrypoint") || word.contains("start");
-        let named = named || n == 0 && word.starts_with('/') && !word.contains("/bin/");
-        Some((n, local_script(service, dockerfile, word, workdir).filter(|_| named)?))
-    }) {
-        // What follows the script are its arguments: `exec "$@"` runs them.
-        let script = script::read(&file.text, workdir, &all[n + 1..], false, &environment);
-        facts.from.push(from_here(&file.path));
-        facts.script_file = Some(file);
-        script
-    } else {
-        let quoted = all.iter().map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), std::borrow::Cow::into_owned));
-        // Nobody minds what one command comes to: it is the container.
-        let mut script = script::read(&quoted.collect::<Vec<_>>().join(" "), workdir, &[], true, &environment);
+    let words = entrypoint.iter().chain(&command);
+    let quoted = words.map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), std::borrow::Cow::into_owned));
+    let mut script = script::read(&quoted.collect::<Vec<_>>().join(" "), workdir.as_deref(), &environment);
+    facts.script_file = first.take();
+    match &facts.script_file {
+        Some(file) => facts.from.push(from_here(&file.path)),
         // The entry point of an image that nobody could read may do more than the command says.
-        script.incomplete |= service.entrypoint.is_none() && !knows_entry_point(service, dockerfile);
-        script
-    };
+        None => script.incomplete |= service.entrypoint.is_none() && !knows_entry_point(service, dockerfile),
+    }
     facts.starts_comfyui = script.starts;
     facts.script = script;
 }
@@ -199,22 +185,12 @@ pub(super) fn from_here(path: &str) -> String {
 }
 
 /// The file of this machine that is a script of the container.
-fn local_script(
-    service: &Service,
-    dockerfile: Option<&Dockerfile>,
-    name: &str,
-    workdir: Option<&str>,
-) -> Option<ScriptFile> {
-    let inside = in_container(&if name.starts_with('/') {
-        name.to_owned()
-    } else {
-        format!("{}/{name}", workdir.unwrap_or(""))
-    });
+fn local_script(service: &Service, dockerfile: Option<&Dockerfile>, inside: &str) -> Option<ScriptFile> {
     let read = |path: std::path::PathBuf| {
         let text = small_text(&path)?;
         Some(ScriptFile { path: path.display().to_string(), text })
     };
-    if let Some(mount) = service.mount_of(&inside)
+    if let Some(mount) = service.mount_of(inside)
         && let Some(source) = &mount.source
     {
         let below = inside.strip_prefix(&mount.target).unwrap_or_default().trim_start_matches('/');
@@ -265,7 +241,7 @@ fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
     facts.python = layout.python.clone();
     facts.base_directory = layout.base_directory.clone();
     if facts.script.environment.is_none() && !family.packages.is_empty() {
-        facts.packages = (!family.packages.is_empty()).then(|| family.packages.clone());
+        facts.packages = Some(family.packages.clone());
     }
     for volume in &family.volumes {
         if !facts.volumes.contains(volume) {

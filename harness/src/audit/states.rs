@@ -58,9 +58,10 @@ pub fn read(service: &Service, facts: &Facts, scheme: &Scheme) -> Vec<Reading> {
             Come::Unless(paths) => {
                 format!("a start installs them where it finds no {}", paths.join(" and no "))
             }
-            Come::Maybe => format!("{}; what a start installs is not known: gate the service to find out", deps.why)
-                .trim_start_matches("; ")
-                .to_owned(),
+            Come::Maybe => {
+                let unknown = "what a start installs is not known: gate the service to find out";
+                if deps.why.is_empty() { unknown.to_owned() } else { format!("{}; {unknown}", deps.why) }
+            }
             Come::Never => deps.why,
         };
     }

@@ -316,14 +316,7 @@ fn told(replayed: &[Replayed], code: u8, style: &Style) -> String {
         let ending = if style.stdout_colour { format!("\u{1b}[{colour}m{ending}\u{1b}[0m") } else { ending };
         let seconds = outcome.took.as_secs_f32();
         text.push_str(&format!("{ending}  {}  ({seconds:.1} s)\n", outcome.name));
-        // What the first of several details says is the reason already.
-        let mut lines: Vec<&str> = outcome.why.iter().flat_map(|why| why.lines()).collect();
-        for line in &outcome.details {
-            if !lines.contains(&line.as_str()) {
-                lines.push(line);
-            }
-        }
-        for line in lines {
+        for line in outcome.why.iter().flat_map(|why| why.lines()).chain(outcome.details.iter().map(String::as_str)) {
             text.push_str(&format!("         {line}\n"));
         }
         for note in &outcome.notes {

@@ -23,6 +23,7 @@ use tokio::{
 use super::Traffic;
 use crate::{
     error::{Error, Result},
+    keys,
     probe::server::{Server, Stream},
     secret,
 };
@@ -240,7 +241,7 @@ fn shown(headers: &HeaderMap, query: &str, token: Option<&str>) -> Shown {
         return if is_token { Shown::Token } else { Shown::Another };
     }
     let mut given = query.split('&').filter_map(|pair| pair.strip_prefix("token=")).filter(|value| !value.is_empty());
-    let is_it = |value: &str| token.is_some_and(|token| secret::forms(token).iter().any(|form| form == value));
+    let is_it = |value: &str| token.is_some_and(|token| secret::spellings(token).iter().any(|form| form == value));
     match given.next() {
         None => Shown::Nothing,
         Some(value) if is_it(value) => Shown::InQuery,
@@ -250,7 +251,7 @@ fn shown(headers: &HeaderMap, query: &str, token: Option<&str>) -> Shown {
 
 /// The token must not be printed, whoever sees the proxy first.
 pub(super) fn guard(token: Option<&str>) {
-    token.into_iter().for_each(secret::register);
+    token.into_iter().for_each(keys::hide);
 }
 
 #[cfg(test)]

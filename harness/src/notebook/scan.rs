@@ -10,7 +10,7 @@ use crate::{
     dotenv::{TOKEN, WRONG_NAME},
     event::Event,
     finding::{Finding, Rule, Severity},
-    secret,
+    keys, secret,
 };
 
 /// One text of a notebook: a cell's source, or what is stored as its output.
@@ -25,9 +25,10 @@ struct Text {
 /// Looks through the sources and the stored outputs.
 pub(super) fn scan(file: &File, path: &Path, subject: &str, event: Option<Event>, token: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let forms = token.map(|token| keys::forms(token, None)).unwrap_or_default();
     for text in texts(&file.raw) {
         for (number, line) in text.text.lines().enumerate() {
-            for (rule, severity, message, remedy) in faults(line, text.code, token) {
+            for (rule, severity, message, remedy) in faults(line, text.code, &forms) {
                 let place = format!("{}, line {}", text.place, number + 1);
                 let mut finding = Finding::new(rule, subject, event, message).evidence(place);
                 finding.severity = severity;
@@ -49,14 +50,13 @@ pub(super) fn scan(file: &File, path: &Path, subject: &str, event: Option<Event>
 
 type Fault = (Rule, Severity, String, Option<String>);
 
-fn faults(line: &str, code: bool, token: Option<&str>) -> Vec<Fault> {
+fn faults(line: &str, code: bool, forms: &[String]) -> Vec<Fault> {
     let mut faults = Vec::new();
     // Somebody's token, if not that of record: it is not shown either.
     let hashes: Vec<&str> =
         pattern(&HASH, HASH_PATTERN).map(|p| p.find_iter(line).map(|m| m.as_str()).collect()).unwrap_or_default();
     hashes.iter().for_each(|hash| secret::register(hash));
-    let shows = |token: &str| secret::forms(token).iter().any(|form| line.contains(form.as_str()));
-    if token.is_some_and(shows) || !hashes.is_empty() {
+    if forms.iter().any(|form| line.contains(form.as_str())) || !hashes.is_empty() {
         faults.push((Rule::DeployTokenInFile, Severity::Warning, "the notebook holds a token".to_owned(), None));
     } else if let Some(found) = pattern(&BEARER, BEARER_PATTERN).and_then(|p| p.captures(line)) {
         found.get(2).into_iter().for_each(|value| secret::register(value.as_str()));
@@ -176,7 +176,7 @@ mod tests {
     #[case::comment("# see http://127.0.0.1:8188", &[])]
     #[case::elsewhere("# https://docs.example/comfyui", &[])]
     fn what_a_line_of_code_must_not_hold(#[case] line: &str, #[case] rules: &[&str]) {
-        let found: Vec<&str> = faults(line, true, Some("of-record-1")).iter().map(|f| f.0.id()).collect();
+        let found: Vec<&str> = faults(line, true, &keys::forms("of-record-1", None)).iter().map(|f| f.0.id()).collect();
         assert_eq!(found, rules);
     }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_address_in_an_output_is_none_of_ours_but_a_token_is() {
-        assert!(faults("connected to http://127.0.0.1:8188", false, None).is_empty());
-        assert_eq!(faults(&format!("token={HASHED}"), false, None).len(), 1);
+        assert!(faults("connected to http://127.0.0.1:8188", false, &[]).is_empty());
+        assert_eq!(faults(&format!("token={HASHED}"), false, &[]).len(), 1);
     }
 }

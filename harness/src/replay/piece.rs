@@ -197,6 +197,8 @@ fn notebook_outcome(ran: notebook::Outcome, update: bool) -> Replayed {
             };
             Some(format!("cell {} (`{}`): {how}", cell.number, cell.title))
         })
+        // The reason of a replay with one such cell is that cell's.
+        .filter(|told| *told != ran.why)
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();
     if !matches!(ending, Ending::Same | Ending::Stored)

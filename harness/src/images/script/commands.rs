@@ -1,6 +1,10 @@
 //! Single commands: what carries others, where they go on, and what they say of the shell itself.
 
-use super::walk::{Fate, Flow, Walk};
+use super::{
+    expand::UNKNOWN,
+    print::found,
+    walk::{Fate, Flow, Walk},
+};
 
 impl Walk<'_> {
     /// One command with its words.
@@ -32,19 +36,20 @@ impl Walk<'_> {
             _ => {}
         }
         if matches!(name.as_str(), "sh" | "bash" | "dash" | "ash" | "zsh") {
-            let flow = self.shell(&words[1..]);
-            return if replaced { Flow::Ends } else { flow };
+            self.shell(&words[1..]);
+            return if replaced { Flow::Ends } else { Flow::On };
         }
         if matches!(name.as_str(), "su" | "runuser" | "sudo")
             && let Some(n) = words.iter().position(|w| w == "-c")
             && let Some(text) = words.get(n + 1).cloned()
         {
-            return self.nested(&text);
+            self.process(false, Vec::new(), |walk| walk.nested(&text));
+            return Flow::On;
         }
         if name == "find"
             && let Some(n) = words.iter().position(|w| w.starts_with("-exec"))
         {
-            let matched = self.found(&words);
+            let matched = found(&plain[1..]).unwrap_or_else(|| UNKNOWN.to_string());
             let rest: Vec<String> = words[n + 1..]
                 .iter()
                 .take_while(|w| !matches!(w.as_str(), ";" | "+" | "\\;"))
@@ -73,20 +78,13 @@ impl Walk<'_> {
         }
         self.installs(&words, line, fate);
         self.puts(&words, line, fate);
-        self.writes(&words, fed, document);
+        self.writes(&words, document);
         self.starts(&words);
-        if !replaced
-            && (first.ends_with(".sh") || first.ends_with(".bash") || first.contains('/') && !first.contains("bin/"))
-        {
-            return self.script(first, &words[1..]);
+        // What lies among the programs is none of the deployment's own scripts, unless its name says so.
+        if first.ends_with(".sh") || first.ends_with(".bash") || first.contains('/') {
+            self.execute(first, &words[1..]);
         }
-        if replaced {
-            if first.ends_with(".sh") || first.contains("entrypoint") {
-                self.script(first, &words[1..]);
-            }
-            return Flow::Ends;
-        }
-        Flow::On
+        if replaced { Flow::Ends } else { Flow::On }
     }
 
     fn set(&mut self, flags: &[&str]) {
@@ -124,55 +122,81 @@ impl Walk<'_> {
             self.script.incomplete |= self.state.active.is_none();
             return Flow::On;
         }
-        let arguments: Vec<String> = rest.iter().map(|w| (*w).to_owned()).collect();
-        self.script(path, &arguments)
-    }
-
-    /// `sh -c TEXT` and `sh FILE`.
-    fn shell(&mut self, words: &[String]) -> Flow {
-        let mut words = words.iter();
-        let outer = self.state.clone();
-        let mut flow = Flow::On;
-        while let Some(word) = words.next() {
-            if word.starts_with('-') && !word.starts_with("--") {
-                self.state.strict |= word.contains('e');
-                if word.contains('c') {
-                    if let Some(text) = words.next() {
-                        self.state.arguments = words.skip(1).cloned().collect();
-                        flow = self.nested(text);
-                    }
-                    break;
-                }
-            } else if !word.starts_with("--") {
-                let rest: Vec<String> = words.cloned().collect();
-                flow = self.script(word, &rest);
-                break;
-            }
-        }
-        // Another process changes nothing of this one.
-        self.state = outer;
-        if flow == Flow::Ends { Flow::On } else { flow }
-    }
-
-    /// Another script of the container.
-    fn script(&mut self, path: &str, arguments: &[String]) -> Flow {
-        let Some((name, text)) = self.at(path).and_then(|path| (self.environment.file)(&path)) else {
-            self.script.incomplete |=
-                !path.contains("/bin/") && !path.ends_with("conda.sh") && !path.ends_with(".bashrc");
+        let Some((name, text)) = self.file(path) else {
+            // What a distribution or conda brings sets variables, and installs nothing.
+            self.script.incomplete |= !path.ends_with("conda.sh") && !path.ends_with(".bashrc");
             return Flow::On;
         };
-        let outer = self.other.replace((name, text.clone()));
-        let own = std::mem::replace(&mut self.state.arguments, arguments.to_vec());
-        let flow = self.nested(&text);
+        let arguments = if rest.is_empty() {
+            self.state.arguments.clone()
+        } else {
+            rest.iter().map(|word| (*word).to_owned()).collect()
+        };
+        let own = std::mem::replace(&mut self.state.arguments, arguments);
+        let flow = self.of_file(name, &text);
         self.state.arguments = own;
-        self.other = outer;
         flow
     }
 
-    fn found(&self, words: &[String]) -> String {
-        let root = words.get(1).map_or(".", |w| w.trim_end_matches('/'));
-        let name = words.iter().position(|w| w == "-name" || w == "-iname").and_then(|n| words.get(n + 1));
-        name.map_or_else(|| format!("{root}/*"), |name| format!("{root}/*/{name}"))
+    /// `sh -c TEXT` and `sh FILE`.
+    fn shell(&mut self, words: &[String]) {
+        let mut strict = false;
+        for (n, word) in words.iter().enumerate() {
+            match word.strip_prefix('-') {
+                Some(flags) if !flags.starts_with('-') => {
+                    strict |= flags.contains('e');
+                    if flags.contains('c') {
+                        let text = words.get(n + 1).cloned().unwrap_or_default();
+                        // The first word behind it is `$0`.
+                        let arguments = words.get(n + 3..).unwrap_or_default().to_vec();
+                        return self.process(strict, arguments, |walk| walk.nested(&text));
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    let Some((name, text)) = self.file(word) else {
+                        self.script.incomplete = true;
+                        return;
+                    };
+                    return self.process(strict, words[n + 1..].to_vec(), |walk| walk.of_file(name, &text));
+                }
+            }
+        }
+    }
+
+    /// Another script of the container, as a process of its own.
+    fn execute(&mut self, path: &str, arguments: &[String]) {
+        let Some((name, text)) = self.file(path) else {
+            self.script.incomplete |= !path.contains("bin/") || path.ends_with("sh");
+            return;
+        };
+        let shebang = text.lines().next().filter(|line| line.starts_with("#!")).unwrap_or("#!/bin/sh");
+        if !shebang.contains("sh") {
+            self.script.incomplete = true;
+            return;
+        }
+        let strict = shebang.split_whitespace().skip(1).any(|w| w.starts_with('-') && w.contains('e'));
+        self.process(strict, arguments.to_vec(), |walk| walk.of_file(name, &text));
+    }
+
+    fn file(&self, path: &str) -> Option<(String, String)> {
+        (self.environment.file)(&self.at(path)?)
+    }
+
+    /// The text of a script that has a name, for what is said of its lines.
+    fn of_file(&mut self, name: String, text: &str) -> Flow {
+        let outer = self.name.replace(name);
+        let flow = self.nested(text);
+        self.name = outer;
+        flow
+    }
+
+    /// Another process: it begins with what this one has, and changes nothing of it.
+    fn process(&mut self, strict: bool, arguments: Vec<String>, walk: impl FnOnce(&mut Self) -> Flow) {
+        let outer = self.state.clone();
+        (self.state.arguments, self.state.strict, self.state.pipefail) = (arguments, strict, false);
+        walk(self);
+        self.state = outer;
     }
 }
 

@@ -46,9 +46,7 @@ impl Walk<'_> {
                     let about = path.contains('*')
                         || last.contains("custom_nodes")
                         || last.contains("requirements")
-                        || path.contains("custom_nodes/")
-                        || last == "activate"
-                        || path.contains("venv");
+                        || path.contains("custom_nodes/");
                     if !about {
                         return Come::Maybe;
                     }
@@ -67,13 +65,8 @@ impl Walk<'_> {
         if minded || self.script.swallowed.is_some() {
             return;
         }
-        let (file, text) = match &self.other {
-            Some((file, text)) => {
-                (Some(file.clone()), text.lines().nth(line - 1).unwrap_or_default().trim().to_owned())
-            }
-            None => (None, String::new()),
-        };
-        self.script.swallowed = Some(Swallowed { line: line - 1, file, text });
+        let text = self.source.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
+        self.script.swallowed = Some(Swallowed { line: line - 1, file: self.name.clone(), text });
     }
 
     /// `pip install` and its kind.
@@ -194,7 +187,7 @@ impl Walk<'_> {
     }
 
     /// Files that a command itself writes.
-    pub(super) fn writes(&mut self, words: &[String], _fed: Option<&str>, document: Option<&str>) {
+    pub(super) fn writes(&mut self, words: &[String], document: Option<&str>) {
         let name = words[0].rsplit('/').next().unwrap_or_default().to_owned();
         if name == "tee" {
             for word in &words[1..] {
@@ -272,14 +265,6 @@ impl Walk<'_> {
             ..script.clone()
         };
         self.script = next;
-    }
-
-    /// What was read, with the text of lines filled in.
-    pub(super) fn finish(mut self, text: &str) -> Script {
-        if let Some(swallowed) = self.script.swallowed.as_mut().filter(|s| s.file.is_none()) {
-            swallowed.text = text.lines().nth(swallowed.line).unwrap_or_default().trim().to_owned();
-        }
-        self.script
     }
 }
 

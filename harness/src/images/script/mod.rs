@@ -54,7 +54,7 @@ impl Come {
 pub struct Swallowed {
     /// The line, from 0.
     pub line: usize,
-    /// The script in which it stands, by its file here, when that is not the first one.
+    /// The script in which it stands, by its file here; none: the command itself.
     pub file: Option<String>,
     /// What the line says.
     pub text: String,
@@ -100,27 +100,11 @@ pub struct Script {
     pub incomplete: bool,
 }
 
-/// Reads a script or a command line that begins in `workdir` with `arguments`; `strict`: a failure
-/// ends it, as with `sh -e`.
-pub fn read(
-    text: &str,
-    workdir: Option<&str>,
-    arguments: &[String],
-    strict: bool,
-    environment: &Environment<'_>,
-) -> Script {
-    let shebang = text.lines().next().filter(|line| line.starts_with("#!"));
-    let flags =
-        shebang.is_some_and(|line| line.split_whitespace().skip(1).any(|w| w.starts_with('-') && w.contains('e')));
-    let state = State {
-        here: workdir.map(str::to_owned),
-        arguments: arguments.to_vec(),
-        strict: strict || flags,
-        ..State::default()
-    };
-    let mut walk = Walk::new(environment, state);
+/// Reads a command line, or a script, that begins in `workdir`.
+pub fn read(text: &str, workdir: Option<&str>, environment: &Environment<'_>) -> Script {
+    let mut walk = Walk::new(environment, State { here: workdir.map(str::to_owned), ..State::default() });
     walk.text(text);
-    walk.finish(text)
+    walk.script
 }
 
 #[cfg(test)]
@@ -130,14 +114,13 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Script {
-        with(text, &[], &|_| None)
+        with(text, &|_| None)
     }
 
-    fn with(text: &str, arguments: &[&str], file: &dyn Fn(&str) -> Option<(String, String)>) -> Script {
+    fn with(text: &str, file: &dyn Fn(&str) -> Option<(String, String)>) -> Script {
         let variable = |name: &str| (name == "COMFYUI_DIR").then(|| "/srv/ComfyUI".to_owned());
         let environment = Environment { variable: &variable, complete: true, file };
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        read(text, Some("/start"), &arguments, false, &environment)
+        read(text, Some("/start"), &environment)
     }
 
     #[rstest]
@@ -239,7 +222,8 @@ mod tests {
     #[case("pip install bcrypt\nif [ $? -ne 0 ]; then exit 1; fi\npython main.py", None)]
     #[case("set -e\npip install bcrypt | tee log\npython main.py", Some(1))]
     #[case("set -eo pipefail\npip install bcrypt | tee log\npython main.py", None)]
-    #[case("#!/bin/sh -e\n\npip install \\\n  bcrypt\npython main.py", None)]
+    #[case("sh -ec 'pip install \\\n  bcrypt\npython main.py'", None)]
+    #[case("set -e\nsh -c 'pip install bcrypt\npython main.py'", Some(0))]
     #[case("set -e\npip install bcrypt \\\n  pillow || echo never mind\npython main.py", Some(1))]
     #[case("pip install numpy || true\npython main.py", None)]
     fn whether_it_minds(#[case] text: &str, #[case] line: Option<usize>) {
@@ -275,15 +259,24 @@ mod tests {
                 Some(("lib.sh".to_owned(), "install_all() {\n  pip install bcrypt || true\n}\n".to_owned()))
             }
             "/go.sh" => Some(("go.sh".to_owned(), "cd /app\nexec \"$@\"\n".to_owned())),
+            "/apart.sh" => Some(("apart.sh".to_owned(), "set -e\ncd /tmp\nexit 0\n".to_owned())),
+            "/strict.sh" => {
+                Some(("strict.sh".to_owned(), "#!/bin/sh -e\npip install bcrypt\npython main.py\n".to_owned()))
+            }
             "/loop.sh" => Some(("loop.sh".to_owned(), "/loop.sh\n".to_owned())),
             _ => None,
         };
-        let script = with("set -e\n. ./lib.sh\ninstall_all\nexec /go.sh python main.py --cpu", &[], &file);
+        let script = with("set -e\n. ./lib.sh\ninstall_all\nexec /go.sh python main.py --cpu", &file);
         assert_eq!(script.code_dir.as_deref(), Some("/app"));
         assert_eq!((script.dependencies, script.incomplete), (Come::Always, false));
         assert!(script.swallowed.is_some());
-        assert_eq!(with("/go.sh \"$@\"", &["python", "main.py"], &file).code_dir.as_deref(), Some("/app"));
-        assert!(with(". /nobody/knows.sh\npython main.py", &[], &file).incomplete);
-        assert!(with("/loop.sh", &[], &file).incomplete, "it calls itself");
+        assert_eq!(with("sh -c '/go.sh \"$@\"' sh python main.py", &file).code_dir.as_deref(), Some("/app"));
+        assert!(with(". /nobody/knows.sh\npython main.py", &file).incomplete);
+        assert!(with("/loop.sh", &file).incomplete, "it calls itself");
+        // A process of its own takes its directory, its `set -e` and its end along.
+        let apart = with("/apart.sh\npip install bcrypt\npython main.py", &file);
+        assert_eq!((apart.code_dir.as_deref(), apart.swallowed.map(|s| s.line)), (Some("/start"), Some(1)));
+        let strict = with("/strict.sh", &file);
+        assert_eq!((strict.dependencies, strict.swallowed), (Come::Always, None));
     }
 }

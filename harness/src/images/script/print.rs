@@ -43,14 +43,7 @@ impl Walk<'_> {
                     rest.iter().copied().filter(|w| !w.starts_with('-') && !w.contains('%')).collect();
                 Some(rest.join(" "))
             }
-            ["find", root, rest @ ..] if !root.starts_with('-') => {
-                let name = rest.iter().position(|w| matches!(*w, "-name" | "-iname")).and_then(|n| rest.get(n + 1));
-                let root = root.trim_end_matches('/');
-                Some(match name {
-                    Some(name) => format!("{root}/*/{name}"),
-                    None => format!("{root}/*"),
-                })
-            }
+            ["find", rest @ ..] => found(rest),
             ["ls", rest @ ..] => {
                 let path = rest.iter().find(|w| !w.starts_with('-'))?;
                 Some(if path.contains('*') { (*path).to_owned() } else { "*".to_owned() })
@@ -69,4 +62,12 @@ impl Walk<'_> {
             _ => None,
         })
     }
+}
+
+/// What `find` finds, as a pattern.
+pub(super) fn found(words: &[&str]) -> Option<String> {
+    let (root, rest) = words.split_first().filter(|(root, _)| !root.starts_with('-'))?;
+    let name = rest.iter().position(|w| matches!(*w, "-name" | "-iname")).and_then(|n| rest.get(n + 1));
+    let root = root.trim_end_matches('/');
+    Some(name.map_or_else(|| format!("{root}/*"), |name| format!("{root}/*/{name}")))
 }

@@ -66,8 +66,9 @@ pub(super) struct Walk<'a> {
     depth: usize,
     /// The lines before the program that is walked.
     offset: usize,
-    /// The script that is walked, when it is not the first: its path here, and its text.
-    pub(super) other: Option<(String, String)>,
+    /// The text that is walked, and the file here in which it stands, if it stands in one.
+    pub(super) source: String,
+    pub(super) name: Option<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -81,7 +82,8 @@ impl<'a> Walk<'a> {
             steps: 0,
             depth: 0,
             offset: 0,
-            other: None,
+            source: String::new(),
+            name: None,
         }
     }
 
@@ -90,16 +92,17 @@ impl<'a> Walk<'a> {
         if programs.is_empty() && !text.trim().is_empty() {
             self.script.incomplete = true;
         }
-        let outer = self.offset;
+        let outer = (self.offset, std::mem::replace(&mut self.source, text.to_owned()));
+        let mut flow = Flow::On;
         for (offset, program) in &programs {
             self.offset = *offset;
-            if self.program(program) == Flow::Ends {
-                self.offset = outer;
-                return Flow::Ends;
+            flow = self.program(program);
+            if flow == Flow::Ends {
+                break;
             }
         }
-        self.offset = outer;
-        Flow::On
+        (self.offset, self.source) = outer;
+        flow
     }
 
     /// Another text within this one: `sh -c`, a script that is called or read in.
