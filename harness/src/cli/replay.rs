@@ -238,11 +238,8 @@ impl Work<'_> {
             keep: None,
         };
         let mut all = Vec::new();
-        for (n, piece) in self.pieces.iter().enumerate() {
-            // Two that have the same name are kept apart.
-            let others = self.pieces.iter().filter(|other| other.name() == piece.name()).count();
-            let keep = &self.arguments.keep;
-            let keep = if others > 1 { keep.join((n + 1).to_string()) } else { keep.clone() };
+        for piece in self.pieces {
+            let keep = piece.kept_below(&self.arguments.keep, self.pieces);
             let options = Options { keep: Some(keep), ..options.clone() };
             let bar = Bar::begin(&piece.name(), self.style, self.talk);
             let cells: Arc<dyn notebook::Progress> = Arc::new(bar.clone());

@@ -104,6 +104,7 @@ impl Replays {
             None => None,
         };
         let keep = self.keep.as_ref().map(|keep| keep.join(place.subject).join(place.event.name()));
+        let keep = keep.map(|keep| piece.kept_below(&keep, &self.pieces));
         let options = Options { keep, ..Options::default() };
         let told = Steps { name: &piece.name(), step };
         let replayed = match piece.replay(place, &options, reference, &told).await {

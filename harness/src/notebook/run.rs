@@ -64,10 +64,8 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     let (execution, traffic) = execute(request, &prepared, &stage, limits).await?;
     outcome.traffic = traffic;
     outcome.cells = cells(&file, request.reference.as_ref(), &prepared, &execution, &rules, limits);
-    (outcome.ending, outcome.why) = verdict::of(&outcome.cells, &execution);
-    if let Some(why) = injected(&prepared, &execution) {
-        (outcome.ending, outcome.why) = (Ending::Failed, why);
-    }
+    let injected = injected(&prepared, &execution, limits);
+    (outcome.ending, outcome.why) = verdict::of(injected.as_ref(), &outcome.cells, &execution);
     outcome.findings.extend(verdict::findings(request, &outcome));
     if let Some(notebook) = &execution.notebook {
         let clean = without_secrets(notebook);
@@ -181,16 +179,8 @@ fn cells(
                 None => CellEnding::Same,
                 Some(how) => CellEnding::Changed(how),
             };
-            let ending = match seen.map(|seen| &seen.stop) {
-                Some(Stop::Done) => compared(),
-                Some(Stop::Raised(what)) => CellEnding::Raised(shortened(&secret::redact(what))),
-                Some(Stop::CellTimeout) => {
-                    CellEnding::TimedOut(format!("it took more than {} s", limits.cell.as_secs()))
-                }
-                Some(Stop::NotebookTimeout) => {
-                    CellEnding::TimedOut(format!("the notebook took more than {} s", limits.notebook.as_secs()))
-                }
-                Some(Stop::Died) => CellEnding::KernelDied,
+            let ending = match seen {
+                Some(seen) => stopped(&seen.stop, limits).unwrap_or_else(compared),
                 // An empty cell is not sent to the kernel.
                 None if title(cell).is_empty() => CellEnding::Same,
                 None => CellEnding::NotReached,
@@ -209,20 +199,25 @@ fn shortened(text: &str) -> String {
     format!("{}… ({} characters)", text.chars().take(LONGEST).collect::<String>(), text.chars().count())
 }
 
-/// What went wrong in the cell with the injected parameters, which is none of the notebook's own.
-fn injected(prepared: &Prepared, execution: &Execution) -> Option<String> {
+/// How the cell with the injected parameters ended, which is none of the notebook's own, if it did not
+/// end well.
+fn injected(prepared: &Prepared, execution: &Execution, limits: Limits) -> Option<CellEnding> {
     let cells = prepared.notebook["cells"].as_array()?;
-    let (seen, how) = execution.cells.iter().find_map(|seen| {
-        let how = match &seen.stop {
-            Stop::Done => return None,
-            Stop::Raised(what) => secret::redact(what),
-            Stop::CellTimeout | Stop::NotebookTimeout => "it took too long".to_owned(),
-            Stop::Died => "the kernel died".to_owned(),
-        };
-        Some((seen, how))
-    })?;
-    let own = cells.get(seen.index).is_some_and(is_compared);
-    (!own).then(|| format!("the cell with the injected parameters: {how}"))
+    let mut seen = execution.cells.iter().filter(|seen| !cells.get(seen.index).is_some_and(is_compared));
+    seen.find_map(|seen| stopped(&seen.stop, limits))
+}
+
+/// How a cell ended that did not run to its end.
+fn stopped(stop: &Stop, limits: Limits) -> Option<CellEnding> {
+    Some(match stop {
+        Stop::Done => return None,
+        Stop::Raised(what) => CellEnding::Raised(shortened(&secret::redact(what))),
+        Stop::CellTimeout => CellEnding::TimedOut(format!("it took more than {} s", limits.cell.as_secs())),
+        Stop::NotebookTimeout => {
+            CellEnding::TimedOut(format!("the notebook took more than {} s", limits.notebook.as_secs()))
+        }
+        Stop::Died => CellEnding::KernelDied,
+    })
 }
 
 /// A notebook without any secret in its texts.

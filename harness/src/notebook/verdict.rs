@@ -3,16 +3,18 @@
 use super::{Cell, CellEnding, Ending, Outcome, Request, execute::Execution};
 use crate::finding::{Finding, Rule};
 
-/// How a replay ended, and why it is not `same`: by the first cell that failed, else by those that
-/// differ.
-pub(super) fn of(cells: &[Cell], execution: &Execution) -> (Ending, String) {
-    for cell in cells {
-        let how = match &cell.ending {
-            CellEnding::Raised(what) => what.clone(),
-            CellEnding::TimedOut(what) => what.clone(),
-            CellEnding::KernelDied => "the kernel died".to_owned(),
-            CellEnding::Same | CellEnding::Changed(_) | CellEnding::NotReached => continue,
-        };
+/// How a replay ended, and why it is not `same`: by the first cell that failed, that with the injected
+/// parameters before all others, else by those that differ.
+pub(super) fn of(injected: Option<&CellEnding>, cells: &[Cell], execution: &Execution) -> (Ending, String) {
+    let failed = |ending: &CellEnding| match ending {
+        CellEnding::Raised(what) | CellEnding::TimedOut(what) => Some(what.clone()),
+        CellEnding::KernelDied => Some("the kernel died".to_owned()),
+        CellEnding::Same | CellEnding::Changed(_) | CellEnding::NotReached => None,
+    };
+    if let Some(how) = injected.and_then(failed) {
+        return (Ending::Failed, format!("the cell with the injected parameters: {how}"));
+    }
+    if let Some((cell, how)) = cells.iter().find_map(|cell| Some((cell, failed(&cell.ending)?))) {
         return (Ending::Failed, format!("{}: {how}", place(cell)));
     }
     if let Some(broken) = &execution.broken {

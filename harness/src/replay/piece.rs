@@ -98,6 +98,15 @@ impl Piece {
         self.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
+    /// Where below `keep` what it leaves is kept: apart from that of another piece of the same name.
+    pub fn kept_below(&self, keep: &Path, all: &[Self]) -> PathBuf {
+        let namesakes: Vec<&Path> = all.iter().filter(|o| o.name() == self.name()).map(Self::path).collect();
+        match namesakes.iter().position(|path| *path == self.path()) {
+            Some(n) if namesakes.len() > 1 => keep.join((n + 1).to_string()),
+            _ => keep.to_owned(),
+        }
+    }
+
     /// Its file.
     pub fn path(&self) -> &Path {
         match self {
@@ -234,4 +243,16 @@ fn finding(place: &Place<'_>, outcome: &Outcome) -> Option<Finding> {
     finding.evidence.extend(outcome.why.clone());
     finding.evidence.extend(outcome.details.iter().take(8).cloned());
     Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_the_same_name_are_kept_apart() {
+        let pieces = ["a/x.ipynb", "b/x.ipynb", "y.ipynb"].map(|path| Piece::Notebook(path.into()));
+        let kept: Vec<PathBuf> = pieces.iter().map(|piece| piece.kept_below(Path::new("k"), &pieces)).collect();
+        assert_eq!(kept, ["k/1", "k/2", "k"].map(PathBuf::from));
+    }
 }

@@ -80,10 +80,7 @@ impl Walk<'_> {
         self.puts(&words, line, fate);
         self.writes(&words, document);
         self.starts(&words);
-        // What lies among the programs is none of the deployment's own scripts, unless its name says so.
-        if first.ends_with(".sh") || first.ends_with(".bash") || first.contains('/') {
-            self.execute(first, &words[1..]);
-        }
+        self.execute(first, &words[1..]);
         if replaced { Flow::Ends } else { Flow::On }
     }
 
@@ -164,10 +161,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Another script of the container, as a process of its own.
+    /// Another script of the container, as a process of its own. A name alone is looked for where
+    /// images put their own commands; that it is not there says nothing.
     fn execute(&mut self, path: &str, arguments: &[String]) {
-        let Some((name, text)) = self.file(path) else {
-            self.script.incomplete |= !path.contains("bin/") || path.ends_with("sh");
+        let by_path = path.contains('/') || path.ends_with(".sh") || path.ends_with(".bash");
+        let found = if by_path { self.file(path) } else { self.file(&format!("/usr/local/bin/{path}")) };
+        let Some((name, text)) = found else {
+            // What lies among the programs is none of the deployment's own scripts, unless its name says so.
+            self.script.incomplete |= by_path && (!path.contains("bin/") || path.ends_with("sh"));
             return;
         };
         let shebang = text.lines().next().filter(|line| line.starts_with("#!")).unwrap_or("#!/bin/sh");

@@ -263,6 +263,9 @@ mod tests {
             "/strict.sh" => {
                 Some(("strict.sh".to_owned(), "#!/bin/sh -e\npip install bcrypt\npython main.py\n".to_owned()))
             }
+            "/usr/local/bin/begin" => {
+                Some(("begin".to_owned(), "#!/usr/bin/env bash\ncd /begun\nexec \"$@\"\n".to_owned()))
+            }
             "/loop.sh" => Some(("loop.sh".to_owned(), "/loop.sh\n".to_owned())),
             _ => None,
         };
@@ -273,6 +276,7 @@ mod tests {
         assert_eq!(with("sh -c '/go.sh \"$@\"' sh python main.py", &file).code_dir.as_deref(), Some("/app"));
         assert!(with(". /nobody/knows.sh\npython main.py", &file).incomplete);
         assert!(with("/loop.sh", &file).incomplete, "it calls itself");
+        assert_eq!(with("begin python main.py", &file).code_dir.as_deref(), Some("/begun"));
         // A process of its own takes its directory, its `set -e` and its end along.
         let apart = with("/apart.sh\npip install bcrypt\npython main.py", &file);
         assert_eq!((apart.code_dir.as_deref(), apart.swallowed.map(|s| s.line)), (Some("/start"), Some(1)));
