@@ -11,7 +11,6 @@ use lockproof::{
     finding::Rule,
     keys::Keys,
     notebook::{self, CellEnding, Ending, Limits, Outcome, Progress, Request, Runner},
-    testcontainers::{ComfyUi, RunningComfyUi},
 };
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -17,7 +17,6 @@ use lockproof::{
     probe::message::Request,
     replay::{Ending, source::Source, store},
     report::ReplayOutcome,
-    testcontainers::{ComfyUi, RunningComfyUi},
 };
 use serde_json::{Value, json};
 use tokio::{

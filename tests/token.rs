@@ -14,7 +14,6 @@ use lockproof::{
     engine::Engine,
     keys::Keys,
     probe::{client::Client, message::Request},
-    testcontainers::{ComfyUi, RunningComfyUi},
 };
 use rstest::rstest;
 

@@ -38,6 +38,13 @@ impl Layout {
         Self { code_dir: String::new(), custom_nodes: Vec::new(), python: String::new(), ids: (0, 0) }
     }
 
+    /// Whether a lock is installed in the same way: a server that is open names further directories
+    /// from which custom nodes are loaded.
+    pub fn installs_alike(&self, other: &Self) -> bool {
+        let parts = |l: &Self| (l.code_dir.clone(), l.custom_nodes_dir().to_owned(), l.python.clone(), l.ids);
+        parts(self) == parts(other)
+    }
+
     /// The directory into which a custom node is installed.
     pub fn custom_nodes_dir(&self) -> &str {
         self.custom_nodes.first().map_or("", String::as_str)
@@ -104,6 +111,30 @@ pub async fn detect(deployment: &Deployment, client: &Client) -> Result<Layout> 
     Ok(Layout { code_dir, custom_nodes, python, ids: process.map_or((0, 0), |p| p.ids) })
 }
 
+/// The layout of a container that was made and not started, from its command, its environment and its
+/// files; `None` where only the running container shows it, as behind a start script.
+///
+/// # Errors
+/// An environment error when the engine does not say.
+pub async fn foresee(deployment: &Deployment) -> Result<Option<Layout>> {
+    let given = &deployment.subject.layout;
+    let Some(process) = Process::foreseen(deployment) else { return Ok(None) };
+    let processes = [process];
+    let Some((process, code_dir)) = find_server(deployment, &processes, given).await? else { return Ok(None) };
+    let python = match &given.python {
+        Some(python) => normalise(python),
+        None => match interpreter(deployment, process).await? {
+            Some(python) => python,
+            None => return Ok(None),
+        },
+    };
+    let custom_nodes = match &given.custom_nodes {
+        Some(dir) => vec![normalise(dir)],
+        None => configured_custom_nodes(deployment, Some(process), &code_dir).await?,
+    };
+    Ok(Some(Layout { code_dir, custom_nodes, python, ids: process.ids }))
+}
+
 fn not_found(what: &str, example: &str, processes: &[Process]) -> Error {
     let mut error = Error::undecided(format!("{what} cannot be found in the running container"));
     for process in processes.iter().take(8) {
@@ -150,6 +181,35 @@ fn parse_processes(text: &str) -> Vec<Process> {
 }
 
 impl Process {
+    /// The process that a container will run, where its command is Python itself.
+    fn foreseen(deployment: &Deployment) -> Option<Self> {
+        /// What the engine sets where the image does not.
+        const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let (subject, facts) = (&deployment.subject, deployment.image_facts());
+        let arguments = match (&subject.entrypoint, &subject.command) {
+            // An entry point of one's own takes the image's command away.
+            (Some(entrypoint), command) => [entrypoint.as_slice(), command.as_deref().unwrap_or_default()].concat(),
+            (None, Some(command)) => [facts.entrypoint.as_slice(), command.as_slice()].concat(),
+            (None, None) => facts.command.clone(),
+        };
+        let program = arguments.first()?.rsplit('/').next()?;
+        let user = subject.user.as_deref().unwrap_or(&facts.user);
+        let ids = match user {
+            "" | "root" | "0" => (0, 0),
+            other => {
+                let (user, group) = other.split_once(':')?;
+                (user.parse().ok()?, group.parse().ok()?)
+            }
+        };
+        program.starts_with("python").then(|| Self {
+            id: 0,
+            cwd: subject.working_dir.clone().unwrap_or_else(|| facts.working_dir.clone()),
+            path: deployment.env("PATH").unwrap_or(PATH).to_owned(),
+            arguments,
+            ids,
+        })
+    }
+
     /// The script that it runs, as an absolute path: the first argument that ends in `main.py`.
     fn script(&self) -> Option<String> {
         let script = self.arguments.iter().skip(1).find(|a| *a == "main.py" || a.ends_with("/main.py"))?;
@@ -234,9 +294,18 @@ async fn custom_nodes(
     process: Option<&Process>,
     code_dir: &str,
 ) -> Result<Vec<String>> {
-    if let Some(paths) = asked(client).await {
-        return Ok(paths);
+    match asked(client).await {
+        Some(paths) => Ok(paths),
+        None => configured_custom_nodes(deployment, process, code_dir).await,
     }
+}
+
+/// The custom_nodes paths that arguments and files ask for.
+async fn configured_custom_nodes(
+    deployment: &Deployment,
+    process: Option<&Process>,
+    code_dir: &str,
+) -> Result<Vec<String>> {
     let base =
         process.and_then(|p| Some(p.absolute(p.option("--base-directory")?))).unwrap_or_else(|| code_dir.to_owned());
     let mut found = vec![format!("{base}/custom_nodes")];

@@ -32,6 +32,5 @@ pub mod secret;
 pub mod state;
 pub mod state_map;
 pub mod surface;
-pub mod testcontainers;
 pub mod token;
 pub mod verdict;

@@ -82,8 +82,6 @@ impl StateMap {
     /// # Errors
     /// An environment error when the container cannot be read.
     pub async fn draw(deployment: &Deployment, layout: &Layout, installed: &Installed, origin: Origin) -> Result<Self> {
-        let id = deployment.container_id();
-        let layer: BTreeSet<String> = deployment.engine.layer_diff(&id).await?.into_iter().collect();
         let mounts = deployment.mounted();
         let here = Bare::of(deployment, deployment.image()).await?;
         let next = match &deployment.subject.upgrade_to {
@@ -102,11 +100,14 @@ impl StateMap {
             let entry = &deployment.subject.lock.scheme.plugin.entry;
             let mut owned = Vec::new();
             for path in &paths {
-                // A directory is listed in the diff when anything below it changed; what was added
-                // is the file itself.
+                // Files may have been added beside the image's own; what was installed is the file itself.
                 let witness = if state == State::Plugin { format!("{path}/{entry}") } else { path.clone() };
-                let (owner, mount) = owner_of(&witness, &mounts, &layer);
-                owned.push((path.clone(), owner, mount));
+                let owner = match mount_of(&witness, &mounts) {
+                    Some(mount) => (mount.owner, Some(mount.clone())),
+                    None if here.holds(deployment, &witness).await? => (Owner::Image, None),
+                    None => (Owner::ContainerLayer, None),
+                };
+                owned.push((path.clone(), owner.0, owner.1));
             }
             // What the image brings anyway is not what the installation depends on.
             if state == State::Deps && owned.iter().any(|(_, owner, _)| *owner != Owner::Image) {
@@ -308,14 +309,9 @@ async fn real_paths(deployment: &Deployment, paths: Vec<String>) -> Result<Vec<S
     Ok(paths)
 }
 
-/// Who owns a path: the nearest mount above it, else the container's layer or the image.
-fn owner_of(path: &str, mounts: &[Mounted], layer: &BTreeSet<String>) -> (Owner, Option<Mounted>) {
-    let nearest = mounts.iter().filter(|m| is_within(path, &m.target)).max_by_key(|m| m.target.len());
-    match nearest {
-        Some(mount) => (mount.owner, Some(mount.clone())),
-        None if layer.contains(path) => (Owner::ContainerLayer, None),
-        None => (Owner::Image, None),
-    }
+/// The nearest mount above a path; where there is none, the image or the container's layer owns it.
+fn mount_of<'m>(path: &str, mounts: &'m [Mounted]) -> Option<&'m Mounted> {
+    mounts.iter().filter(|m| is_within(path, &m.target)).max_by_key(|m| m.target.len())
 }
 
 /// Whether a path survives an event: as its owner does, except that a new volume is filled from the
@@ -396,6 +392,21 @@ impl Bare {
 
     async fn has(&self, path: &str) -> Result<bool> {
         self.engine.exists(&self.id, path).await
+    }
+
+    /// Whether what lies at a path of the running container is the image's own: the engine's diff would say
+    /// so, too, but it compares all files, which takes some engines ten seconds. Byte code that Python
+    /// has cached since is no change.
+    async fn holds(&self, deployment: &Deployment, path: &str) -> Result<bool> {
+        if !self.has(path).await? {
+            return Ok(false);
+        }
+        let files = |tree: Option<BTreeMap<String, Entry>>| -> BTreeMap<String, Entry> {
+            let cached = |name: &str| name.ends_with(".pyc") || name.split('/').any(|part| part == "__pycache__");
+            tree.unwrap_or_default().into_iter().filter(|(name, _)| !cached(name)).collect()
+        };
+        let of_image = files(self.engine.tree(&self.id, path).await?);
+        Ok(of_image == files(deployment.tree(path).await?))
     }
 
     /// Whether this image has what the other one has.
@@ -486,12 +497,10 @@ mod tests {
     #[test]
     fn the_nearest_mount_owns_a_path() {
         let mounts = [mount("/opt", Owner::Bind), mount("/opt/ComfyUI/custom_nodes", Owner::Volume)];
-        let layer = BTreeSet::from(["/srv/x".to_owned()]);
-        let owner = |path: &str| owner_of(path, &mounts, &layer).0;
-        assert_eq!(owner("/opt/ComfyUI/custom_nodes/a/__init__.py"), Owner::Volume);
-        assert_eq!(owner("/opt/ComfyUI/login/PASSWORD"), Owner::Bind);
-        assert_eq!(owner("/optional"), Owner::Image);
-        assert_eq!(owner("/srv/x"), Owner::ContainerLayer);
+        let owner = |path: &str| mount_of(path, &mounts).map(|m| m.owner);
+        assert_eq!(owner("/opt/ComfyUI/custom_nodes/a/__init__.py"), Some(Owner::Volume));
+        assert_eq!(owner("/opt/ComfyUI/login/PASSWORD"), Some(Owner::Bind));
+        assert_eq!(owner("/optional"), None);
     }
 
     #[test]

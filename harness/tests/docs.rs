@@ -247,8 +247,8 @@ fn the_readme_shows_the_sample_the_example_and_every_word_of_the_contract() {
     let readme = read("README.md");
     let body = |text: String| text.lines().skip_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n");
     assert!(readme.contains(&read("docs/lockproof.yaml")), "README.md lacks docs/lockproof.yaml as it stands");
-    let example = body(read("harness/examples/testcontainers.rs"));
-    assert!(readme.contains(example.trim()), "README.md lacks harness/examples/testcontainers.rs as it stands");
+    let example = body(read("harness/testing/examples/testcontainers.rs"));
+    assert!(readme.contains(example.trim()), "README.md lacks harness/testing/examples/testcontainers.rs as it stands");
     let verdicts = Verdict::ALL.map(Verdict::name);
     let events = Event::ALL.map(Event::name);
     for word in verdicts.into_iter().chain(events) {

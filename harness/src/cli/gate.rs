@@ -94,6 +94,9 @@ pub(super) struct RunArguments {
     /// The time that the whole run may take, such as 10m; what is not done by then is undecided.
     #[arg(long, value_name = "DURATION", env = "LOCKPROOF_TIMEOUT")]
     timeout: Option<Span>,
+    /// Show where the time went, phase by phase, and how many starts there were.
+    #[arg(long)]
+    timings: bool,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
     #[arg(long, value_name = "FORMAT=PATH")]
     report: Vec<ReportTarget>,
@@ -117,6 +120,7 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) options: Options,
     pub(super) reports: Vec<OpenReport>,
+    pub(super) timings: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
@@ -132,8 +136,17 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let mut prepared = prepare(file.as_deref(), arguments.run).await?;
     select(&mut prepared.plan, &arguments.subject)?;
     prepared.plan.routes = routes;
+    show(prepared, style, talk).await
+}
+
+/// Runs, and prints what came of it.
+async fn show(prepared: Prepared, style: &Style, talk: &Talk) -> Result<u8> {
+    let timings = prepared.timings;
     let report = perform(prepared, talk).await?;
     print(&terminal::render(&report, style.width, style.stdout_colour))?;
+    if timings {
+        print(&terminal::timings(&report, style.width, style.stdout_colour))?;
+    }
     Ok(report.exit_code)
 }
 
@@ -172,9 +185,7 @@ async fn of_compose(arguments: Arguments, routes: Vec<Route>, style: &Style, tal
     }
     let config = arguments.compose.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     let prepared = prepare_plan(Some((plan, config)), arguments.run).await?;
-    let report = perform(prepared, talk).await?;
-    print(&terminal::render(&report, style.width, style.stdout_colour))?;
-    Ok(report.exit_code)
+    show(prepared, style, talk).await
 }
 
 /// Reads everything that may be wrong before any work is done; `None`: the demo.
@@ -207,15 +218,15 @@ async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments)
         plan.set_events(events)?;
     }
     if let Some(jobs) = arguments.jobs {
-        plan.jobs = jobs.into();
+        (plan.jobs, plan.ahead) = (jobs.into(), 0);
     }
     let options = Options { fail_on: arguments.fail_on, timeout: arguments.timeout.map(|t| t.0), baseline, config };
-    Ok(Prepared { engine, run, plan, options, reports })
+    Ok(Prepared { engine, run, plan, options, reports, timings: arguments.timings })
 }
 
 /// Runs, and writes the reports, whatever the end is.
 pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Result<Report> {
-    let Prepared { engine, run, plan, options, reports } = prepared;
+    let Prepared { engine, run, plan, options, reports, .. } = prepared;
     let (started, begun) = (Timestamp::now(), Instant::now());
     let result = signal::guard(&engine, &run, gate::run(&engine, &run, &plan, &options, listener)).await;
     let cut_short;

@@ -34,6 +34,8 @@ pub struct Plan {
     pub accept: Vec<Accept>,
     /// Subjects gated at once.
     pub jobs: usize,
+    /// How many more may be brought up meanwhile: one where nobody said how many servers may run.
+    pub ahead: usize,
     /// Workflows and notebooks to replay, in the order of the file.
     pub replays: Vec<PathBuf>,
     /// Routes to probe beside the inventory and those that are discovered.
@@ -211,6 +213,7 @@ impl Plan {
             events: order(file.events.as_deref().unwrap_or(&Event::DEFAULT)),
             accept,
             jobs: file.jobs.unwrap_or_else(cores),
+            ahead: usize::from(file.jobs.is_none()),
             replays: super::replays::find(&file.replays, base)?,
             routes: Vec::new(),
         };

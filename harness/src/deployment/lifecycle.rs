@@ -52,9 +52,19 @@ impl Deployment {
     /// An environment error when the engine cannot.
     pub async fn restart(&self) -> Result<()> {
         if self.stack.is_some() {
-            return self.stack_restart().await;
+            return self.admission.enter_during(self.stack_restart()).await;
         }
-        self.engine.restart(&self.container_id(), self.subject.stop_timeout).await
+        let id = self.container_id();
+        self.admission.enter_during(self.engine.restart(&id, self.subject.stop_timeout)).await
+    }
+
+    /// The engine restarts the container without a grace: no event, but for what is read at a start.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn restart_at_once(&self) -> Result<()> {
+        self.admission.enter().await;
+        self.engine.restart(&self.container_id(), Duration::ZERO).await
     }
 
     /// Stop, start.
@@ -64,7 +74,7 @@ impl Deployment {
         }
         let id = self.container_id();
         self.engine.stop(&id, self.subject.stop_timeout).await?;
-        self.engine.start(&id).await
+        self.start_container().await
     }
 
     /// SIGKILL by the engine, start. The engine takes its own kill for a stop by hand, so that no
@@ -76,7 +86,7 @@ impl Deployment {
         let id = self.container_id();
         self.engine.kill(&id).await?;
         self.wait_until("its process ends", |life| !life.running).await?;
-        self.engine.start(&id).await
+        self.start_container().await
     }
 
     /// The main process is killed from outside, and the restart policy brings it back.
@@ -103,6 +113,7 @@ impl Deployment {
             ..Default::default()
         };
         let helper = self.engine.create(&spec).await?;
+        self.admission.enter().await;
         let killed = self.engine.start(&helper).await;
         let ended = match killed {
             Ok(()) => self.wait_for(&helper, "the helper ends", |life| !life.running).await,
@@ -141,7 +152,7 @@ impl Deployment {
         }
         self.stop_and_remove().await?;
         self.make_container().await?;
-        self.engine.start(&self.container_id()).await
+        self.start_container().await
     }
 
     /// The container, its network and its anonymous volumes go; new ones come.
@@ -195,7 +206,7 @@ impl Deployment {
         self.network = self.engine.create_network(&self.run, &self.subject.name, &name, self.isolated).await?;
         self.make_volumes().await?;
         self.make_container().await?;
-        self.engine.start(&self.container_id()).await
+        self.start_container().await
     }
 
     async fn stop_and_remove(&self) -> Result<()> {

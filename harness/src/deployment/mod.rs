@@ -3,6 +3,7 @@
 //! It is built from a specification each time, because a request to the engine cannot be cloned
 //! and a re-created container must be made from the same words as the first one.
 
+pub mod admission;
 pub mod files;
 pub mod lifecycle;
 pub mod ready;
@@ -11,6 +12,8 @@ pub mod stack;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use tokio::sync::watch;
+
+use admission::{Admission, Places};
 
 use crate::{
     config::plan::{Mount, MountSource, Subject},
@@ -51,6 +54,8 @@ pub struct Deployment {
     container: watch::Sender<String>,
     /// The compose project that it is a service of, where it is one.
     stack: Option<stack::Stack>,
+    /// Its place among those that start.
+    admission: Admission,
 }
 
 /// A mount of the subject with its owner, whoever asked for it: the file or the image.
@@ -72,15 +77,50 @@ impl Deployment {
     /// # Errors
     /// An environment error when the image cannot be had or the engine cannot.
     pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let mut deployment = Self::create(engine, run, key, subject).await?;
+        deployment.start().await?;
+        Ok(deployment)
+    }
+
+    /// Makes all that a subject needs, its container too, and does not start it. The container of a
+    /// compose project is made by [`Deployment::start`].
+    ///
+    /// # Errors
+    /// As [`Deployment::bring_up`].
+    pub async fn create(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         if subject.compose.is_some() {
-            let mut deployment = Self::prepare_stack(engine, run, key, subject).await?;
-            deployment.stack_up(&["up", "-d"]).await?;
-            return Ok(deployment);
+            return Self::prepare_stack(engine, run, key, subject).await;
         }
         let mut deployment = Self::prepare(engine, run, key, subject).await?;
         deployment.make_container().await?;
-        deployment.engine.start(&deployment.container_id()).await?;
         Ok(deployment)
+    }
+
+    /// Starts what [`Deployment::create`] made, for the first time.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn start(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            self.admission.enter().await;
+            return self.stack_up(&["up", "-d"]).await;
+        }
+        self.start_container().await
+    }
+
+    /// Shares the places of a run from now on: its starts wait for one.
+    pub fn share(&mut self, places: &Places) {
+        self.admission = Admission::among(places);
+    }
+
+    /// Its starts so far.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    async fn start_container(&self) -> Result<()> {
+        self.admission.enter().await;
+        self.engine.start(&self.container_id()).await
     }
 
     /// Makes all that a subject needs but its container: its image, its network, its volumes. The
@@ -88,7 +128,7 @@ impl Deployment {
     ///
     /// # Errors
     /// As [`Deployment::bring_up`].
-    pub(crate) async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+    pub async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let facts = crate::lab::require(engine, &subject.image).await?;
         let isolated = !subject.network;
         let network = engine.create_network(run, &subject.name, &format!("{key}-net"), isolated).await?;
@@ -108,6 +148,7 @@ impl Deployment {
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
             stack: None,
+            admission: Admission::default(),
         };
         deployment.make_binds().await?;
         deployment.make_volumes().await?;
@@ -137,17 +178,18 @@ impl Deployment {
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
             stack: Some(stack),
+            admission: Admission::default(),
         })
     }
 
     /// What the next container is made from.
-    pub(crate) fn next_specification(&mut self) -> ContainerSpec {
+    pub fn next_specification(&mut self) -> ContainerSpec {
         self.containers_made += 1;
         self.specification()
     }
 
     /// Takes a container for the subject's own from now on.
-    pub(crate) fn adopt(&self, id: String) {
+    pub fn adopt(&self, id: String) {
         self.container.send_replace(id);
     }
 

@@ -17,6 +17,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(40);
 /// How long one try may take; a server that is busy loading may be slow.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a look at the container is good: each costs the engine, and so the start that is
+/// waited for.
+const FRESH: Duration = Duration::from_millis(150);
 /// So many lives that ended without an answer are a crash loop. The engine doubles its pause after
 /// each: a process that only waits for something else is given some seconds.
 const LIVES: i64 = 6;
@@ -52,7 +55,9 @@ impl Deployment {
     /// # Errors
     /// An environment error when the engine fails. A server that does not come up is not an error.
     pub async fn wait_ready(&self) -> Result<Readiness> {
-        self.wait_ready_for(self.subject.ready_timeout).await
+        let readiness = self.wait_ready_for(self.subject.ready_timeout).await;
+        self.admission.leave();
+        readiness
     }
 
     async fn wait_ready_for(&self, timeout: Duration) -> Result<Readiness> {
@@ -60,8 +65,12 @@ impl Deployment {
         let mut client: Option<Client> = None;
         let mut last = "nothing was tried".to_owned();
         let mut first_life = None;
+        let mut looked: Option<(Instant, Life)> = None;
         loop {
-            let life = self.life().await?;
+            let (at, life) = match looked.take() {
+                Some((at, life)) if at.elapsed() < FRESH => (at, life),
+                _ => (Instant::now(), self.life().await?),
+            };
             if self.has_ended(&life) {
                 return Ok(Readiness::Down(self.exited(&life).await?));
             }
@@ -81,6 +90,7 @@ impl Deployment {
                 }
                 client = Some(known);
             }
+            looked = Some((at, life));
             if begun.elapsed() > timeout {
                 return Ok(Readiness::Down(self.silent(timeout, &last).await?));
             }

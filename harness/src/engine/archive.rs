@@ -270,6 +270,19 @@ impl Engine {
     }
 }
 
+/// The bytes of the first file in an archive; `None` when it holds none.
+pub(crate) fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
 fn broken(path: &str, error: &std::io::Error) -> Error {
     Error::environment(format!("the engine sent a broken archive of {path}")).detail(error)
 }

@@ -163,7 +163,7 @@ impl ContainerSpec {
     }
 
     /// What the engine is told of the machine's side: ports, mounts, network.
-    pub(crate) fn host_config(&self) -> HostConfig {
+    pub fn host_config(&self) -> HostConfig {
         let published = self.port_key().filter(|_| !self.isolated).map(|key| {
             // The port is left to the engine; the address never is: 0.0.0.0 would publish the
             // server under test to the whole network.
@@ -441,27 +441,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// The paths of a container's own layer that differ from its image: added or changed ones.
-    ///
-    /// Mount points and byte-code caches are among them; who asks must leave them out.
-    ///
-    /// # Errors
-    /// An environment error when the engine does not say.
-    pub async fn layer_diff(&self, id: &str) -> Result<Vec<String>> {
-        use bollard::models::ChangeType;
-        let changes = self
-            .docker
-            .container_changes(id)
-            .await
-            .map_err(|e| failed("comparing the container with its image", &e))?;
-        Ok(changes
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|change| change.kind != ChangeType::_2)
-            .map(|change| change.path)
-            .collect())
     }
 }
 

@@ -25,6 +25,8 @@ pub struct ImageFacts {
     pub working_dir: String,
     /// The paths that the image declares with `VOLUME`.
     pub volumes: Vec<String>,
+    /// The entry point alone.
+    pub entrypoint: Vec<String>,
     /// The entry point and command, as one.
     pub command: Vec<String>,
 }
@@ -48,7 +50,8 @@ impl Engine {
             Err(e) => return Err(failed(&format!("looking at the image {name}"), &e)),
         };
         let config = found.config.unwrap_or_default();
-        let mut command = config.entrypoint.unwrap_or_default();
+        let entrypoint = config.entrypoint.unwrap_or_default();
+        let mut command = entrypoint.clone();
         command.extend(config.cmd.unwrap_or_default());
         let mut volumes = config.volumes.unwrap_or_default();
         volumes.sort_unstable();
@@ -58,6 +61,7 @@ impl Engine {
             user: config.user.unwrap_or_default(),
             working_dir: config.working_dir.unwrap_or_default(),
             volumes,
+            entrypoint,
             command,
         }))
     }

@@ -1,11 +1,13 @@
 //! The run: every subject through every event.
 
+mod clock;
 pub mod diagnose;
 pub mod examine;
 pub mod expect;
 pub mod judge;
 pub mod remedy;
 pub mod replays;
+pub mod shared;
 pub mod subject;
 
 use std::{
@@ -29,6 +31,7 @@ use crate::{
     verdict::Verdict,
 };
 use expect::Losses;
+use shared::Shared;
 
 /// Who is told how the run goes on. Everything may be called from several subjects at once.
 pub trait Listener: Send + Sync {
@@ -113,9 +116,13 @@ pub async fn run(
     preflight(engine, run, plan).await?;
     let ledgers: Vec<(&Subject, SharedLedger)> =
         plan.subjects.iter().map(|subject| (subject, SharedLedger::default())).collect();
+    let shared = Shared::new(plan.jobs);
+    let share = &shared;
     let work = stream::iter(ledgers.iter().enumerate())
-        .map(|(index, (subject, ledger))| subject_to_end(engine, run, plan, index, subject, ledger, listener))
-        .buffer_unordered(plan.jobs)
+        .map(|(index, (subject, ledger))| {
+            subject_to_end(subject::Work { engine, run, plan, index, subject, ledger, listener, shared: share })
+        })
+        .buffer_unordered(plan.jobs + plan.ahead)
         .collect::<()>();
     match options.timeout {
         None => work.await,
@@ -174,21 +181,14 @@ async fn tidy_up_after_others(engine: &Engine) {
     }
 }
 
-async fn subject_to_end(
-    engine: &Engine,
-    run: &Run,
-    plan: &Plan,
-    index: usize,
-    subject: &Subject,
-    ledger: &SharedLedger,
-    listener: &dyn Listener,
-) {
+async fn subject_to_end(work: subject::Work<'_>) {
+    let subject::Work { subject, ledger, listener, .. } = work;
     {
         let mut open = ledger.open();
         open.report.name.clone_from(&subject.name);
         open.report.image.clone_from(&subject.image);
     }
-    if let Err(error) = subject::gate(engine, run, plan, index, subject, ledger, listener).await {
+    if let Err(error) = subject::gate(work).await {
         // The report has one sentence of it; here are the place, all of the reason, and what to do.
         tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
@@ -248,6 +248,10 @@ fn add_up(
     report.fail_on = options.fail_on;
     report.config.clone_from(&options.config);
     report
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn today() -> jiff::civil::Date {

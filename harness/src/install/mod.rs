@@ -1,6 +1,8 @@
 //! How a lock gets into a subject: its plugin by copy or by the deployment's own script, and its
 //! dependencies with the subject's own Python.
 
+pub mod ahead;
+pub mod carry;
 pub mod check;
 mod front;
 pub mod pip;
@@ -9,6 +11,8 @@ pub mod source;
 use std::path::Path;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use source::Fetched;
 
 use crate::{
     config::plan::Install,
@@ -145,25 +149,35 @@ async fn plugin_names(
 async fn copy(deployment: &Deployment, layout: &Layout, install: &Install) -> Result<()> {
     let Some(from) = &install.from else { return Ok(()) };
     let fetched = source::fetch(from, &deployment.subject.lock.scheme).await?;
-    let into = install.into.as_deref().map_or_else(|| layout.custom_nodes_dir().to_owned(), normalise);
-    let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
+    let into = plugin_parent(install, layout);
     make_directory(deployment, &into).await?;
-    let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
-    let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
-    deployment.upload(&into, archive).await.map_err(|e| {
-        Error::undecided(format!("the plugin cannot be written to {into}"))
-            .at(format!("subject `{}`", deployment.subject.name))
-            .detail(e.one_line())
-            .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
-    })?;
+    copy_plugin(deployment, layout, &into, &fetched).await?;
     let plugin_dir = format!("{into}/{}", fetched.name);
     for file in &deployment.subject.lock.scheme.plugin.requirements {
         let path = format!("{plugin_dir}/{file}");
         if exists(deployment, &path).await? {
-            install_requirements(deployment, layout, install, &path).await?;
+            install_requirements(Place::Subject(deployment), &layout.python, install, &path).await?;
         }
     }
     Ok(())
+}
+
+/// The directory that the plugin's own directory goes into.
+fn plugin_parent(install: &Install, layout: &Layout) -> String {
+    install.into.as_deref().map_or_else(|| layout.custom_nodes_dir().to_owned(), normalise)
+}
+
+/// Copies the plugin into a directory of the container, which need not run.
+async fn copy_plugin(deployment: &Deployment, layout: &Layout, into: &str, fetched: &Fetched) -> Result<()> {
+    let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
+    let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
+    let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
+    deployment.upload(into, archive).await.map_err(|e| {
+        Error::undecided(format!("the plugin cannot be written to {into}"))
+            .at(format!("subject `{}`", deployment.subject.name))
+            .detail(e.one_line())
+            .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
+    })
 }
 
 /// `mkdir -p`, as the user that the container runs commands as.
@@ -196,36 +210,71 @@ pub fn globs(patterns: &[String]) -> GlobSet {
     set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
+/// The container in which pip runs.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// The subject's own.
+    Subject(&'a Deployment),
+    /// A throw-away one of the subject's image, without its mounts.
+    Apart(&'a Deployment, &'a str),
+}
+
+impl Place<'_> {
+    fn deployment(&self) -> &Deployment {
+        match self {
+            Self::Subject(deployment) | Self::Apart(deployment, _) => deployment,
+        }
+    }
+
+    fn container(&self) -> String {
+        match self {
+            Self::Subject(deployment) => deployment.container_id(),
+            Self::Apart(_, container) => (*container).to_owned(),
+        }
+    }
+
+    async fn exec(&self, command: Command) -> Result<Output> {
+        self.deployment().engine.exec(&self.container(), command).await
+    }
+
+    async fn upload(&self, directory: &str, archive: bytes::Bytes) -> Result<()> {
+        match self {
+            Self::Subject(deployment) => deployment.upload(directory, archive).await,
+            Self::Apart(deployment, container) => deployment.engine.upload(container, directory, archive).await,
+        }
+    }
+}
+
 /// Installs what a requirements file lists, with the subject's own Python and as its own user.
-async fn install_requirements(deployment: &Deployment, layout: &Layout, install: &Install, file: &str) -> Result<()> {
+async fn install_requirements(place: Place<'_>, python: &str, install: &Install, file: &str) -> Result<()> {
     let settings = pip::Settings::of_this_machine();
     // Compiling everything takes half of pip's time; what is imported is compiled at the first start.
     let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "--no-compile", "-r", file];
     let wheels = format!("{STAGE}/wheels");
     if let Some(directory) = &install.wheels {
-        stage(deployment, directory, "wheels").await?;
+        stage(place, directory, "wheels").await?;
         arguments.extend(["--no-index", "--find-links", &wheels]);
     } else if let Some((directory, archive)) = settings.certificates()? {
-        deployment.upload(directory, archive).await?;
+        place.upload(directory, archive).await?;
     }
     let mut user = None;
-    let mut output = run_pip(deployment, layout, &settings, &arguments, user).await?;
+    let mut output = run_pip(place, python, &settings, &arguments, user).await?;
     if !output.ok() && output.stderr.contains("externally-managed-environment") {
         // The system's own Python, without a virtual environment: what its users do then.
         arguments.push("--break-system-packages");
-        output = run_pip(deployment, layout, &settings, &arguments, user).await?;
+        output = run_pip(place, python, &settings, &arguments, user).await?;
     }
     if !output.ok() && output.stderr.contains("Permission denied") {
         // The process runs as a user that may not install: whoever deploys it does.
         user = Some("0");
-        output = run_pip(deployment, layout, &settings, &arguments, user).await?;
+        output = run_pip(place, python, &settings, &arguments, user).await?;
     }
-    clean_stage(deployment, &settings).await?;
+    clean_stage(place, &settings).await?;
     if output.ok() {
         return Ok(());
     }
     Err(Error::undecided("the lock's Python dependencies cannot be installed")
-        .at(format!("subject `{}`, {} -m pip {}", deployment.subject.name, layout.python, arguments.join(" ")))
+        .at(format!("subject `{}`, {python} -m pip {}", place.deployment().subject.name, arguments.join(" ")))
         .detail(output.tail(8))
         .fix(
             "where the container does not reach an index, give the wheels: install: { wheels: ./wheels };\n\
@@ -234,13 +283,13 @@ async fn install_requirements(deployment: &Deployment, layout: &Layout, install:
 }
 
 async fn run_pip(
-    deployment: &Deployment,
-    layout: &Layout,
+    place: Place<'_>,
+    python: &str,
     settings: &pip::Settings,
     arguments: &[&str],
     user: Option<&str>,
 ) -> Result<Output> {
-    let words = [layout.python.as_str(), "-m", "pip"].into_iter().chain(arguments.iter().copied());
+    let words = [python, "-m", "pip"].into_iter().chain(arguments.iter().copied());
     let mut command = Command::new(words);
     if let Some(user) = user {
         command = command.user(user);
@@ -248,11 +297,11 @@ async fn run_pip(
     for (name, value) in settings.pairs() {
         command = command.env(&name, &value);
     }
-    deployment.engine.exec(&deployment.container_id(), command).await
+    place.exec(command).await
 }
 
 /// Lends a directory of this machine to the container, below [`STAGE`].
-async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<()> {
+async fn stage(place: Place<'_>, directory: &Path, name: &str) -> Result<()> {
     let stage = STAGE.trim_start_matches("/tmp/");
     let mut tarball = Tarball::new();
     let archive = tarball
@@ -260,13 +309,26 @@ async fn stage(deployment: &Deployment, directory: &Path, name: &str) -> Result<
         .and_then(|()| tarball.tree(directory, &format!("{stage}/{name}"), Owners::Lent, &|n| n == "__pycache__"))
         .and_then(|()| tarball.finish())
         .map_err(|e| unreadable(directory, &e))?;
-    deployment.upload("/tmp", archive).await
+    place.upload("/tmp", archive).await
+}
+
+/// Lends a text to the container, below [`STAGE`], and gives its path there.
+async fn stage_text(place: Place<'_>, name: &str, text: &str) -> Result<String> {
+    let stage = STAGE.trim_start_matches("/tmp/");
+    let mut tarball = Tarball::new();
+    let archive = tarball
+        .directory(stage, 0o755, Ownership::ROOT)
+        .and_then(|()| tarball.file(&format!("{stage}/{name}"), text.as_bytes(), 0o644, Ownership::ROOT))
+        .and_then(|()| tarball.finish())
+        .map_err(|e| unreadable(Path::new(name), &e))?;
+    place.upload("/tmp", archive).await?;
+    Ok(format!("{STAGE}/{name}"))
 }
 
 /// Takes back what was lent: it must not be taken for a part of the installation.
-async fn clean_stage(deployment: &Deployment, settings: &pip::Settings) -> Result<()> {
+async fn clean_stage(place: Place<'_>, settings: &pip::Settings) -> Result<()> {
     let command = Command::new(["rm", "-rf", STAGE, &settings.bundle_in_container()]).user("0");
-    deployment.engine.exec(&deployment.container_id(), command).await.map(|_| ())
+    place.exec(command).await.map(|_| ())
 }
 
 /// Runs the deployment's own install script in the container.
@@ -279,6 +341,7 @@ async fn clean_stage(deployment: &Deployment, settings: &pip::Settings) -> Resul
 /// | `LOCKPROOF_PYTHON` | the subject's Python |
 /// | `LOCKPROOF_CUSTOM_NODES` | where ComfyUI loads custom nodes from |
 async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install, script: &Path) -> Result<()> {
+    let place = Place::Subject(deployment);
     let text = std::fs::read(script).map_err(|e| unreadable(script, &e))?;
     let mut tarball = Tarball::new();
     let stage_name = STAGE.trim_start_matches("/tmp/");
@@ -302,17 +365,17 @@ async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install,
     }
     if let Some(from) = &install.from {
         let fetched = source::fetch(from, &deployment.subject.lock.scheme).await?;
-        stage(deployment, &fetched.path, &fetched.name).await?;
+        stage(place, &fetched.path, &fetched.name).await?;
         command = command.env("LOCKPROOF_PLUGIN", &format!("{STAGE}/{}", fetched.name));
     }
     if let Some(wheels) = &install.wheels {
-        stage(deployment, wheels, "wheels").await?;
+        stage(place, wheels, "wheels").await?;
         command = command.env("LOCKPROOF_WHEELS", &format!("{STAGE}/wheels"));
     } else if let Some((directory, archive)) = settings.certificates()? {
         deployment.upload(directory, archive).await?;
     }
     let output = deployment.engine.exec(&deployment.container_id(), command).await?;
-    clean_stage(deployment, &settings).await?;
+    clean_stage(place, &settings).await?;
     if output.ok() {
         return Ok(());
     }

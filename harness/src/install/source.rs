@@ -1,9 +1,10 @@
 //! Where the plugin comes from: a directory of this machine, or a git repository.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     config::plan::PluginSource,
+    engine::archive::unreadable,
     error::{Error, Result},
     scheme::Scheme,
 };
@@ -57,6 +58,21 @@ pub async fn fetch(source: &PluginSource, scheme: &Scheme) -> Result<Fetched> {
             .fix("give the repository of the plugin itself"));
     }
     Ok(Fetched { path, name: name(source), _clone: Some(clone) })
+}
+
+/// The plugin's files that list its Python dependencies, by name, with what stands in them.
+///
+/// # Errors
+/// An environment error when one cannot be read.
+pub(super) fn requirements_of(plugin: &Fetched, scheme: &Scheme) -> Result<BTreeMap<String, String>> {
+    let present = scheme.plugin.requirements.iter().map(|name| (name, plugin.path.join(name)));
+    present
+        .filter(|(_, path)| path.is_file())
+        .map(|(name, path)| {
+            let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?;
+            Ok((name.clone(), text))
+        })
+        .collect()
 }
 
 async fn git(arguments: &[&str]) -> Result<()> {

@@ -130,7 +130,7 @@ pub(crate) fn empty_directory() -> Result<PathBuf> {
 }
 
 /// Where things lie that can be made again: `LOCKPROOF_CACHE`, else the user's cache directory.
-fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(dir) = set("LOCKPROOF_CACHE") {
         // Relative to where lockproof was started, and the engine is given absolute paths only.

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
 };
 
-pub(crate) use fixtures::empty_directory;
+pub(crate) use fixtures::{cache_dir, empty_directory};
 pub use image::{REPOSITORY, VARIANTS};
 pub use runner::RUNNER;
 

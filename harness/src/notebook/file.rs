@@ -1,13 +1,12 @@
-//! Notebook files: read and checked by the `nbformat` crate, given parameters as papermill does it,
-//! and written the way Jupyter writes them.
+//! Notebook files: read and checked, given parameters as papermill does it, and written the way
+//! Jupyter writes them.
 
 use std::path::Path;
 
-use nbformat::{Notebook as Parsed, parse_notebook, serialize_notebook, upgrade_legacy_notebook};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::settings::Settings;
+use super::{format, settings::Settings};
 use crate::{
     error::{Error, Result},
     secret,
@@ -59,24 +58,13 @@ impl File {
             return Err(wrong(&format!("the notebook is in nbformat {major}.{minor}, and 4.0 to 4.5 can be executed"))
                 .fix("convert it: jupyter nbconvert --to notebook --nbformat 4 FILE"));
         }
-        let parsed = parse_notebook(&text).map_err(|e| broken(path, &e))?;
-        let current = match parsed {
-            Parsed::V4(notebook) => notebook,
-            // A 4.5 notebook without ids, as hand-written ones are: the crate has made some.
-            Parsed::V4QuirksMode(quirks) => quirks.repair(),
-            Parsed::Legacy(legacy) => upgrade_legacy_notebook(legacy).map_err(|e| broken(path, &e))?,
-            _ => return Err(wrong("the notebook is in a format that cannot be executed")),
-        };
-        let language = current.metadata.language_info.as_ref().map(|l| l.name.clone());
-        let language = language.or_else(|| current.metadata.kernelspec.as_ref()?.language.clone());
+        let format::Language { name, kernel } = format::check(&raw).map_err(|e| broken(path, &e))?;
         // Before its first run a notebook says no language, only the name of its kernel.
-        let kernel = current.metadata.kernelspec.as_ref().map(|spec| spec.name.clone());
-        let language = language.or_else(|| kernel.filter(|name| is_another_kernel(name)));
+        let language = name.or_else(|| kernel.filter(|name| is_another_kernel(name)));
         if let Some(language) = language.filter(|l| !l.eq_ignore_ascii_case("python") && !l.starts_with("ipython")) {
             return Err(wrong(&format!("the notebook is written in {language}, and the runner has a Python kernel")));
         }
-        let text_of_it = serialize_notebook(&Parsed::V4(current)).map_err(|e| broken(path, &e))?;
-        let upgraded = serde_json::from_str(&text_of_it).map_err(|e| broken(path, &e))?;
+        let upgraded = format::upgrade(&raw);
         let settings = Settings::of(&raw, path)?;
         Ok(Self { text, raw, settings, upgraded })
     }

@@ -8,6 +8,7 @@
 mod compare;
 mod execute;
 mod file;
+mod format;
 mod lacking;
 pub mod proxy;
 mod run;

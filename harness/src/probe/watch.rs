@@ -20,6 +20,11 @@ use crate::engine::{Engine, container::Life};
 const PAUSE: Duration = Duration::from_millis(5);
 /// The pause while nothing answers.
 const CLOSED: Duration = Duration::from_millis(10);
+/// The pause while there is no process.
+const DOWN: Duration = Duration::from_millis(30);
+/// For how long a look at the container is good while nothing answers. A look costs the engine
+/// milliseconds of the processor on which the watched server starts.
+const FRESH: Duration = Duration::from_millis(150);
 /// Samples between two looks at the container.
 const BATCH: usize = 8;
 /// How long one sample may take.
@@ -99,16 +104,16 @@ async fn run(
     // The end of the last public sample, and the life that gave it.
     let mut public: Option<(Instant, Life)> = None;
     let mut turn = 0;
-    let mut before = None;
+    let mut before: Option<(String, Instant, Life)> = None;
     while !stop.is_cancelled() {
         let id = container.borrow().clone();
-        let life = match before.take() {
-            Some(life) => life,
-            None => match engine.life(&id).await {
-                Ok(Some(life)) if life.running => life,
+        let (looked, life) = match before.take() {
+            Some((of, looked, life)) if of == id && looked.elapsed() < FRESH => (looked, life),
+            _ => match engine.life(&id).await {
+                Ok(Some(life)) if life.running => (Instant::now(), life),
                 _ => {
                     public = None;
-                    tokio::time::sleep(CLOSED).await;
+                    tokio::time::sleep(DOWN).await;
                     continue;
                 }
             },
@@ -122,6 +127,12 @@ async fn run(
         }
         let Some(current) = &client else { continue };
         let samples = batch(current, &guarded, &mut turn, &stop).await;
+        if public.is_none() && !samples.iter().any(|sample| sample.answered) {
+            // Silence is nobody's: whose it is need not be asked.
+            before = Some((id, looked, life));
+            tokio::time::sleep(CLOSED).await;
+            continue;
+        }
         let after = match engine.life(&id).await {
             Ok(Some(after)) if after.is_same(&life) && *container.borrow() == id => after,
             // Somebody else may have answered: the batch says nothing.
@@ -145,7 +156,7 @@ async fn run(
                 public = Some((sample.ended, after.clone()));
             }
         }
-        before = Some(after);
+        before = Some((id, Instant::now(), after));
         if !answered {
             tokio::time::sleep(CLOSED).await;
         }

@@ -30,8 +30,8 @@ mod well_formed;
 pub use self::{
     markdown::append_summary,
     model::{
-        EventReport, LayoutReport, Outcome, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport,
-        SubjectReport, Survival, Tool,
+        EventReport, LayoutReport, Outcome, Phase, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport,
+        SubjectReport, Survival, Timings, Tool,
     },
     target::{OpenReport, ReportTarget, open_all},
 };

@@ -129,6 +129,72 @@ pub struct SubjectReport {
     /// Why it could not be brought up or not be gated to the end, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where its time went; absent where nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+}
+
+/// Where the time of one subject went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Timings {
+    /// How often a server was started.
+    pub starts: u32,
+    /// Milliseconds of each phase.
+    pub phases: BTreeMap<Phase, u64>,
+}
+
+/// What a gate spends its time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Network, volumes and containers are made.
+    Create,
+    /// The lock is installed, its states are mapped, a token is minted.
+    Install,
+    /// Waiting until fewer other servers start.
+    Queue,
+    /// What happens to the container: stopped, killed, removed, made anew.
+    Event,
+    /// From the start of a server to its first answer.
+    Start,
+    /// Requests are sent and judged.
+    Probe,
+    /// Workflows and notebooks run.
+    Replay,
+    /// States and data are compared.
+    Compare,
+    /// Containers and volumes are removed.
+    CleanUp,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Create,
+        Self::Install,
+        Self::Queue,
+        Self::Event,
+        Self::Start,
+        Self::Probe,
+        Self::Replay,
+        Self::Compare,
+        Self::CleanUp,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Install => "install",
+            Self::Queue => "queue",
+            Self::Event => "event",
+            Self::Start => "start",
+            Self::Probe => "probe",
+            Self::Replay => "replay",
+            Self::Compare => "compare",
+            Self::CleanUp => "clean-up",
+        }
+    }
 }
 
 /// Where things are inside a subject; null where it was not found out.
@@ -354,7 +420,7 @@ impl Report {
         let list = |t: &mut Vec<String>| t.iter_mut().for_each(text);
         let mut report = self.clone();
         maybe(&mut report.config);
-        for SubjectReport { name, image, layout, states, events, replays, error } in &mut report.subjects {
+        for SubjectReport { name, image, layout, states, events, replays, error, timings: _ } in &mut report.subjects {
             text(name);
             text(image);
             maybe(error);

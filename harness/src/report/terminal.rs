@@ -21,7 +21,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use jiff::{ToSpan, tz::TimeZone};
 
 use super::{
-    model::{EventReport, Report, SubjectReport},
+    model::{EventReport, Phase, Report, SubjectReport, Timings},
     text::{millis, one_line, visible, wrap},
     view::{Group, Standing, expected_word, groups, headline, lost, remark, verdict_word},
 };
@@ -61,6 +61,42 @@ pub fn render(report: &Report, width: u16, colour: bool) -> String {
     blocks.extend(report.subjects.iter().filter_map(|subject| view.lost(subject)));
     blocks.push(view.headline(&report));
     blocks.join("\n\n") + "\n"
+}
+
+/// Where the time went: a row a phase, a column a subject, in seconds, and the starts that nobody can
+/// avoid. It ends with a line break; empty where nothing was run.
+pub fn timings(report: &Report, width: u16, colour: bool) -> String {
+    let report = report.redacted().map_text(visible);
+    let timed: Vec<(&SubjectReport, &Timings)> =
+        report.subjects.iter().filter_map(|s| Some((s, s.timings.as_ref()?))).collect();
+    if timed.is_empty() {
+        return String::new();
+    }
+    let seconds = |ms: u64| {
+        let text = format!("{}.{} s", ms / 1000, ms % 1000 / 100);
+        Cell::new(text).set_alignment(CellAlignment::Right)
+    };
+    let of = |timings: &Timings, phase: Phase| timings.phases.get(&phase).copied().unwrap_or_default();
+    let mut header = vec!["phase"];
+    header.extend(timed.iter().map(|(subject, _)| subject.name.as_str()));
+    header.push("all");
+    let row = |name: &str, value: &dyn Fn(&Timings) -> u64| {
+        let each: Vec<u64> = timed.iter().map(|(_, timings)| value(timings)).collect();
+        let all = each.iter().sum();
+        std::iter::once(Cell::new(name)).chain(each.into_iter().chain([all]).map(seconds)).collect::<Vec<_>>()
+    };
+    let mut rows: Vec<Vec<Cell>> = Phase::ALL
+        .into_iter()
+        .filter(|phase| timed.iter().any(|(_, timings)| of(timings, *phase) > 0))
+        .map(|phase| row(phase.name(), &|timings| of(timings, phase)))
+        .collect();
+    rows.push(row("in all", &|timings| timings.phases.values().sum()));
+    let starts = timed.iter().map(|(_, timings)| timings.starts);
+    let all: u32 = starts.clone().sum();
+    let cells = starts.chain([all]).map(|n| Cell::new(n).set_alignment(CellAlignment::Right));
+    rows.push(std::iter::once(Cell::new("starts")).chain(cells).collect());
+    let table = View { width, paint: Paint(colour) }.table(0, &header, rows);
+    format!("\nWhere the time went (the run took {} s):\n{table}\n", report.duration_ms / 1000)
 }
 
 /// Adds colour, or nothing.

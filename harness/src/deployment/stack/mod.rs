@@ -180,12 +180,14 @@ impl Deployment {
     /// `stop`, `start`.
     pub(super) async fn stack_stop_start(&self) -> Result<()> {
         self.stack()?.run_stopping(&["stop"]).await?;
+        self.admission.enter().await;
         self.stack()?.run(&["start"]).await
     }
 
     /// `kill`, `start`.
     pub(super) async fn stack_kill(&self) -> Result<()> {
         self.stack()?.run(&["kill"]).await?;
+        self.admission.enter().await;
         self.stack()?.run(&["start"]).await
     }
 
@@ -194,6 +196,7 @@ impl Deployment {
         let stack = self.stack()?;
         let anonymous = self.engine.anonymous_volumes_with(&[&stack.of_project()]).await?;
         let journal = stack.journal(&self.engine, &self.run, &anonymous).await?;
+        self.admission.enter().await;
         self.stack_up(&["up", "-d", "--force-recreate"]).await?;
         self.engine.remove_volume(&journal).await
     }
@@ -208,6 +211,7 @@ impl Deployment {
             stack.made.images.insert(stack.subject.service.clone(), image);
             self.network = stack.network();
         }
+        self.admission.enter().await;
         self.stack_up(&["up", "-d"]).await
     }
 }

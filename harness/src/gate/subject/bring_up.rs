@@ -1,6 +1,9 @@
 //! Bringing a subject up with its lock, the first time and again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{Gate, Installation, unlocked::Unlocked};
 use crate::{
@@ -9,26 +12,34 @@ use crate::{
         ready::{Down, Readiness},
     },
     error::{Error, Result},
-    install,
+    finding::Finding,
+    install::{self, Installed},
     keys::{self, Keys},
-    layout,
+    layout::{self, Layout},
     probe::{client::Client, message::Request},
+    report::Phase,
     state_map::{Origin, StateMap},
     surface::{discover::discover, routes::Route},
 };
 
 /// The pause between two questions whether there is something behind a proxy.
 const BEHIND: Duration = Duration::from_millis(200);
-/// The grace of the restart that makes an installation take effect: it is no event, and a server
-/// that ignores SIGTERM would only cost time.
-const INSTALL_GRACE: Duration = Duration::ZERO;
-
 /// What came of bringing a subject up.
 pub(super) enum BroughtUp {
     Installed(Box<Installation>),
     /// No lock took hold: there is no token, and others get in.
     Unlocked(Box<Unlocked>),
     Down(Box<Deployment>, Down),
+}
+
+/// A subject whose lock is in, and in force.
+struct Up {
+    deployment: Deployment,
+    client: Client,
+    ready: Duration,
+    layout: Layout,
+    installed: Installed,
+    checks: Vec<Finding>,
 }
 
 impl Gate<'_> {
@@ -55,36 +66,41 @@ impl Gate<'_> {
         match self.bring_up().await? {
             BroughtUp::Installed(installation) => Ok(*installation),
             BroughtUp::Unlocked(unlocked) => {
-                unlocked.deployment.take_down().await?;
+                self.take_down(unlocked.deployment).await?;
                 Err(unlocked.why)
             }
             BroughtUp::Down(deployment, down) => {
-                deployment.take_down().await?;
+                self.take_down(*deployment).await?;
                 Err(not_again(&down))
             }
         }
     }
 
-    /// Brings the subject up and installs its lock.
+    /// Brings the subject up and installs its lock: before the first start where that leaves the same,
+    /// else in the running container, which is then restarted.
     pub(super) async fn bring_up(&mut self) -> Result<BroughtUp> {
-        self.times_up += 1;
-        let key = format!("s{}u{}", self.index, self.times_up);
-        let name = &self.subject.name;
-        self.listener.step(name, "bringing it up");
-        let deployment = Deployment::bring_up(self.engine, self.run, &key, self.subject).await?;
-        let (mut client, mut ready) = match deployment.wait_ready().await? {
+        if self.ahead && self.subject.lock.install.is_some() {
+            match self.bring_up_ahead().await? {
+                Some(brought) => return Ok(brought),
+                // What kept it from going in ahead will do so again.
+                None => self.ahead = false,
+            }
+        }
+        let (mut deployment, layout_known) = (self.create().await?, self.layout.clone());
+        let begun = Instant::now();
+        deployment.start().await?;
+        let (mut client, mut ready) = match self.wait_ready(&deployment, begun).await? {
             Readiness::Ready { client, after } => (client, after),
             Readiness::Down(down) => return Ok(BroughtUp::Down(Box::new(deployment), down)),
         };
+        let installing = Instant::now();
         let layout = layout::detect(&deployment, &client).await?;
+        self.layout = layout_known.or_else(|| Some(layout.clone()));
+        let name = &self.subject.name;
         let mut checks = Vec::new();
         if self.subject.lock.install.is_some() {
             self.listener.step(name, "installing the lock");
-            if self.times_up == 1 {
-                checks = install::check::check(&deployment, &layout).await?;
-                // Should the installation fail, they say why.
-                self.ledger.open().findings.extend(checks.iter().cloned());
-            }
+            checks = self.check(&deployment, &layout).await?;
         }
         let installed = match install::install(&deployment, &layout).await {
             Err(why) if self.subject.lock.install.is_none() => {
@@ -92,20 +108,118 @@ impl Gate<'_> {
             }
             done => done?,
         };
+        self.clock.add(Phase::Install, installing.elapsed());
         if self.subject.lock.install.is_some() {
-            self.engine.restart(&deployment.container_id(), INSTALL_GRACE).await?;
-            (client, ready) = match deployment.wait_ready().await? {
+            let begun = Instant::now();
+            deployment.restart_at_once().await?;
+            (client, ready) = match self.wait_ready(&deployment, begun).await? {
                 Readiness::Ready { client, after } => (client, after),
                 Readiness::Down(down) => return Ok(BroughtUp::Down(Box::new(deployment), down)),
             };
         }
-        self.listener.step(name, "minting a token");
-        let had_token = keys::read(&deployment, &layout, &installed).await?.is_some();
-        let keys = match keys::mint(&deployment, &client, &layout, &installed).await {
-            Err(why) => return self.unlocked_or(deployment, client, layout, ready, why).await,
-            Ok(keys) => keys,
+        let up = Up { deployment, client, ready, layout, installed, checks };
+        match self.mint(&up).await {
+            Err(why) => self.unlocked_or(up.deployment, up.client, up.layout, up.ready, why).await,
+            Ok((keys, minted)) => self.enter_installed(up, keys, minted).await,
+        }
+    }
+
+    /// Installs the lock before the first start. `None`, and nothing is left, where it cannot go in
+    /// ahead, or where what came of it is not surely what the usual way gives.
+    async fn bring_up_ahead(&mut self) -> Result<Option<BroughtUp>> {
+        let lock = &self.subject.lock;
+        let Some(install) = lock.install.as_ref().filter(|install| install.script.is_none()) else { return Ok(None) };
+        let Some(from) = install.from.as_ref().filter(|_| self.subject.compose.is_none()) else { return Ok(None) };
+        let mut deployment = self.create().await?;
+        let installing = Instant::now();
+        self.listener.step(&self.subject.name, "installing the lock");
+        let ahead = async {
+            let layout = match &self.layout {
+                Some(layout) => Some(layout.clone()),
+                None => layout::foresee(&deployment).await?,
+            };
+            let Some(layout) = layout else { return Ok(None) };
+            let plugin = self.shared.plugin(from, &lock.scheme).await?;
+            let installed = install::ahead::install(&deployment, &layout, &self.shared.carrier, &plugin).await?;
+            Ok(installed.map(|installed| (layout, installed)))
         };
-        if self.times_up == 1 && self.subject.lock.scheme.login.is_some() && keys.session().is_none() {
+        let ahead: Result<_> = ahead.await;
+        self.clock.add(Phase::Install, installing.elapsed());
+        let (layout, installed) = match ahead {
+            Ok(Some(ahead)) => ahead,
+            Ok(None) => return self.not_ahead(deployment, "it has to be installed in the running container").await,
+            // The usual way fails likewise, and says of what; or it does not.
+            Err(e) => return self.not_ahead(deployment, &e.one_line()).await,
+        };
+        let begun = Instant::now();
+        deployment.start().await?;
+        let Readiness::Ready { client, after: ready } = self.wait_ready(&deployment, begun).await? else {
+            return self.not_ahead(deployment, "the server does not come up").await;
+        };
+        let mapping = Instant::now();
+        let seen = layout::detect(&deployment, &client).await.ok();
+        if !seen.is_some_and(|seen| seen.installs_alike(&layout)) {
+            return self.not_ahead(deployment, "the running server has another layout").await;
+        }
+        let checks = self.check(&deployment, &layout).await?;
+        self.clock.add(Phase::Install, mapping.elapsed());
+        self.layout = Some(layout.clone());
+        let up = Up { deployment, client, ready, layout, installed, checks };
+        match self.mint(&up).await {
+            Err(why) => self.not_ahead(up.deployment, &why.one_line()).await,
+            Ok((keys, minted)) => self.enter_installed(up, keys, minted).await.map(Some),
+        }
+    }
+
+    async fn not_ahead(&self, deployment: Deployment, why: &str) -> Result<Option<BroughtUp>> {
+        tracing::debug!("{}: not installed before the first start: {why}", self.subject.name);
+        self.take_down(deployment).await?;
+        Ok(None)
+    }
+
+    /// Makes the subject's container and all it needs.
+    async fn create(&mut self) -> Result<Deployment> {
+        self.times_up += 1;
+        let key = format!("s{}u{}", self.index, self.times_up);
+        self.listener.step(&self.subject.name, "bringing it up");
+        let created = Deployment::create(self.engine, self.run, &key, self.subject);
+        let mut deployment = self.clock.measure(Phase::Create, created).await?;
+        deployment.share(&self.shared.places);
+        Ok(deployment)
+    }
+
+    /// Waits for the first answer; `begun` is when the start was asked for.
+    async fn wait_ready(&self, deployment: &Deployment, begun: Instant) -> Result<Readiness> {
+        self.listener.step(&self.subject.name, "waiting for the server");
+        let readiness = deployment.wait_ready().await;
+        self.clock.add(Phase::Start, begun.elapsed().saturating_sub(deployment.admission().waited()));
+        readiness
+    }
+
+    /// Checks the mounts once.
+    async fn check(&self, deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
+        if self.checked.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let checks = install::check::check(deployment, layout).await?;
+        // Should the installation fail, they say why.
+        self.ledger.open().findings.extend(checks.iter().cloned());
+        Ok(checks)
+    }
+
+    /// The keys, and whether they were made just now.
+    async fn mint(&self, up: &Up) -> Result<(Keys, bool)> {
+        self.listener.step(&self.subject.name, "minting a token");
+        let had_token = keys::read(&up.deployment, &up.layout, &up.installed).await?.is_some();
+        Ok((keys::mint(&up.deployment, &up.client, &up.layout, &up.installed).await?, !had_token))
+    }
+
+    /// The subject with its lock: states and routes.
+    async fn enter_installed(&mut self, up: Up, keys: Keys, minted: bool) -> Result<BroughtUp> {
+        let Up { deployment, client, ready, layout, installed, checks } = up;
+        let mapping = Instant::now();
+        let first = self.drawn.is_none();
+        if first && self.subject.lock.scheme.login.is_some() && keys.session().is_none() {
             tracing::info!(
                 "{}: no session could be opened, so that tampered sessions were not probed{}",
                 self.subject.name,
@@ -113,13 +227,14 @@ impl Gate<'_> {
             );
         }
         self.await_upstream(&client, &keys).await;
-        let origin = Origin { by_us: self.subject.lock.install.is_some(), minted: !had_token };
+        let origin = Origin { by_us: self.subject.lock.install.is_some(), minted };
         let map = match &self.drawn {
             Some((drawn_for, map)) if *drawn_for == installed => map.renew(&deployment, &layout, &installed).await?,
             _ => StateMap::draw(&deployment, &layout, &installed, origin).await?,
         };
         self.drawn = Some((installed.clone(), map.clone()));
-        let routes = self.routes(&client, &keys).await;
+        self.clock.add(Phase::Install, mapping.elapsed());
+        let routes = self.clock.measure(Phase::Probe, self.routes(&client, &keys, first)).await;
         Ok(BroughtUp::Installed(Box::new(Installation {
             deployment,
             client,
@@ -136,9 +251,9 @@ impl Gate<'_> {
     }
 
     /// The routes that are probed: the inventory, and what the server itself asks for beyond it.
-    pub(super) async fn routes(&self, client: &Client, keys: &Keys) -> Vec<Route> {
+    pub(super) async fn routes(&self, client: &Client, keys: &Keys, first: bool) -> Vec<Route> {
         let discovered = discover(client, &self.subject.lock.scheme, keys).await;
-        if self.times_up == 1 && !discovered.is_empty() {
+        if first && !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
         }

@@ -23,7 +23,7 @@ use crate::{
         matrix::Counts,
         wear::wear_out,
     },
-    report::{EventReport, ProbeCounts},
+    report::{EventReport, Phase, ProbeCounts},
     state::State,
     verdict::Verdict,
 };
@@ -82,10 +82,12 @@ impl Gate<'_> {
             guarded: Vec::new(),
         };
         // Nothing watches this start.
-        let look = self.settled(current, event, &none.reference).await;
-        let replayed = self.replay(current, event, &look).await?;
-        let early = self.examiner(current, event).after(look).await;
+        let look = self.clock.measure(Phase::Probe, self.settled(current, event, &none.reference)).await;
+        let replayed = self.clock.measure(Phase::Replay, self.replay(current, event, &look)).await?;
+        let early = self.clock.measure(Phase::Probe, self.examiner(current, event).after(look)).await;
+        let finishing = Instant::now();
         let mut seen = self.finish(current, event, early, thorough, before).await?;
+        self.clock.add(Phase::Probe, finishing.elapsed());
         seen.findings.extend(replayed);
         Ok(seen)
     }

@@ -6,6 +6,7 @@
 
 use std::{
     path::PathBuf,
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,9 @@ mod record;
 mod unlocked;
 
 use self::bring_up::BroughtUp;
-use super::{Listener, SharedLedger, diagnose, diagnose::Scene, expect, replays::Replays};
+use super::{
+    Listener, SharedLedger, clock::Clock, diagnose, diagnose::Scene, expect, millis, replays::Replays, shared::Shared,
+};
 use crate::{
     canary::{Access, Canaries},
     config::plan::{Plan, Subject},
@@ -35,7 +38,7 @@ use crate::{
         watch::{Guarded, Watch, guarded},
     },
     replay,
-    report::EventReport,
+    report::{EventReport, Phase},
     scheme::Scheme,
     state_map::{StateMap, upgrade_is_effective},
     surface::routes::Route,
@@ -77,22 +80,37 @@ struct Baseline {
     guarded: Vec<Guarded>,
 }
 
+/// The gate of one subject: what it works on, and whom it tells.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The run.
+    pub run: &'a Run,
+    /// The whole plan.
+    pub plan: &'a Plan,
+    /// The place of the subject in the plan.
+    pub index: usize,
+    /// The subject.
+    pub subject: &'a Subject,
+    /// What it writes into.
+    pub ledger: &'a SharedLedger,
+    /// Who is told.
+    pub listener: &'a dyn Listener,
+    /// What it shares with the other subjects.
+    pub shared: &'a Shared,
+}
+
 /// Gates one subject, writing into its ledger as it goes.
 ///
 /// # Errors
 /// What kept it from going on; what was found until then is in the ledger.
-pub async fn gate(
-    engine: &Engine,
-    run: &Run,
-    plan: &Plan,
-    index: usize,
-    subject: &Subject,
-    ledger: &SharedLedger,
-    listener: &dyn Listener,
-) -> Result<()> {
-    let replays = Replays::read(&plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
-    let mut gate = Gate { engine, run, plan, index, subject, ledger, listener, times_up: 0, drawn: None, replays };
-    gate.run().await
+pub async fn gate(work: Work<'_>) -> Result<()> {
+    let replays = Replays::read(&work.plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
+    let mut gate = Gate::new(work, replays);
+    let done = gate.run().await;
+    work.ledger.open().report.timings = Some(gate.clock.read());
+    done
 }
 
 /// Brings one subject up with its lock, for those who only want to use it; the run's sweep takes it
@@ -107,9 +125,9 @@ pub async fn lend(
     subject: &Subject,
     listener: &dyn Listener,
 ) -> Result<(Deployment, Client, Keys)> {
-    let (ledger, replays) = (SharedLedger::default(), Replays::default());
-    let mut gate =
-        Gate { engine, run, plan, index: 0, subject, ledger: &ledger, listener, times_up: 0, drawn: None, replays };
+    let (ledger, shared) = (SharedLedger::default(), Shared::new(1));
+    let work = Work { engine, run, plan, index: 0, subject, ledger: &ledger, listener, shared: &shared };
+    let mut gate = Gate::new(work, Replays::default());
     let lent = gate.put_back().await?;
     Ok((lent.deployment, lent.client, lent.keys))
 }
@@ -123,20 +141,65 @@ struct Gate<'a> {
     ledger: &'a SharedLedger,
     listener: &'a dyn Listener,
     times_up: u32,
+    shared: &'a Shared,
+    clock: Clock,
     /// The state map of the first installation, and what it was drawn for.
     drawn: Option<(Installed, StateMap)>,
+    /// The layout of the first time that it was up.
+    layout: Option<Layout>,
+    /// Whether the lock may go in before the first start, as far as is known.
+    ahead: bool,
+    /// Whether the mounts were checked.
+    checked: AtomicBool,
     replays: Replays,
+}
+
+impl<'a> Gate<'a> {
+    fn new(work: Work<'a>, replays: Replays) -> Self {
+        let Work { engine, run, plan, index, subject, ledger, listener, shared } = work;
+        Self {
+            engine,
+            run,
+            plan,
+            index,
+            subject,
+            ledger,
+            listener,
+            times_up: 0,
+            shared,
+            clock: Clock::default(),
+            drawn: None,
+            layout: None,
+            ahead: true,
+            checked: AtomicBool::new(false),
+            replays,
+        }
+    }
+
+    /// Takes a deployment down; what it started is counted.
+    async fn take_down(&self, deployment: Deployment) -> Result<()> {
+        self.clock.close(&deployment);
+        self.clock.add(Phase::Queue, deployment.admission().waited());
+        self.clock.measure(Phase::CleanUp, deployment.take_down()).await
+    }
 }
 
 impl Gate<'_> {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let mut current = match self.bring_up().await? {
+        let brought = self.bring_up().await?;
+        let (waiting, up_after) = (Instant::now(), begun.elapsed());
+        let shared = self.shared;
+        let _turn = shared.turns.acquire().await;
+        self.clock.add(Phase::Queue, waiting.elapsed());
+        // The others are not what this subject takes.
+        let begun = Instant::now().checked_sub(up_after).unwrap_or(begun);
+        let mut current = match brought {
             BroughtUp::Installed(installation) => *installation,
             BroughtUp::Unlocked(unlocked) => return self.run_unlocked(*unlocked, begun).await,
             BroughtUp::Down(deployment, down) => {
                 self.record_down(Event::Installed, &down, None, begun, None);
-                return deployment.take_down().await;
+                return self.take_down(*deployment).await;
             }
         };
         self.enter(&current);
@@ -145,14 +208,14 @@ impl Gate<'_> {
             // Undecided at `installed`: there is nothing to compare with.
             Ok(None) => {
                 self.undecide_rest("the installed state could not be judged");
-                return current.deployment.take_down().await;
+                return self.take_down(current.deployment).await;
             }
             Err(e) => return Err(e),
         };
         for (position, event) in self.plan.events.iter().copied().enumerate() {
             if dirty || (event.new_container() && self.wear(&mut current).await) {
                 self.listener.step(&self.subject.name, "putting it back");
-                current.deployment.take_down().await?;
+                self.take_down(current.deployment).await?;
                 current = self.put_back().await?;
             }
             dirty = self.event(&mut current, &baseline, event).await?;
@@ -160,7 +223,7 @@ impl Gate<'_> {
         }
         self.wear(&mut current).await;
         self.listener.step(&self.subject.name, "taking it down");
-        current.deployment.take_down().await
+        self.take_down(current.deployment).await
     }
 
     /// Judges the installed state. Gives what events are compared with, and whether the subject has
@@ -186,7 +249,7 @@ impl Gate<'_> {
 
     /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
     async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
-        self.plant(current).await?;
+        self.clock.measure(Phase::Compare, self.plant(current)).await?;
         let begun = Instant::now();
         self.listener.step(&self.subject.name, event.name());
         let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
@@ -203,7 +266,14 @@ impl Gate<'_> {
         }
         let watch =
             Watch::begin(self.engine.clone(), current.deployment.follow(), self.subject.port, baseline.guarded.clone());
-        match current.deployment.perform(event).await {
+        let queued = current.deployment.admission().waited();
+        let performing = Instant::now();
+        let performed = current.deployment.perform(event).await;
+        // Other servers that start are not what this event waits for.
+        let queued = current.deployment.admission().waited().saturating_sub(queued);
+        self.clock.add(Phase::Event, performing.elapsed().saturating_sub(queued));
+        let begun = begun + queued;
+        match performed {
             Ok(Performed::Done) => {}
             Ok(Performed::Skipped(why)) => {
                 watch.end().await;
@@ -221,7 +291,7 @@ impl Gate<'_> {
             }
             Err(e) => return Err(e),
         }
-        let ready = match current.deployment.wait_ready().await? {
+        let ready = match self.clock.measure(Phase::Start, current.deployment.wait_ready()).await? {
             Readiness::Ready { client, after } => {
                 current.client = client;
                 after
@@ -236,14 +306,17 @@ impl Gate<'_> {
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
         // What probing does to the server must not be taken for what the event did.
+        let looking = Instant::now();
         let look = if predicted == Some(Verdict::Open) {
             self.examiner(current, event).look(&baseline.reference).await
         } else {
             self.settled(current, event, &baseline.reference).await
         };
-        let data = self.data(current, event).await?;
-        let replayed = self.replay(current, event, &look).await?;
+        self.clock.add(Phase::Probe, looking.elapsed());
+        let data = self.clock.measure(Phase::Compare, self.data(current, event)).await?;
+        let replayed = self.clock.measure(Phase::Replay, self.replay(current, event, &look)).await?;
         // The lock may move while it starts; what is judged is what it settles to.
+        let probing = Instant::now();
         let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
         let exposure = watch.end().await;
@@ -251,6 +324,7 @@ impl Gate<'_> {
             early = self.look_and_matrix(current, event, baseline).await;
         }
         let seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
+        self.clock.add(Phase::Probe, probing.elapsed());
         let mut report = EventReport::new(event, Verdict::Locked);
         report.predicted = predicted;
         report.ready_ms = Some(millis(ready));
@@ -282,8 +356,4 @@ impl Gate<'_> {
     fn scene(&self, event: Event) -> Scene<'_> {
         Scene { subject: &self.subject.name, event, base: URL }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -136,7 +136,7 @@ impl Gate<'_> {
             }
         }
         self.listener.step(&self.subject.name, "taking it down");
-        current.deployment.take_down().await
+        self.take_down(current.deployment).await
     }
 
     /// What is installed on a tmpfs is gone at the restart by which it would take effect.

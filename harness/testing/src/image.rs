@@ -8,7 +8,7 @@ use testcontainers::{
 };
 
 use super::{RunningComfyUi, belongings::Belongings};
-use crate::{
+use lockproof::{
     config::{
         duration::Span,
         file::{MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
@@ -226,7 +226,7 @@ impl ComfyUi {
 fn split(image: &str) -> (String, String) {
     let (name, tag) = match image.split_once('@').and_then(|_| image.rsplit_once(':')) {
         Some(digest) => digest,
-        None => crate::engine::image::split_tag(image),
+        None => lockproof::engine::image::split_tag(image),
     };
     (name.to_owned(), tag.to_owned())
 }

@@ -19,7 +19,6 @@ use lockproof::{
     error::Result,
     lab::Kit,
     secret,
-    testcontainers::{ComfyUi, testcontainers::runners::AsyncRunner},
     verdict::Verdict,
 };
 

@@ -3,7 +3,7 @@
 use testcontainers::ContainerAsync;
 
 use super::ComfyUi;
-use crate::{
+use lockproof::{
     engine::{Engine, Run},
     error::{Error, Result},
 };

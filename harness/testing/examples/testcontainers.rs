@@ -1,9 +1,10 @@
 //! The original bug as a test of 15 lines: a lock that lies in the container's own layer is gone
 //! when the container is made anew.
 //!
-//!     cargo run --package lockproof --example testcontainers
+//!     cargo run --package lockproof-testcontainers --example testcontainers
 
-use lockproof::{testcontainers::ComfyUi, verdict::Verdict};
+use lockproof::verdict::Verdict;
+use lockproof_testcontainers::ComfyUi;
 
 #[tokio::main]
 async fn main() -> lockproof::error::Result<()> {

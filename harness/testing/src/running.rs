@@ -8,7 +8,7 @@ use super::{
     ComfyUi,
     belongings::{Belongings, remove_container},
 };
-use crate::{
+use lockproof::{
     config::plan::{Install, PluginSource},
     deployment::{Deployment, ready::Readiness},
     engine::exec::{Command, Output},

@@ -3,6 +3,7 @@
 //! ```toml
 //! [dev-dependencies]
 //! lockproof = { git = "…" }    # or path = "…"
+//! lockproof-testcontainers = { git = "…" }
 //! tokio = { version = "1", features = ["full"] }
 //! ```
 //!

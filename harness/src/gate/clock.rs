@@ -1,0 +1,41 @@
+//! Where the time of one subject goes.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    deployment::Deployment,
+    report::{Phase, Timings},
+};
+
+/// Adds up the phases of one subject.
+#[derive(Debug, Default)]
+pub(super) struct Clock(Mutex<Timings>);
+
+impl Clock {
+    /// Awaits `work`, and counts its time as `phase`.
+    pub(super) async fn measure<T>(&self, phase: Phase, work: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let done = work.await;
+        self.add(phase, begun.elapsed());
+        done
+    }
+
+    /// Counts time as `phase`.
+    pub(super) fn add(&self, phase: Phase, time: Duration) {
+        let mut timings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *timings.phases.entry(phase).or_default() += super::millis(time);
+    }
+
+    /// Counts the starts of a deployment that is about to be taken down.
+    pub(super) fn close(&self, deployment: &Deployment) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).starts += deployment.admission().starts();
+    }
+
+    /// What was counted.
+    pub(super) fn read(&self) -> Timings {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,54 @@
+//! What the subjects of one run share, so that it is done once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{
+    config::plan::PluginSource,
+    deployment::admission::Places,
+    error::{Error, Result},
+    install::{carry::Carrier, source, source::Fetched},
+    scheme::Scheme,
+};
+
+/// The places for starts, the plugins that were fetched, and their dependencies.
+#[derive(Debug)]
+pub struct Shared {
+    /// How many servers may start at once.
+    pub places: Places,
+    /// How many subjects may be gated at once; one that waits may be brought up already.
+    pub turns: Semaphore,
+    /// The dependencies of the lock.
+    pub carrier: Carrier,
+    plugins: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Fetched>>>>>,
+}
+
+impl Shared {
+    /// Nothing is done yet, and `jobs` subjects may be gated at once.
+    pub fn new(jobs: usize) -> Self {
+        Self {
+            places: Places::of_this_machine(),
+            turns: Semaphore::new(jobs),
+            carrier: Carrier::default(),
+            plugins: Mutex::default(),
+        }
+    }
+
+    /// The plugin on this machine, cloned by the first subject that asks.
+    ///
+    /// # Errors
+    /// As [`source::fetch`].
+    pub async fn plugin(&self, from: &PluginSource, scheme: &Scheme) -> Result<Arc<Fetched>> {
+        let cell = {
+            let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(plugins.entry(format!("{from:?} {}", scheme.plugin.entry)).or_default())
+        };
+        let fetched =
+            cell.get_or_try_init(|| async { Ok::<_, Error>(Arc::new(source::fetch(from, scheme).await?)) }).await?;
+        Ok(Arc::clone(fetched))
+    }
+}
