@@ -12,6 +12,7 @@ use lockproof::{
     keys::Keys,
     notebook::{self, CellEnding, Ending, Limits, Outcome, Progress, Request, Runner},
 };
+use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -18,6 +18,7 @@ use lockproof::{
     replay::{Ending, source::Source, store},
     report::ReplayOutcome,
 };
+use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

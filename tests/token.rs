@@ -15,6 +15,7 @@ use lockproof::{
     keys::Keys,
     probe::{client::Client, message::Request},
 };
+use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use rstest::rstest;
 
 use crate::{

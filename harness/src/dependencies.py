@@ -1,4 +1,5 @@
-"""Prints, as JSON, the Python distributions that a plugin needs and where they lie.
+"""Prints, as JSON, the Python distributions that a plugin needs: {name: {place, record}}, where the
+package lies and where its metadata does.
 
 Run by the subject's own Python: only it knows its search path. Arguments: the plugin's directory,
 then its requirements files; or `--` and the names of distributions, where the plugin may be gone.
@@ -122,7 +123,8 @@ while wanted:
         continue
     if is_hollow(distribution):
         continue
-    found[name] = place(distribution)
+    record = str(getattr(distribution, "_path", ""))
+    found[name] = {"place": os.path.realpath(place(distribution)), "record": record and os.path.realpath(record)}
     for requirement in distribution.requires or []:
         # An extra is an option; what of it is installed shows when the plugin lists it.
         if "extra ==" in requirement.replace("'", '"') and "cryptography" not in requirement:

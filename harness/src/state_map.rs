@@ -3,10 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
 use crate::{
     deployment::{Deployment, Mounted},
-    engine::{archive::Entry, container::ContainerSpec, exec::Command},
-    error::Result,
+    engine::{
+        archive::Entry,
+        container::ContainerSpec,
+        exec::{Command, Output},
+    },
+    error::{Error, Result},
     event::Event,
     install::{Installed, check::is_within, globs},
     layout::Layout,
@@ -95,13 +101,24 @@ impl StateMap {
             None => Elsewhere::default(),
         };
         let mut entries = Vec::new();
-        for (state, paths, print) in states(deployment, layout, installed, None).await? {
+        let (found, dependencies) = states(deployment, layout, installed, None).await?;
+        let records: BTreeMap<&str, &str> = dependencies
+            .values()
+            .map(|d| (d.place.as_str(), d.record.as_str()))
+            .filter(|(_, r)| !r.is_empty())
+            .collect();
+        for (state, paths, print) in found {
             let paths = real_paths(deployment, paths).await?;
             let entry = &deployment.subject.lock.scheme.plugin.entry;
             let mut owned = Vec::new();
             for path in &paths {
                 // Files may have been added beside the image's own; what was installed is the file itself.
-                let witness = if state == State::Plugin { format!("{path}/{entry}") } else { path.clone() };
+                // A package is the image's own when the record of its version and files is.
+                let witness = match state {
+                    State::Plugin => format!("{path}/{entry}"),
+                    State::Deps => records.get(path.as_str()).map_or_else(|| path.clone(), |&record| record.to_owned()),
+                    _ => path.clone(),
+                };
                 let owner = match mount_of(&witness, &mounts) {
                     Some(mount) => (mount.owner, Some(mount.clone())),
                     None if here.holds(deployment, &witness).await? => (Owner::Image, None),
@@ -155,7 +172,7 @@ impl StateMap {
     /// An environment error when the container cannot be read.
     pub async fn renew(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Self> {
         let mut entries = self.entries.clone();
-        for (state, _, print) in states(deployment, layout, installed, None).await? {
+        for (state, _, print) in states(deployment, layout, installed, None).await?.0 {
             if let Some(entry) = entries.iter_mut().find(|entry| entry.state == state) {
                 entry.print = print;
             }
@@ -180,6 +197,7 @@ impl StateMap {
         });
         let now: BTreeMap<State, Print> = states(deployment, layout, installed, dependencies)
             .await?
+            .0
             .into_iter()
             .map(|(state, _, print)| (state, print))
             .collect();
@@ -225,9 +243,10 @@ async fn states(
     layout: &Layout,
     installed: &Installed,
     known: Option<&BTreeSet<String>>,
-) -> Result<Vec<(State, Vec<String>, Print)>> {
+) -> Result<(Vec<(State, Vec<String>, Print)>, Dependencies)> {
     let scheme = &deployment.subject.lock.scheme;
     let mut found = Vec::new();
+    let mut packages = Dependencies::new();
     if !scheme.in_front() {
         found.push((State::Plugin, vec![installed.plugin_dir.clone()], plugin_files(deployment, installed).await?));
     }
@@ -236,9 +255,10 @@ async fn states(
     {
         found.push((
             State::Deps,
-            dependencies.values().filter(|p| !p.is_empty()).cloned().collect(),
-            Print::Names(dependencies.into_keys().collect()),
+            dependencies.values().map(|d| d.place.clone()).filter(|p| !p.is_empty()).collect(),
+            Print::Names(dependencies.keys().cloned().collect()),
         ));
+        packages = dependencies;
     }
     let files = [
         (State::Credential, scheme.credential.as_ref().map(|c| &c.file)),
@@ -255,7 +275,7 @@ async fn states(
             found.push((state, paths, Print::Bytes(bytes)));
         }
     }
-    Ok(found)
+    Ok((found, packages))
 }
 
 async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<Print> {
@@ -269,6 +289,18 @@ async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<
     Ok(Print::Files(files))
 }
 
+/// A Python distribution of the subject.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Dependency {
+    /// Where its package lies.
+    place: String,
+    /// Where its metadata lies; empty where nobody knows.
+    record: String,
+}
+
+/// Distributions by name.
+type Dependencies = BTreeMap<String, Dependency>;
+
 /// The distributions that the plugin needs and where they lie; `None` when the container does not
 /// run, because only its own Python knows.
 async fn dependencies(
@@ -276,10 +308,10 @@ async fn dependencies(
     layout: &Layout,
     installed: &Installed,
     known: Option<&BTreeSet<String>>,
-) -> Result<Option<BTreeMap<String, String>>> {
+) -> Result<Option<Dependencies>> {
     let script = include_str!("dependencies.py");
     let asked: Vec<&str> = match known {
-        Some(names) if names.is_empty() => return Ok(Some(BTreeMap::new())),
+        Some(names) if names.is_empty() => return Ok(Some(Dependencies::new())),
         Some(names) => std::iter::once("--").chain(names.iter().map(String::as_str)).collect(),
         None => {
             let files = installed.requirements.iter().map(String::as_str);
@@ -289,10 +321,27 @@ async fn dependencies(
     let words = [layout.python.as_str(), "-c", script].into_iter().chain(asked);
     // In the code directory, the subject's own modules would shadow installed ones.
     match deployment.engine.exec(&deployment.container_id(), Command::new(words).directory("/")).await {
-        Ok(output) => Ok(Some(serde_json::from_str(output.stdout.trim()).unwrap_or_default())),
+        // Without a Python that runs there is no package that it could import.
+        Ok(output) if matches!(output.code, 126 | 127) => Ok(Some(Dependencies::new())),
+        Ok(output) => read_dependencies(&output, &layout.python).map(Some),
         Err(_) if !deployment.life().await?.running => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// # Errors
+/// An undecided error when the script failed: that says nothing about what is installed.
+fn read_dependencies(output: &Output, python: &str) -> Result<Dependencies> {
+    let unreadable = |why: String| {
+        Error::undecided(format!("{python} could not list the packages that the plugin needs"))
+            .detail(why)
+            .detail(output.tail(3))
+            .fix("run it in the container by hand: it must be able to import importlib.metadata")
+    };
+    if !output.ok() {
+        return Err(unreadable(format!("it ended with {}", output.code)));
+    }
+    serde_json::from_str(output.stdout.trim()).map_err(|e| unreadable(e.to_string()))
 }
 
 /// The paths without links, as the container sees them.
@@ -452,7 +501,7 @@ mod tests {
 
     /// What `dependencies.py` says of the distribution `fake`, run by that Python; `None` where it is not
     /// on this machine.
-    fn asked(python: &str, site: &Path) -> Option<BTreeMap<String, String>> {
+    fn asked(python: &str, site: &Path) -> Option<Dependencies> {
         let output = std::process::Command::new(python)
             .args(["-c", include_str!("dependencies.py"), "--", "fake"])
             .env("PYTHONPATH", site)
@@ -484,7 +533,7 @@ mod tests {
             assert_eq!(whole.keys().collect::<Vec<_>>(), ["fake"], "{python}");
             std::fs::remove_dir_all(site.path().join("fake")).expect("removed");
             std::fs::create_dir(site.path().join("fake")).expect("made");
-            assert_eq!(asked(python, site.path()), Some(BTreeMap::new()), "{python}");
+            assert_eq!(asked(python, site.path()), Some(Dependencies::new()), "{python}");
             tried += 1;
         }
         assert!(tried > 0, "there is no Python here");
@@ -492,6 +541,21 @@ mod tests {
 
     fn mount(target: &str, owner: Owner) -> Mounted {
         Mounted { target: target.into(), owner, read_only: false, source: None }
+    }
+
+    #[test]
+    fn a_script_that_failed_does_not_say_that_nothing_is_installed() {
+        let read = |code, stdout: &str| {
+            read_dependencies(&Output { code, stdout: stdout.to_owned(), stderr: "why".to_owned() }, "python")
+        };
+        assert_eq!(read(0, "{}\n").map_err(|e| e.kind()), Ok(Dependencies::new()));
+        for (code, stdout) in [(1, "{}"), (0, ""), (0, "[1]"), (137, "")] {
+            assert_eq!(
+                read(code, stdout).map_err(|e| e.kind()),
+                Err(crate::error::ErrorKind::Undecided),
+                "{code} {stdout}"
+            );
+        }
     }
 
     #[test]

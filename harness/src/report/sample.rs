@@ -104,6 +104,7 @@ fn original_bug() -> SubjectReport {
             },
         ],
         error: None,
+        timings: None,
     }
 }
 
@@ -142,6 +143,7 @@ fn half_fixed() -> SubjectReport {
         ],
         replays: Vec::new(),
         error: None,
+        timings: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lockproof::testcontainers` on a real engine: what it promises beyond testcontainers itself.
+//! `lockproof_testcontainers` on a real engine: what it promises beyond testcontainers itself.
 
 use std::{
     collections::HashMap,
@@ -21,9 +21,16 @@ use lockproof::{
     secret,
     verdict::Verdict,
 };
+use lockproof_testcontainers::{ComfyUi, testcontainers::runners::AsyncRunner};
 
-/// The command that was built with these tests.
-const LOCKPROOF: &str = env!("CARGO_BIN_EXE_lockproof");
+/// The command that was built with these tests, as nextest's set-up script names it.
+fn lockproof() -> PathBuf {
+    match std::env::var_os("LOCKPROOF_BIN").filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        // Beside the directory of the tests, where cargo puts it.
+        None => std::env::current_exe().expect("a path").ancestors().nth(2).expect("a directory").join("lockproof"),
+    }
+}
 
 /// What is on the engine of one run.
 async fn left(run: &str) -> Leftovers {
@@ -53,7 +60,7 @@ fn port(url: &str) -> u16 {
 
 #[test]
 fn the_example_runs_to_its_end() {
-    let example = Path::new(LOCKPROOF).with_file_name("examples").join("testcontainers");
+    let example = lockproof().with_file_name("examples").join("testcontainers");
     if !example.exists() {
         // It is built with all tests, but not when only this file is asked for; with another
         // selection than nextest's, cargo would build some dependencies anew.
@@ -247,7 +254,7 @@ async fn a_killed_test_is_tidied_up_after() {
     let run = run.expect("it said its run before it was killed");
     assert_ne!(left(&run).await, Leftovers::default(), "SIGKILL leaves no time to clean up");
 
-    let cleaned = Command::new(LOCKPROOF).arg("clean").output().expect("it runs");
+    let cleaned = Command::new(lockproof()).arg("clean").output().expect("it runs");
     assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
     assert_eq!(left(&run).await, Leftovers::default());
 }
