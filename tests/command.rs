@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::{
     gate::block_on,
     left::{self, Thing},
-    suite::Subject,
+    suite::{Subject, patience},
 };
 
 /// The binary, from nextest's set-up script; else beside this test's own `deps/`.
@@ -154,19 +154,19 @@ pub(crate) struct Running {
 }
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: u64 = 240;
 
 impl Running {
     /// Waits for a line of standard error that holds `text`.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         let mut seen = String::new();
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return,
                 Ok(line) => seen.push_str(&format!("{line}\n")),
-                Err(RecvTimeoutError::Timeout) => panic!("no `{text}` in {PATIENCE:?}, but:\n{seen}"),
+                Err(RecvTimeoutError::Timeout) => panic!("no `{text}` in time, but:\n{seen}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("it ended without `{text}`, but with:\n{seen}"),
             }
         }
@@ -192,7 +192,7 @@ impl Running {
     /// Waits for its end, whatever it leaves behind.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Ran {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         let status = loop {
             match self.child.try_wait().expect("it is our child") {
                 Some(status) => break status,

@@ -18,7 +18,13 @@ use lockproof::{
 use rstest::rstest;
 use serde::Deserialize;
 
-use crate::{command::Lockproof, gate::block_on, left, safety::bytes_below, suite::Suite};
+use crate::{
+    command::Lockproof,
+    gate::block_on,
+    left,
+    safety::bytes_below,
+    suite::{Suite, patience},
+};
 
 /// What a fixture says of itself; the reading of it is tested beside the audit.
 #[derive(Debug, Deserialize)]
@@ -79,7 +85,7 @@ impl Fixture {
             compose: Some(files),
             service: Some(self.expected.service.clone()),
             stop_timeout: Some(Span::seconds(0)),
-            ready_timeout: Some(Span::seconds(90)),
+            ready_timeout: Some(Span(patience(90))),
             ..SubjectEntry::default()
         };
         let into = self.expected.gate.as_ref().and_then(|gate| gate.install.into.clone());

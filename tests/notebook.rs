@@ -16,7 +16,10 @@ use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::{gate::block_on, suite::Suite};
+use crate::{
+    gate::block_on,
+    suite::{Suite, patience},
+};
 
 /// Where our own notebooks and their helper lie.
 fn workflows() -> PathBuf {
@@ -48,7 +51,7 @@ impl Bench {
         let is_lab = suite.is_lab();
         let image = ComfyUi::image(&suite.image)
             .with_cmd(suite.command)
-            .with_startup_timeout(Duration::from_secs(180))
+            .with_startup_timeout(patience(180))
             .with_stop_timeout(Duration::from_secs(1));
         let mut comfyui = image.start().await.unwrap_or_else(|e| panic!("{e}"));
         let keys = if locked {
@@ -89,7 +92,7 @@ impl Bench {
             env: [].into(),
             parameters: serde_json::Map::new(),
             runner: Runner::Container { engine: self.engine.clone(), run: self.run.clone(), network: None },
-            limits: Limits { cell: Duration::from_secs(60), notebook: Duration::from_secs(120) },
+            limits: Limits { cell: patience(60), notebook: patience(120) },
             reference: None,
             update: false,
             keep: Some(self.at("kept.ipynb")),

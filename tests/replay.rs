@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     command::{Lockproof, Ran},
     gate::{Gate, block_on},
-    suite::Suite,
+    suite::{Suite, patience},
 };
 
 /// The workflows of this repository.
@@ -95,7 +95,7 @@ impl Lab {
 
     /// Waits until the queue is as it should be.
     async fn wait_for(&self, running: usize, pending: usize) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = tokio::time::Instant::now() + patience(60);
         loop {
             let queue = self.json("/queue").await;
             let count = |key: &str| queue[key].as_array().map_or(0, Vec::len);
@@ -365,7 +365,7 @@ fn what_was_never_answered_is_called_off_or_said_to_go_on() {
     let ran = replay(&url, [workflow]).args(["--timeout", "2s"]).run();
     ran.ends_with(1);
     assert!(ran.stdout.contains("the server could not be told: its run may go on"), "{}", ran.stdout);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < patience(20), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -21,7 +21,7 @@ use rstest::rstest;
 use crate::{
     command::{Lockproof, Ran},
     gate::block_on,
-    suite::Suite,
+    suite::{Suite, patience},
 };
 
 /// A bcrypt token of the usual shape. Nobody's.
@@ -238,7 +238,7 @@ impl Scene {
             // The credential on a volume, as a deployment that keeps its lock has it.
             let login = format!("{}/login", suite.code_dir);
             let image = ComfyUi::image(&suite.image).with_cmd(suite.command).with_volume("login", login);
-            let image = image.with_startup_timeout(Duration::from_secs(180)).with_stop_timeout(Duration::from_secs(1));
+            let image = image.with_startup_timeout(patience(180)).with_stop_timeout(Duration::from_secs(1));
             let mut comfyui = image.start().await.unwrap_or_else(|e| panic!("{e}"));
             comfyui.install_plugin(&suite.plugin, Some(&suite.wheels)).await.unwrap_or_else(|e| panic!("{e}"));
             let keys = if minted { Some(comfyui.mint().await.expect("a token")) } else { None };
@@ -272,7 +272,7 @@ impl Scene {
         block_on(async {
             let engine = Engine::connect().await.expect("an engine");
             let address = engine.published(&self.comfyui.id()).await.expect("the engine says")?;
-            let client = Client::new(address, Duration::from_secs(5));
+            let client = Client::new(address, patience(5));
             let request = Request::get("/queue").header("Authorization", format!("Bearer {token}"));
             client.send(&request).await.ok().map(|answer| answer.status.as_u16())
         })
@@ -397,7 +397,7 @@ fn a_rotation_that_fails_puts_the_old_token_back(
 }
 
 fn wait_until(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + patience(30);
     while !done() {
         assert!(Instant::now() < end, "it did not happen");
         std::thread::sleep(Duration::from_millis(50));

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{print, signal, style::Style};
 use crate::{
+    deployment::pace,
     engine::{
         Engine, Run,
         sweep::{Leftovers, Whose},
@@ -38,6 +39,8 @@ pub(super) async fn run(arguments: Arguments, style: &Style) -> Result<u8> {
         let image = lab::require(&engine, lab::REPOSITORY).await?;
         signal::guard(&engine, &run, engine.check_shares_this_machine(&run, &image.name)).await?;
         print(&format!("{check}  the engine shares this machine's files and loopback\n"))?;
+        let start = signal::guard(&engine, &run, pace::start_of_the_lab(&engine, &run)).await?;
+        print(&format!("{check}  a start of the lab takes {:.1} s\n", start.as_secs_f64()))?;
     } else {
         print("--  the lab was not looked at: `lockproof doctor --lab` builds what is missing\n")?;
     }

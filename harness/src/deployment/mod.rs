@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod files;
 pub mod lifecycle;
+pub mod pace;
 pub mod ready;
 pub mod stack;
 

@@ -1,0 +1,32 @@
+//! How fast this machine is, as far as tests and people who wait need to know.
+
+use std::{path::Path, time::Duration};
+
+use super::{Deployment, ready::Readiness};
+use crate::{
+    config::{
+        file::{ConfigFile, SubjectEntry},
+        plan::Plan,
+    },
+    engine::{Engine, Run},
+    error::{Error, Result},
+    lab,
+};
+
+/// How long one start of the lab takes, from the engine's start to the first answer.
+///
+/// # Errors
+/// An environment error when the lab does not come up.
+pub async fn start_of_the_lab(engine: &Engine, run: &Run) -> Result<Duration> {
+    let subject =
+        SubjectEntry { name: "pace".to_owned(), image: Some(lab::REPOSITORY.to_owned()), ..SubjectEntry::default() };
+    let plan = Plan::new(&ConfigFile { subjects: vec![subject], ..ConfigFile::default() }, Path::new("/"))?;
+    let subject = plan.subjects.first().ok_or_else(|| Error::environment("the lab is no subject"))?;
+    let deployment = Deployment::bring_up(engine, run, "pace", subject).await?;
+    let ready = deployment.wait_ready().await;
+    deployment.take_down().await?;
+    match ready? {
+        Readiness::Ready { after, .. } => Ok(after),
+        Readiness::Down(down) => Err(Error::environment("the lab does not come up").detail(down.why).fix(down.fix)),
+    }
+}
