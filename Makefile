@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gate gate reproduce test check clean-runs
+.PHONY: help setup setup-gate gate reproduce test test-full check bench-gate clean-runs
 
 CARGO ?= cargo
 ARGS ?=
@@ -39,6 +39,13 @@ test: setup ## set up, then run every test: documentation examples, then all wit
 	$(CARGO) test --locked --doc --workspace || status=$$?; \
 	$(CARGO) nextest run --locked --workspace $(ARGS) || status=$$?; \
 	exit $$status
+
+test-full: setup ## the same with the long cross products (docs/testing.md): weekly, and before a release
+	@$(engine) $(CARGO) nextest run --locked --workspace --profile full $(ARGS)
+
+bench-gate: setup-gate ## the gate beside a docker-and-curl script, in turns (IMAGE=, PLUGIN=, WHEELS= name a real one)
+	$(CARGO) build --release --locked --package lockproof --bin lockproof
+	@$(engine) scripts/bench-gate.sh
 
 check: ## formatting, lints and documentation, with warnings as errors
 	$(CARGO) fmt --all --check

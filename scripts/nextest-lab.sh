@@ -7,7 +7,7 @@
 set -eu
 
 # What a start of the lab takes on a fast machine, in seconds.
-FAST=1.2
+FAST=0.5
 
 # The same selection as nextest's: with another one, cargo would build some dependencies anew,
 # for their other features.

@@ -4,6 +4,12 @@
 //! time (`.config/nextest.toml`). What they run on is a [suite](suite); what they say is put
 //! together by [`gate::Gate`] (in this process) and [`command::Lockproof`] (the command line).
 
+// A dependency that nothing uses fails `make check`.
+#![warn(unused_crate_dependencies)]
+
+// Its own empty library, which cargo wants.
+use e2e as _;
+
 mod command;
 mod contract;
 mod derived;

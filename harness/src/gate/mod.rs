@@ -120,7 +120,17 @@ pub async fn run(
     let share = &shared;
     let work = stream::iter(ledgers.iter().enumerate())
         .map(|(index, (subject, ledger))| {
-            subject_to_end(subject::Work { engine, run, plan, index, subject, ledger, listener, shared: share })
+            // Boxed, as the larger parts of it: unoptimised, they would not fit the stack of a test's thread.
+            Box::pin(subject_to_end(subject::Work {
+                engine,
+                run,
+                plan,
+                index,
+                subject,
+                ledger,
+                listener,
+                shared: share,
+            }))
         })
         .buffer_unordered(plan.jobs + plan.ahead)
         .collect::<()>();

@@ -23,6 +23,9 @@
 //! `TESTCONTAINERS_COMMAND=keep` keeps what is dropped, to look at it; `lockproof clean` removes it
 //! later. [`RunningComfyUi::remove`] removes it all the same.
 
+// A dependency that nothing uses fails `make check`.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
 mod belongings;
 mod image;
 mod running;

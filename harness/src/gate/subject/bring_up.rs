@@ -63,7 +63,7 @@ impl Gate<'_> {
 
     /// Brings the subject up as it was installed first.
     pub(super) async fn put_back(&mut self) -> Result<Installation> {
-        match self.bring_up().await? {
+        match Box::pin(self.bring_up()).await? {
             BroughtUp::Installed(installation) => Ok(*installation),
             BroughtUp::Unlocked(unlocked) => {
                 self.take_down(unlocked.deployment).await?;
@@ -80,7 +80,7 @@ impl Gate<'_> {
     /// else in the running container, which is then restarted.
     pub(super) async fn bring_up(&mut self) -> Result<BroughtUp> {
         if self.ahead && self.subject.lock.install.is_some() {
-            match self.bring_up_ahead().await? {
+            match Box::pin(self.bring_up_ahead()).await? {
                 Some(brought) => return Ok(brought),
                 // What kept it from going in ahead will do so again.
                 None => self.ahead = false,
@@ -102,7 +102,7 @@ impl Gate<'_> {
             self.listener.step(name, "installing the lock");
             checks = self.check(&deployment, &layout).await?;
         }
-        let installed = match install::install(&deployment, &layout).await {
+        let installed = match Box::pin(install::install(&deployment, &layout)).await {
             Err(why) if self.subject.lock.install.is_none() => {
                 return self.unlocked_or(deployment, client, layout, ready, why).await;
             }
@@ -230,7 +230,7 @@ impl Gate<'_> {
         let origin = Origin { by_us: self.subject.lock.install.is_some(), minted };
         let map = match &self.drawn {
             Some((drawn_for, map)) if *drawn_for == installed => map.renew(&deployment, &layout, &installed).await?,
-            _ => StateMap::draw(&deployment, &layout, &installed, origin).await?,
+            _ => Box::pin(StateMap::draw(&deployment, &layout, &installed, origin)).await?,
         };
         self.drawn = Some((installed.clone(), map.clone()));
         self.clock.add(Phase::Install, mapping.elapsed());

@@ -128,7 +128,7 @@ pub async fn lend(
     let (ledger, shared) = (SharedLedger::default(), Shared::new(1));
     let work = Work { engine, run, plan, index: 0, subject, ledger: &ledger, listener, shared: &shared };
     let mut gate = Gate::new(work, Replays::default());
-    let lent = gate.put_back().await?;
+    let lent = Box::pin(gate.put_back()).await?;
     Ok((lent.deployment, lent.client, lent.keys))
 }
 
@@ -187,7 +187,7 @@ impl<'a> Gate<'a> {
 impl Gate<'_> {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let brought = self.bring_up().await?;
+        let brought = Box::pin(self.bring_up()).await?;
         let (waiting, up_after) = (Instant::now(), begun.elapsed());
         let shared = self.shared;
         let _turn = shared.turns.acquire().await;
@@ -196,14 +196,14 @@ impl Gate<'_> {
         let begun = Instant::now().checked_sub(up_after).unwrap_or(begun);
         let mut current = match brought {
             BroughtUp::Installed(installation) => *installation,
-            BroughtUp::Unlocked(unlocked) => return self.run_unlocked(*unlocked, begun).await,
+            BroughtUp::Unlocked(unlocked) => return Box::pin(self.run_unlocked(*unlocked, begun)).await,
             BroughtUp::Down(deployment, down) => {
                 self.record_down(Event::Installed, &down, None, begun, None);
                 return self.take_down(*deployment).await;
             }
         };
         self.enter(&current);
-        let (baseline, mut dirty) = match self.first_look(&mut current, begun).await {
+        let (baseline, mut dirty) = match Box::pin(self.first_look(&mut current, begun)).await {
             Ok(Some(found)) => found,
             // Undecided at `installed`: there is nothing to compare with.
             Ok(None) => {
@@ -216,9 +216,9 @@ impl Gate<'_> {
             if dirty || (event.new_container() && self.wear(&mut current).await) {
                 self.listener.step(&self.subject.name, "putting it back");
                 self.take_down(current.deployment).await?;
-                current = self.put_back().await?;
+                current = Box::pin(self.put_back()).await?;
             }
-            dirty = self.event(&mut current, &baseline, event).await?;
+            dirty = Box::pin(self.event(&mut current, &baseline, event)).await?;
             dirty &= position + 1 < self.plan.events.len();
         }
         self.wear(&mut current).await;
