@@ -100,6 +100,28 @@ fn a_hole_in_a_proxy_is_found(#[case] from: &str, #[case] to: &str, #[case] verd
     assert_eq!(rules(&report), BTreeSet::from([rule]), "{}", ran.stdout);
 }
 
+/// nginx answers a burst with 503 and says nothing of a pause: most probes would say nothing.
+#[rstest]
+#[case::that_is_there("location /view { auth_basic off; proxy_pass http://comfyui:8188; }", &[Some(Verdict::Leaky), None])]
+#[case::that_is_not_there("", &[Some(Verdict::Locked), None])]
+fn a_limiter_hides_no_hole(#[case] hole: &str, #[case] possible: &[Option<Verdict>]) {
+    if !Suite::of_this_run().is_lab() {
+        return;
+    }
+    let limited = format!(
+        "limit_req_zone $binary_remote_addr zone=all:1m rate=200r/s;\n\
+         server {{\n    limit_req zone=all burst=20 nodelay;\n    {hole}"
+    );
+    let project = copied("server {", &limited);
+    let ran = gate(&project, Some("nginx"), "restart");
+    let report = ran.report();
+    let event = &report.subjects[0].events[0];
+    assert!(possible.contains(&event.verdict), "{:?}\n{}{}", event.verdict, ran.stdout, ran.stderr);
+    assert!(event.probes.planned > 3000, "{:?}", event.probes);
+    // A green rests on an answer to every probe.
+    assert_eq!(event.verdict.is_none(), event.undecided.is_some());
+}
+
 #[test]
 fn without_a_name_and_a_password_it_says_what_to_give() {
     if !Suite::of_this_run().is_lab() {

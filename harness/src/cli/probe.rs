@@ -173,6 +173,7 @@ fn judge(
     }
     event.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     event.probes = ProbeCounts {
+        planned: early.counts.planned,
         sent: client.sent(),
         rejected: early.counts.rejected,
         served: early.counts.served,

@@ -1,7 +1,7 @@
 //! How many servers may start at once.
 //!
-//! A start keeps a processor busy, and the file system under it: more starts than that pays for take as
-//! long side by side as one after the other, and everything else waits behind them. A deployment takes
+//! A start keeps a processor busy: more starts than there are processors take as long side by side as one
+//! after the other, and everything else waits behind them. A deployment takes
 //! a place before its container starts and gives it back when its server answers, or is given up.
 
 use std::{

@@ -205,6 +205,11 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     match (verdict, early.throttled) {
         // What was found is there; that there is nothing more cannot be said.
         (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
+        (Ok(Verdict::Locked), None) if early.counts.unanswered > 0 => Err(format!(
+            "{} of {} probes got no answer that says anything, also when they were asked again one by one: let \
+             lockproof's address pass the rate limit, or see the server's log",
+            early.counts.unanswered, early.counts.planned
+        )),
         (verdict, _) => verdict,
     }
 }

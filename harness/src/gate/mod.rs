@@ -282,7 +282,8 @@ fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error],
     if of_kind(ErrorKind::Environment) {
         return exit::ENVIRONMENT;
     }
-    if !errors.is_empty() || events().any(|e| e.undecided.is_some()) {
+    let unplayed = subjects.iter().any(SubjectReport::has_replayed_nothing);
+    if !errors.is_empty() || events().any(|e| e.undecided.is_some()) || unplayed {
         return exit::UNDECIDED;
     }
     exit::OK
@@ -300,7 +301,10 @@ fn layout_report(layout: &crate::layout::Layout) -> LayoutReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Rule;
+    use crate::{
+        finding::Rule,
+        report::{ReplayOutcome, ReplayReport},
+    };
 
     fn subject(verdict: Option<Verdict>, undecided: bool) -> SubjectReport {
         let mut event = EventReport::new(Event::Restart, Verdict::Locked);
@@ -325,5 +329,22 @@ mod tests {
         assert_eq!(code(&[locked.clone(), undecided], &[], std::slice::from_ref(&environment)), exit::ENVIRONMENT);
         assert_eq!(code(&[locked.clone(), open], &[], &[environment]), exit::FAILED);
         assert_eq!(code(&[locked], &[warning], &[]), exit::FAILED);
+    }
+
+    #[test]
+    fn replays_of_which_none_ran_are_undecided() {
+        let replayed = |outcomes: &[ReplayOutcome]| {
+            let replays = outcomes.iter().map(|outcome| ReplayReport {
+                name: "a.json".to_owned(),
+                event: Event::Installed,
+                outcome: *outcome,
+                why: None,
+            });
+            let subject = SubjectReport { replays: replays.collect(), ..subject(Some(Verdict::Locked), false) };
+            exit_code(&[subject], &[], &[], Severity::Warning)
+        };
+        assert_eq!(replayed(&[ReplayOutcome::Skipped, ReplayOutcome::Skipped]), exit::UNDECIDED);
+        assert_eq!(replayed(&[ReplayOutcome::Skipped, ReplayOutcome::Same]), exit::OK);
+        assert_eq!(replayed(&[]), exit::OK);
     }
 }

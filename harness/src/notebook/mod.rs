@@ -87,6 +87,16 @@ pub enum Runner {
     Python(PathBuf),
 }
 
+impl Runner {
+    /// Makes what is missing before anything can run: the image, once on a machine.
+    async fn prepare(&self) -> Result<()> {
+        match self {
+            Self::Container { engine, .. } => crate::lab::notebook_runner(engine).await.map(|_| ()),
+            Self::Python(_) => Ok(()),
+        }
+    }
+}
+
 /// Time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -52,6 +52,10 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
         outcome.took = begun.elapsed();
         return Ok(outcome);
     }
+    let preparing = Instant::now();
+    request.runner.prepare().await?;
+    // An image that is made meanwhile is not what the notebook takes.
+    let begun = begun + preparing.elapsed();
     let prepared = file.prepare(&request.parameters);
     for name in &prepared.unknown {
         tracing::warn!("{}: no cell tagged `parameters` sets `{name}`", outcome.name);

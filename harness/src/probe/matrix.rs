@@ -40,6 +40,14 @@ const IN_FLIGHT_SLOW: usize = 64;
 const CHANGING_SLOW: usize = 8;
 /// From how long an answer takes on that is so.
 const SLOW: Duration = Duration::from_millis(150);
+/// How long what said nothing is asked again, how often each probe, and from how many on that say nothing
+/// in a row none is asked any more.
+const AGAIN: Duration = Duration::from_secs(90);
+const AGAIN_TRIES: usize = 3;
+const AGAIN_IN_VAIN: usize = 12;
+/// The shortest and the longest pause after one that said nothing.
+const AGAIN_PAUSE: Duration = Duration::from_millis(25);
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 /// How many forgeries at which the server broke are tried again: one is enough for the note.
 const BROKEN_TRIES: usize = 3;
 
@@ -71,6 +79,11 @@ pub struct Found {
 /// The probes by their decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// All that there are.
+    pub planned: u64,
+    /// Of these, those that were not sent, or that were answered with nothing that says anything, also when
+    /// they were asked again; a forgery at which the server breaks while the lock holds is not among them.
+    pub unanswered: u64,
     /// The lock refused.
     pub rejected: u64,
     /// The lock let it through, and it was answered.
@@ -151,10 +164,16 @@ impl Matrix<'_> {
             stream::iter(reading).map(ask).buffered(many).filter_map(async |result| result).collect().await;
         let changed = stream::iter(changing).map(ask).buffered(few).filter_map(async |result| result);
         results.extend(changed.collect::<Vec<_>>().await);
+        let unsent = total.saturating_sub(results.len());
         results.extend(self.effects(&fill).await);
+        self.ask_again(facts, doubts, &mut results).await;
         self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
-        Found { opened, ..self.add_up(results).await }
+        let silent = results.iter().filter(|r| r.decision == Decision::Indeterminate).count();
+        let mut found = Found { opened, ..self.add_up(results).await };
+        found.counts.planned = total as u64;
+        found.counts.unanswered = (unsent + silent.saturating_sub(found.malformed.len())) as u64;
+        found
     }
 
     async fn one(&self, facts: &Facts, probe: Probe) -> Result {
@@ -202,16 +221,52 @@ impl Matrix<'_> {
         // What the plain request gets as well is the route's own fault.
         if decision.let_through()
             && let Some(control) = &probe.control
-            && !self.control_is_rejected(facts, probe, control).await
         {
-            return (Decision::Rejected, false);
+            let known = match facts.control(control) {
+                Some(Ok(plain)) if !is_indeterminate(plain) => plain.clone(),
+                // It was asked in a burst, perhaps, that the server did not bear.
+                _ => match when_asked(self.client, control).await {
+                    Ok(plain) if !is_indeterminate(&plain) => plain,
+                    _ => return (Decision::Indeterminate, true),
+                },
+            };
+            if !self.control_is_rejected(facts, probe, control, &known).await {
+                return (Decision::Rejected, false);
+            }
         }
         (decision, true)
     }
 
+    /// Asks again what said nothing, one probe after the other and at a pace that the server bears: a
+    /// limiter in front of it may have answered a burst by itself. What changes something is not repeated.
+    async fn ask_again(&self, facts: &Facts, doubts: &Doubts<'_>, results: &mut [Result]) {
+        let deadline = Instant::now() + AGAIN;
+        let (mut pause, mut in_a_row) = (Duration::ZERO, 0);
+        for result in results.iter_mut().filter(|r| r.decision == Decision::Indeterminate && !r.probe.changes) {
+            for _ in 0..AGAIN_TRIES {
+                if in_a_row >= AGAIN_IN_VAIN || Instant::now() >= deadline {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                let again = doubts.about(self.one(facts, result.probe.clone()).await).await;
+                // A handler that breaks will do so again, and says that the server lives.
+                let broke = again
+                    .outcome
+                    .as_ref()
+                    .is_some_and(|o| o.as_ref().is_ok_and(|a| a.status == StatusCode::INTERNAL_SERVER_ERROR));
+                let silent = again.decision == Decision::Indeterminate && !broke;
+                *result = again;
+                if !silent {
+                    (pause, in_a_row) = (pause.mul_f32(0.75), 0);
+                    break;
+                }
+                (pause, in_a_row) = ((pause * 2).clamp(AGAIN_PAUSE, AGAIN_LONGEST), in_a_row + 1);
+            }
+        }
+    }
+
     /// Whether the plain request without a credential is refused, so that a trick says something.
-    async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request) -> bool {
-        let Some(Ok(plain)) = facts.control(control) else { return false };
+    async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request, plain: &Answer) -> bool {
         // What changes something answers otherwise the second time: only a refusal on its face, or a
         // page, is one.
         if probe.changes {
@@ -342,7 +397,7 @@ fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
 /// What is learnt once for all probes: what the controls get, and what the token gets.
 pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
-    references: HashMap<Key, (Request, OnceCell<Option<Answer>>)>,
+    references: HashMap<Key, (Request, OnceCell<Answer>)>,
     absent: Vec<Answer>,
     /// Whether an answer takes long, whatever the work is.
     slow: bool,
@@ -395,11 +450,17 @@ impl Facts {
     pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
-        cell.get_or_init(|| async {
-            when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await.ok()
-        })
-        .await
-        .clone()
+        let learn = || async {
+            match when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await {
+                Ok(answer) if !is_indeterminate(&answer) => Ok(answer),
+                // It says nothing, and may the next time.
+                outcome => Err(outcome.ok()),
+            }
+        };
+        match cell.get_or_try_init(learn).await {
+            Ok(answer) => Some(answer.clone()),
+            Err(nothing) => nothing,
+        }
     }
 
     /// What an answer means where there is no token to compare with: data is served; a page, or

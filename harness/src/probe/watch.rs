@@ -82,10 +82,10 @@ impl Watch {
         Self { stop, task }
     }
 
-    /// Ends the watch, and tells what it saw.
-    pub async fn end(self) -> Exposure {
+    /// Ends the watch, and tells what it saw; `None` when it broke, which is not the same as nothing.
+    pub async fn end(self) -> Option<Exposure> {
         self.stop.cancel();
-        self.task.await.unwrap_or_default()
+        self.task.await.inspect_err(|e| tracing::error!("the exposure watch broke: {e}")).ok()
     }
 }
 
@@ -194,4 +194,16 @@ async fn batch(client: &Client, guarded: &[Guarded], turn: &mut usize, stop: &Ca
         tokio::time::sleep(PAUSE).await;
     }
     samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_broke_is_not_one_that_saw_nothing() {
+        let watch = |task| Watch { stop: CancellationToken::new(), task };
+        assert_eq!(watch(tokio::spawn(async { panic!("sabotaged") })).end().await, None);
+        assert_eq!(watch(tokio::spawn(async { Exposure::default() })).end().await, Some(Exposure::default()));
+    }
 }

@@ -134,6 +134,13 @@ pub struct SubjectReport {
     pub timings: Option<Timings>,
 }
 
+impl SubjectReport {
+    /// Whether replays were asked for and all of them skipped: then nothing was shown by them.
+    pub fn has_replayed_nothing(&self) -> bool {
+        !self.replays.is_empty() && self.replays.iter().all(|replay| replay.outcome == ReplayOutcome::Skipped)
+    }
+}
+
 /// Where the time of one subject went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
@@ -305,6 +312,9 @@ impl EventReport {
 /// The probes of one event by their decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeCounts {
+    /// All that the event asked for; more are sent, such as references and repetitions.
+    #[serde(default)]
+    pub planned: u64,
     /// All that were sent.
     pub sent: u64,
     /// The lock refused.

@@ -55,7 +55,7 @@ fn judged(event: Event, expected: Verdict, verdict: Verdict) -> EventReport {
         exposure_ms: Some(if verdict == Open { 4_020 } else { 0 }),
         ready_ms: Some(830),
         duration_ms: 9_210,
-        probes: ProbeCounts { sent: 42, rejected: 36, served: 4, passed: 1, indeterminate: 1 },
+        probes: ProbeCounts { planned: 42, sent: 42, rejected: 36, served: 4, passed: 1, indeterminate: 1 },
         ..EventReport::new(event, expected)
     }
 }

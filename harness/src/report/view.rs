@@ -240,7 +240,10 @@ pub(super) fn headline(report: &Report) -> String {
         }
         exit::FAILED => failed(report),
         exit::UNDECIDED => {
-            let open = count(events_where(report, |event| event.undecided.is_some()), "event");
+            let open = match events_where(report, |event| event.undecided.is_some()) {
+                0 if report.subjects.iter().any(SubjectReport::has_replayed_nothing) => "no replay ran,".to_owned(),
+                open => count(open, "event"),
+            };
             format!("{subjects}, {}, {open} undecided: remove the reasons above and run again", count(events, "event"))
         }
         exit::INTERRUPTED | exit::TERMINATED => {

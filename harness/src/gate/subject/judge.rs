@@ -56,6 +56,7 @@ impl Examined {
             all.add(seen.decision);
         }
         ProbeCounts {
+            planned: all.planned + self.look.sentinels.len() as u64,
             sent: client.sent(),
             rejected: all.rejected,
             served: all.served,

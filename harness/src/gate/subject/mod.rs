@@ -299,7 +299,7 @@ impl Gate<'_> {
             Readiness::Down(down) => {
                 let exposure = watch.end().await;
                 let lost = self.observe(current, event).await.unwrap_or_default();
-                self.record_down(event, &down, predicted, begun, Some((current, &lost, &exposure)));
+                self.record_down(event, &down, predicted, begun, Some((current, &lost, exposure.as_ref())));
                 return Ok(true);
             }
         };
@@ -320,15 +320,19 @@ impl Gate<'_> {
         let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
         let exposure = watch.end().await;
-        if exposure.served > 0 {
+        if exposure.as_ref().is_some_and(|exposure| exposure.served > 0) {
             early = self.look_and_matrix(current, event, baseline).await;
         }
-        let seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
+        let mut seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
+        if exposure.is_none() && seen.verdict != Ok(Verdict::Open) {
+            seen.verdict = Err("the exposure watch broke: whether the lock was open meanwhile is not known".to_owned());
+        }
         self.clock.add(Phase::Probe, probing.elapsed());
         let mut report = EventReport::new(event, Verdict::Locked);
         report.predicted = predicted;
         report.ready_ms = Some(millis(ready));
-        report.exposure_ms = (baseline.verdict != Verdict::Open).then(|| millis(exposure.total));
+        let watched = exposure.filter(|_| baseline.verdict != Verdict::Open);
+        report.exposure_ms = watched.as_ref().map(|exposure| millis(exposure.total));
         report.probes = seen.counts(&current.client);
         let mut findings = seen.findings;
         findings.extend(replayed);
@@ -337,7 +341,7 @@ impl Gate<'_> {
         }
         let scene = self.scene(event);
         if let Ok(verdict) = &seen.verdict {
-            findings.extend(diagnose::exposure(scene, &exposure, *verdict));
+            findings.extend(watched.iter().filter_map(|exposure| diagnose::exposure(scene, exposure, *verdict)));
             // What a rotation leaves alive is the lock's own doing, of which the mounts promise nothing.
             if !findings.iter().any(|f| f.rule == Rule::LockOldTokenAlive) {
                 findings.extend(diagnose::prediction(scene, predicted, *verdict));

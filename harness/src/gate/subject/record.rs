@@ -79,7 +79,7 @@ impl Gate<'_> {
         down: &Down,
         predicted: Option<Verdict>,
         begun: Instant,
-        known: Option<(&Installation, &[State], &Exposure)>,
+        known: Option<(&Installation, &[State], Option<&Exposure>)>,
     ) {
         let scene = self.scene(event);
         let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(Verdict::Down)));
@@ -88,8 +88,8 @@ impl Gate<'_> {
         report.duration_ms = millis(begun.elapsed());
         let mut findings = vec![diagnose::down(scene, down)];
         if let Some((current, lost, exposure)) = known {
-            report.exposure_ms = Some(millis(exposure.total));
-            findings.extend(diagnose::exposure(scene, exposure, Verdict::Down));
+            report.exposure_ms = exposure.map(|exposure| millis(exposure.total));
+            findings.extend(exposure.and_then(|exposure| diagnose::exposure(scene, exposure, Verdict::Down)));
             findings.extend(diagnose::losses(scene, &current.map, lost, &current.layout, &current.installed));
         }
         self.ledger.open().findings.extend(findings);
