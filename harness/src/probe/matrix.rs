@@ -81,9 +81,12 @@ pub struct Found {
 pub struct Counts {
     /// All that there are.
     pub planned: u64,
-    /// Of these, those that were not sent, or that were answered with nothing that says anything, also when
-    /// they were asked again; a forgery at which the server breaks while the lock holds is not among them.
+    /// Of these, those that were not sent, or that nobody answered, also when they were asked again: a
+    /// time-out, a reset, a limiter's or a proxy's own 429, 502, 503 or 504.
     pub unanswered: u64,
+    /// Of these, those at which the server broke with another 5xx; a forgery at which it breaks while the lock
+    /// holds is not among them.
+    pub broken: u64,
     /// The lock refused.
     pub rejected: u64,
     /// The lock let it through, and it was answered.
@@ -169,10 +172,22 @@ impl Matrix<'_> {
         self.ask_again(facts, doubts, &mut results).await;
         self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
-        let silent = results.iter().filter(|r| r.decision == Decision::Indeterminate).count();
+        let (broken, silent): (Vec<_>, Vec<_>) =
+            results.iter().filter(|r| r.decision == Decision::Indeterminate).partition(|r| has_broken(r));
+        let (broken, silent) = (broken.len(), silent.len());
+        for result in results.iter().filter(|r| r.decision == Decision::Indeterminate && !is_forgery(&r.probe)) {
+            let said = result.outcome.as_ref().map(in_words).unwrap_or_default();
+            tracing::debug!(
+                "says nothing: {} {} ({}): {said}",
+                result.probe.request.method,
+                result.probe.request.target,
+                result.probe.rule.id()
+            );
+        }
         let mut found = Found { opened, ..self.add_up(results).await };
         found.counts.planned = total as u64;
-        found.counts.unanswered = (unsent + silent.saturating_sub(found.malformed.len())) as u64;
+        found.counts.unanswered = (unsent + silent) as u64;
+        found.counts.broken = broken.saturating_sub(found.malformed.len()) as u64;
         found
     }
 
@@ -206,7 +221,9 @@ impl Matrix<'_> {
             return (Decision::Rejected, false);
         }
         if is_indeterminate(&token) {
-            return (Decision::Indeterminate, true);
+            // Behind the lock the handler breaks, whoever asks: another refusal is the lock's own.
+            let refused = answer.status.is_client_error() && token.status == StatusCode::INTERNAL_SERVER_ERROR;
+            return (if refused { Decision::Rejected } else { Decision::Indeterminate }, true);
         }
         let comparable = alike(answer, &token) || carries_data(answer, &token);
         let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
@@ -250,11 +267,7 @@ impl Matrix<'_> {
                 tokio::time::sleep(pause).await;
                 let again = doubts.about(self.one(facts, result.probe.clone()).await).await;
                 // A handler that breaks will do so again, and says that the server lives.
-                let broke = again
-                    .outcome
-                    .as_ref()
-                    .is_some_and(|o| o.as_ref().is_ok_and(|a| a.status == StatusCode::INTERNAL_SERVER_ERROR));
-                let silent = again.decision == Decision::Indeterminate && !broke;
+                let silent = again.decision == Decision::Indeterminate && !has_broken(&again);
                 *result = again;
                 if !silent {
                     (pause, in_a_row) = (pause.mul_f32(0.75), 0);
@@ -376,6 +389,12 @@ impl Matrix<'_> {
 fn is_override(probe: &Probe) -> bool {
     probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
         || probe.request.target.contains("_method=")
+}
+
+/// Whether the server itself answered, and says nothing of its lock: it broke, or the token's own answer did.
+fn has_broken(result: &Result) -> bool {
+    let answered = result.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+    answered.is_some_and(|answer| !matches!(answer.status.as_u16(), 429 | 502..=504) && answer.retry_after().is_none())
 }
 
 /// Whether a probe shows a credential that is none.
