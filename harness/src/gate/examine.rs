@@ -201,15 +201,14 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     // Whoever is shown the token has got access from the server itself.
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
-    // Where a way around the lock is known, and tolerated, what broke behind it says nothing of the lock.
-    let tolerated = findings.iter().any(|f| f.rule.is_leak());
-    let silent = early.counts.unanswered + if tolerated { 0 } else { early.counts.broken };
+    // A handler of the server that breaks by itself (`broken`) has answered; nobody did where these are.
+    let silent = early.counts.unanswered;
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
     match (verdict, early.throttled) {
         // What was found is there; that there is nothing more cannot be said.
         (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
         (Ok(Verdict::Locked), None) if silent > 0 => Err(format!(
-            "{silent} of {} probes got no answer that says anything, also when they were asked again one by one: let \
+            "{silent} of {} probes were answered by nobody, also when they were asked again one by one: let \
              lockproof's address pass the rate limit, or see the server's log",
             early.counts.planned
         )),
