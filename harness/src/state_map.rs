@@ -119,7 +119,9 @@ impl StateMap {
                     State::Deps => records.get(path.as_str()).map_or_else(|| path.clone(), |&record| record.to_owned()),
                     _ => path.clone(),
                 };
-                let owner = match mount_of(&witness, &mounts) {
+                // An import needs the package itself, wherever its record lies.
+                let needed = if state == State::Deps { path } else { &witness };
+                let owner = match mount_of(needed, &mounts) {
                     Some(mount) => (mount.owner, Some(mount.clone())),
                     None if here.holds(deployment, &witness).await? => (Owner::Image, None),
                     None => (Owner::ContainerLayer, None),

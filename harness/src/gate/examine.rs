@@ -202,7 +202,9 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
     // A handler of the server that breaks by itself (`broken`) has answered; nobody did where these are.
-    let silent = early.counts.unanswered;
+    // A lock that wears out is told as that, and fails, whatever its last answers were.
+    let worn = findings.iter().any(|f| f.rule == Rule::LockWearsOut && !f.accepted);
+    let silent = if worn { 0 } else { early.counts.unanswered };
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
     match (verdict, early.throttled) {
         // What was found is there; that there is nothing more cannot be said.
