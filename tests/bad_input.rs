@@ -1,7 +1,7 @@
 //! Bad input: each a one-screen error with place, reason and what to do, the right exit code, and
 //! nothing left behind.
 
-use lockproof::{config::file::AcceptEntry, event::Event, finding::Rule, verdict::Verdict};
+use lockproof_model::{config::AcceptEntry, event::Event, finding::Rule, verdict::Verdict};
 
 use crate::{assert_said, command::Lockproof, derived::Derived, gate::Gate, suite::Suite};
 
@@ -99,7 +99,7 @@ fn a_port_that_never_opens_is_down_and_the_other_one_is_named() {
     let Some(suite) = Suite::of_this_test() else { return };
     let subject = suite.subject("port").with(|entry| {
         entry.port = Some(9000);
-        entry.ready_timeout = Some(lockproof::config::duration::Span::seconds(8));
+        entry.ready_timeout = Some(lockproof_model::duration::Span::seconds(8));
     });
     let ran = Lockproof::gate_of(subject, &[Event::Restart]).args(["--report", "json=report.json"]).run();
     ran.ends_with(1);

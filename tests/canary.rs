@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockproof::{
+use lockproof_model::{
     event::Event,
     finding::{Finding, Rule},
     report::Survival,

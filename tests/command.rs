@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockproof::{
-    config::file::{ConfigFile, SubjectEntry},
+use lockproof_model::{
+    config::{ConfigFile, SubjectEntry},
     event::Event,
     report::Report,
 };

@@ -6,11 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lockproof::{
-    config::{
-        duration::Span,
-        file::{ConfigFile, InstallEntry, SchemeEntry, SubjectEntry},
-    },
+use lockproof_model::{
+    config::{ConfigFile, InstallEntry, SchemeEntry, SubjectEntry},
+    duration::Span,
     event::Event,
     report::Report,
     verdict::Verdict,

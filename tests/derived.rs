@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use lockproof::{
+use lockproof_deploy::{
     engine::{
         Engine, Run,
         archive::{Owners, Ownership, Tarball},

@@ -1,14 +1,14 @@
 //! Where things are inside a subject is found from the running container, however it was started.
 
-use lockproof::{
-    config::{
-        file::{ConfigFile, LayoutEntry},
-        plan::Plan,
-    },
+use lockproof::config::plan::Plan;
+use lockproof_deploy::{
     deployment::{Deployment, ready::Readiness},
     engine::{Engine, Run},
-    event::Event,
     layout::{self, Layout},
+};
+use lockproof_model::{
+    config::{ConfigFile, LayoutEntry},
+    event::Event,
     verdict::Verdict,
 };
 
@@ -151,7 +151,7 @@ fn a_server_of_another_user_gets_its_lock_from_that_user() {
         .subject("user")
         .image(image.name())
         .env("HOME", "/tmp")
-        .with(|entry| entry.user = Some(lockproof::config::file::Scalar("1000:1000".to_owned())));
+        .with(|entry| entry.user = Some(lockproof_model::config::Scalar("1000:1000".to_owned())));
     assert_eq!(found(subject.clone()).ids, (1000, 1000));
     let outcome = Gate::of(subject).events([Event::Restart]).run();
     assert_eq!(outcome.verdict(Event::Installed), suite.installed, "{}", outcome.told());

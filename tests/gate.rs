@@ -3,14 +3,14 @@
 use std::{future::Future, path::Path};
 
 use lockproof::{
-    config::{
-        file::{AcceptEntry, ConfigFile, SchemeEntry},
-        plan::Plan,
-    },
-    engine::{Engine, Run, sweep::Whose},
+    config::plan::Plan,
+    gate::{self, Options, Silent},
+};
+use lockproof_deploy::engine::{Engine, Run, sweep::Whose};
+use lockproof_model::{
+    config::{AcceptEntry, ConfigFile, SchemeEntry},
     event::Event,
     finding::{Finding, Rule, Severity},
-    gate::{self, Options, Silent},
     report::{EventReport, Report, StateReport, SubjectReport},
     state::State,
     verdict::Verdict,

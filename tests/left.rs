@@ -10,7 +10,7 @@ use bollard::{
         ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, RemoveImageOptionsBuilder,
     },
 };
-use lockproof::engine::{
+use lockproof_deploy::engine::{
     Engine,
     run::{LABEL_OWNER, LABEL_RUN},
 };

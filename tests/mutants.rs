@@ -6,21 +6,29 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use lockproof::{
     config::{load, plan::Plan},
-    deployment::{Deployment, ready::Readiness},
-    engine::{Engine, Run, exec::Command},
-    event::Event,
-    finding::{Finding, Severity},
     gate::{
         diagnose::Scene,
         examine::{self, Examiner},
     },
+};
+use lockproof_deploy::{
+    deployment::{Deployment, ready::Readiness},
+    engine::{Engine, Run, exec::Command},
     install,
-    keys::{self, Keys},
     lab::Kit,
-    layout,
-    probe::{client::Client, look::Reference, message::URL},
-    surface::routes::Route,
+    layout, mint,
+};
+use lockproof_model::{
+    event::Event,
+    finding::{Finding, Severity},
     verdict::Verdict,
+};
+use lockproof_probe::{
+    client::Client,
+    keys::{self, Keys},
+    look::Reference,
+    message::URL,
+    surface::routes::Route,
 };
 use serde::Deserialize;
 
@@ -94,7 +102,7 @@ impl Bench {
         let installed = install::install(&deployment, &layout).await?;
         deployment.restart().await?;
         let client = ready(&deployment).await?;
-        let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
+        let keys = mint::mint(&deployment, &client, &layout, &installed).await?;
         Ok(Self { deployment, layout, installed, client, keys })
     }
 
@@ -122,7 +130,7 @@ impl Bench {
         let remove = Command::new(["rm", "-f", &format!("{}/login/PASSWORD", self.layout.code_dir)]);
         self.deployment.engine.exec(&self.deployment.container_id(), remove).await?;
         self.fresh().await?;
-        self.keys = keys::mint(&self.deployment, &self.client, &self.layout, &self.installed).await?;
+        self.keys = mint::mint(&self.deployment, &self.client, &self.layout, &self.installed).await?;
         Ok(())
     }
 

@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lockproof::{
-    engine::{Engine, Run, sweep::Whose},
-    finding::Rule,
-    keys::Keys,
-    notebook::{self, CellEnding, Ending, Limits, Outcome, Progress, Request, Runner},
-};
+use lockproof::notebook::{self, CellEnding, Ending, Limits, Outcome, Progress, Request, Runner};
+use lockproof_deploy::engine::{Engine, Run, sweep::Whose};
+use lockproof_model::finding::Rule;
+use lockproof_probe::keys::Keys;
 use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use rstest::rstest;
 use serde_json::{Value, json};

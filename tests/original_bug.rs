@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use lockproof::{
+use lockproof_model::{
     event::Event,
     report::{Report, SubjectReport},
     state::State,

@@ -7,7 +7,7 @@
 
 use std::{fmt, path::Path};
 
-use lockproof::{event::Event, finding::Rule, state::State, verdict::Verdict};
+use lockproof_model::{event::Event, finding::Rule, state::State, verdict::Verdict};
 use rstest::rstest;
 use tempfile::TempDir;
 

@@ -4,10 +4,9 @@
 use std::{net::SocketAddr, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use futures_util::FutureExt;
-use lockproof::{
-    config::{file::ConfigFile, plan::Plan},
-    engine::{Engine, Run},
-};
+use lockproof::config::plan::Plan;
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::config::ConfigFile;
 use rstest::rstest;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{

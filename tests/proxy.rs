@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use lockproof::{event::Event, report::Report, verdict::Verdict};
+use lockproof_model::{event::Event, report::Report, verdict::Verdict};
 use rstest::rstest;
 use tempfile::TempDir;
 

@@ -11,13 +11,9 @@ use std::{
     time::Duration,
 };
 
-use lockproof::{
-    event::Event,
-    keys::Keys,
-    probe::message::Request,
-    replay::{Ending, source::Source, store},
-    report::ReplayOutcome,
-};
+use lockproof_model::{event::Event, report::ReplayOutcome};
+use lockproof_probe::{keys::Keys, message::Request};
+use lockproof_replay::{Ending, source::Source, store};
 use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use serde_json::{Value, json};
 use tokio::{
@@ -459,7 +455,7 @@ fn a_picture_that_the_server_saved_is_a_workflow() {
 fn a_subject_is_brought_up_for_a_replay_and_taken_down() {
     let Some(suite) = Suite::of_this_test() else { return };
     let subject = suite.subject("lent");
-    let file = lockproof::config::file::ConfigFile { subjects: vec![subject.0], ..Default::default() };
+    let file = lockproof_model::config::ConfigFile { subjects: vec![subject.0], ..Default::default() };
     let files = MODEL_FREE.map(|name| workflows().join(name).display().to_string());
     let ran = Lockproof::new(["replay", "--subject", "lent"])
         .file("lockproof.yaml", &serde_json::to_string(&file).expect("it can be written"))

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
-use lockproof::event::Event;
+use lockproof_model::event::Event;
 use rstest::rstest;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use lockproof::{event::Event, finding::Rule, verdict::Verdict};
+use lockproof_model::{event::Event, finding::Rule, verdict::Verdict};
 
 use crate::{assert_said, command::Lockproof, original_bug::with_script, suite::Suite};
 

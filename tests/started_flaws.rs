@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use lockproof::{event::Event, verdict::Verdict};
+use lockproof_model::{event::Event, verdict::Verdict};
 use rstest::rstest;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Every state lost one at a time: the table of the design's story, made to happen by mounts.
 
-use lockproof::{event::Event, finding::Rule, state::State, verdict::Verdict};
+use lockproof_model::{event::Event, finding::Rule, state::State, verdict::Verdict};
 
 use crate::{
     derived::Derived,

@@ -33,13 +33,14 @@ use std::{
     time::Duration,
 };
 
-use lockproof::{
-    config::{
-        duration::Span,
-        file::{InstallEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
-    },
+use lockproof_deploy::{
     engine::{Engine, Run},
-    lab::{Kit, REPOSITORY},
+    lab::Kit,
+};
+use lockproof_model::{
+    config::{InstallEntry, MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
+    duration::Span,
+    names::LAB_REPOSITORY as REPOSITORY,
     verdict::Verdict,
 };
 use serde::Deserialize;

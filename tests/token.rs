@@ -9,12 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockproof::{
-    dotenv::{self, Spelling, TOKEN},
-    engine::Engine,
-    keys::Keys,
-    probe::{client::Client, message::Request},
-};
+use lockproof_compose::env_file::{self as dotenv, Spelling, TOKEN};
+use lockproof_deploy::engine::Engine;
+use lockproof_probe::{client::Client, keys::Keys, message::Request};
 use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
 use rstest::rstest;
 
@@ -109,8 +106,10 @@ impl Reader {
             Self::DockerRun => {
                 output(Command::new("docker").arg("version"))?;
                 let image = block_on(async {
-                    let engine = lockproof::engine::Engine::connect().await.expect("an engine");
-                    lockproof::lab::require(&engine, lockproof::lab::REPOSITORY).await.expect("the lab")
+                    let engine = lockproof_deploy::engine::Engine::connect().await.expect("an engine");
+                    lockproof_deploy::lab::require(&engine, lockproof_model::names::LAB_REPOSITORY)
+                        .await
+                        .expect("the lab")
                 });
                 let text = output(
                     Command::new("docker")

@@ -6,11 +6,9 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use lockproof::{
-    audit,
-    compose::{Environment, Project, dotenv, interpolate},
-    scheme::Scheme,
-};
+use lockproof_audit as audit;
+use lockproof_compose::{Environment, Project, dotenv, interpolate};
+use lockproof_model::scheme::Scheme;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

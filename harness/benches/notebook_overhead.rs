@@ -8,16 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockproof::{
+use lockproof_deploy::{
     engine::{
         Engine, Run,
         archive::{Ownership, Tarball},
         container::ContainerSpec,
         exec::Command,
     },
-    error::{Error, Result},
     lab,
 };
+use lockproof_model::error::{Error, Result};
 use serde_json::json;
 
 const SCRIPT: &str = include_str!("../src/notebook/runner.py");

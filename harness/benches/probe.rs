@@ -12,16 +12,15 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use lockproof::{
-    config::{load, plan::Plan},
+use lockproof::config::{load, plan::Plan};
+use lockproof_deploy::{
     deployment::{Deployment, ready::Readiness},
     engine::{Engine, Run},
-    install, keys,
+    install,
     lab::Kit,
-    layout,
-    probe::{client::Client, matrix::Matrix, message::Request},
-    surface::routes::Route,
+    layout, mint,
 };
+use lockproof_probe::{client::Client, matrix::Matrix, message::Request, surface::routes::Route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -60,7 +59,7 @@ async fn measure(engine: &Engine, run: &Run) -> Result<()> {
     let installed = install::install(&deployment, &layout).await?;
     deployment.restart().await?;
     let client = ready(&deployment).await?;
-    let keys = keys::mint(&deployment, &client, &layout, &installed).await?;
+    let keys = mint::mint(&deployment, &client, &layout, &installed).await?;
 
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -8,32 +8,12 @@
 // A dependency that nothing uses fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
-pub mod audit;
 pub mod canary;
 pub mod cli;
-pub mod compose;
 pub mod config;
-pub mod deployment;
-pub mod dotenv;
-pub mod engine;
-pub mod error;
-pub mod event;
-pub mod exit;
-pub mod finding;
 pub mod gate;
-pub mod images;
-pub mod install;
-pub mod keys;
-pub mod lab;
-pub mod layout;
 pub mod notebook;
-pub mod probe;
-pub mod replay;
+pub mod piece;
 pub mod report;
-pub mod scheme;
-pub mod secret;
-pub mod state;
 pub mod state_map;
-pub mod surface;
 pub mod token;
-pub mod verdict;

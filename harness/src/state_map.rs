@@ -5,38 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::{
-    deployment::{Deployment, Mounted},
+use lockproof_deploy::{
+    deployment::Deployment,
     engine::{
         archive::Entry,
         container::ContainerSpec,
         exec::{Command, Output},
     },
+    install::{Installed, globs},
+    layout::Layout,
+};
+use lockproof_model::{
     error::{Error, Result},
     event::Event,
-    install::{Installed, check::is_within, globs},
-    layout::Layout,
+    path::is_within,
     scheme::Scheme,
     state::{Owner, State},
+    state_map::{self, Mounted, StateEntry},
     verdict::Verdict,
 };
-
-/// One state of one subject.
-#[derive(Clone, Debug)]
-pub struct StateEntry {
-    /// Which.
-    pub state: State,
-    /// Its paths in the container, without links.
-    pub paths: Vec<String>,
-    /// Who owns the one of them that survives least; `None` when there is no path.
-    pub owner: Option<Owner>,
-    /// The mount on which that one lies.
-    pub mount: Option<Mounted>,
-    /// Whether it will survive each event; `None`: it cannot be known.
-    pub predicted: BTreeMap<Event, Option<bool>>,
-    /// What it was when the lock was installed.
-    print: Print,
-}
 
 /// What tells a state from another: enough to see whether it is still the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,23 +34,6 @@ enum Print {
     Names(BTreeSet<String>),
     /// The bytes of a file; `None` when there is none.
     Bytes(Option<Vec<u8>>),
-}
-
-impl StateEntry {
-    /// A place where data lies, for the remedy that would have kept it.
-    pub fn of_data(path: String, owner: Owner, mount: Option<Mounted>) -> Self {
-        let (paths, predicted, print) = (vec![path], BTreeMap::new(), Print::Bytes(None));
-        Self { state: State::Data, paths, owner: Some(owner), mount, predicted, print }
-    }
-}
-
-#[cfg(test)]
-impl StateEntry {
-    /// An entry of which only its place matters.
-    pub fn for_test(state: State, owner: Owner, path: &str, mount: Option<Mounted>) -> Self {
-        let (paths, predicted) = (vec![path.to_owned()], BTreeMap::new());
-        Self { state, paths, owner: Some(owner), mount, predicted, print: Print::Bytes(None) }
-    }
 }
 
 /// How the lock came to be there, as far as it decides what comes back by itself.
@@ -80,6 +50,8 @@ pub struct Origin {
 pub struct StateMap {
     /// In the order of [`State`].
     pub entries: Vec<StateEntry>,
+    /// What each was when the lock was installed.
+    prints: BTreeMap<State, Print>,
 }
 
 impl StateMap {
@@ -91,9 +63,9 @@ impl StateMap {
         let mounts = deployment.mounted();
         let here = Bare::of(deployment, deployment.image()).await?;
         let next = match &deployment.subject.upgrade_to {
-            Some(image) => {
-                Some(Bare::of(deployment, &crate::lab::require(&deployment.engine, image).await?.name).await?)
-            }
+            Some(image) => Some(
+                Bare::of(deployment, &lockproof_deploy::lab::require(&deployment.engine, image).await?.name).await?,
+            ),
             None => None,
         };
         let elsewhere = match &next {
@@ -101,6 +73,7 @@ impl StateMap {
             None => Elsewhere::default(),
         };
         let mut entries = Vec::new();
+        let mut prints = BTreeMap::new();
         let (found, dependencies) = states(deployment, layout, installed, None).await?;
         let records: BTreeMap<&str, &str> = dependencies
             .values()
@@ -157,14 +130,14 @@ impl StateMap {
                 owner: least.as_ref().map(|(_, owner, _)| *owner),
                 mount: least.and_then(|(_, _, mount)| mount),
                 predicted,
-                print,
             });
+            prints.insert(state, print);
         }
         here.remove(deployment).await?;
         if let Some(next) = next {
             next.remove(deployment).await?;
         }
-        Ok(Self { entries })
+        Ok(Self { entries, prints })
     }
 
     /// The map of the same subject, installed once more: everything lies where it lay, with other
@@ -173,13 +146,13 @@ impl StateMap {
     /// # Errors
     /// An environment error when the container cannot be read.
     pub async fn renew(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Self> {
-        let mut entries = self.entries.clone();
+        let mut map = self.clone();
         for (state, _, print) in states(deployment, layout, installed, None).await?.0 {
-            if let Some(entry) = entries.iter_mut().find(|entry| entry.state == state) {
-                entry.print = print;
+            if let Some(known) = map.prints.get_mut(&state) {
+                *known = print;
             }
         }
-        Ok(Self { entries })
+        Ok(map)
     }
 
     /// Whether each state is still what it was.
@@ -193,7 +166,7 @@ impl StateMap {
         installed: &Installed,
     ) -> Result<BTreeMap<State, bool>> {
         // Which they are was read from the plugin, which may be gone by now.
-        let dependencies = self.entries.iter().find_map(|entry| match &entry.print {
+        let dependencies = self.prints.values().find_map(|print| match print {
             Print::Names(names) => Some(names),
             _ => None,
         });
@@ -203,28 +176,13 @@ impl StateMap {
             .into_iter()
             .map(|(state, _, print)| (state, print))
             .collect();
-        Ok(self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((entry.state, entry.print.is_kept(now.get(&entry.state)?))))
-            .collect())
+        Ok(self.prints.iter().filter_map(|(state, print)| Some((*state, print.is_kept(now.get(state)?)))).collect())
     }
 
-    /// The verdict that the map promises after `event`: the worst of the installed one and of what
-    /// the scheme says of each lost state. `None` when a state that cannot be known might make it
-    /// worse.
+    /// The verdict that the map promises after `event`.
     pub fn predict(&self, scheme: &Scheme, installed: Verdict, event: Event) -> Option<Verdict> {
-        let mut worst = installed;
-        let mut possible = installed;
-        for entry in &self.entries {
-            let Some(loss) = scheme.verdict_without(entry.state) else { continue };
-            match entry.predicted.get(&event).copied().flatten() {
-                Some(true) => {}
-                Some(false) => worst = worst.min(loss),
-                None => possible = possible.min(loss),
-            }
-        }
-        (worst <= possible).then_some(worst)
+        let survives = |entry: &StateEntry| (entry.state, entry.predicted.get(&event).copied().flatten());
+        state_map::predict(scheme, installed, self.entries.iter().map(survives))
     }
 }
 
@@ -424,7 +382,7 @@ impl Elsewhere {
 
 /// A container of an image that is never started and has no mounts: the image's own files.
 struct Bare {
-    engine: crate::engine::Engine,
+    engine: lockproof_deploy::engine::Engine,
     id: String,
 }
 
@@ -554,7 +512,7 @@ mod tests {
         for (code, stdout) in [(1, "{}"), (0, ""), (0, "[1]"), (137, "")] {
             assert_eq!(
                 read(code, stdout).map_err(|e| e.kind()),
-                Err(crate::error::ErrorKind::Undecided),
+                Err(lockproof_model::error::ErrorKind::Undecided),
                 "{code} {stdout}"
             );
         }
@@ -577,36 +535,5 @@ mod tests {
         assert!(!may_come_back(State::Credential, Owner::ContainerLayer, Event::Recreate, own));
         let ours = Origin { by_us: true, minted: true };
         assert!(!may_come_back(State::Plugin, Owner::ContainerLayer, Event::Recreate, ours));
-    }
-
-    fn map(states: &[(State, Option<bool>)]) -> StateMap {
-        let entries = states
-            .iter()
-            .map(|(state, survives)| StateEntry {
-                state: *state,
-                paths: vec![],
-                owner: None,
-                mount: None,
-                predicted: BTreeMap::from([(Event::Recreate, *survives)]),
-                print: Print::Bytes(None),
-            })
-            .collect();
-        StateMap { entries }
-    }
-
-    #[test]
-    fn a_prediction_is_the_worst_of_what_is_lost() {
-        let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
-        let predict =
-            |states: &[(State, Option<bool>)], installed| map(states).predict(&scheme, installed, Event::Recreate);
-        let all = [(State::Plugin, Some(true)), (State::Credential, Some(true)), (State::SessionKey, Some(false))];
-        assert_eq!(predict(&all, Verdict::Locked), Some(Verdict::Locked));
-        assert_eq!(predict(&all, Verdict::Leaky), Some(Verdict::Leaky));
-        let credential = [(State::Plugin, Some(true)), (State::Credential, Some(false))];
-        assert_eq!(predict(&credential, Verdict::Leaky), Some(Verdict::Claimable));
-        let plugin = [(State::Plugin, Some(false)), (State::Credential, None)];
-        assert_eq!(predict(&plugin, Verdict::Locked), Some(Verdict::Open));
-        let unknown = [(State::Plugin, None), (State::Credential, Some(false))];
-        assert_eq!(predict(&unknown, Verdict::Locked), None);
     }
 }

@@ -7,9 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lockproof::{
-    audit::{self, Audit, states::EVENTS},
-    compose::{Environment, Options, Project, in_container, volume},
+use lockproof_audit::{self as audit, Audit, states::EVENTS};
+use lockproof_compose::{Environment, Options, Project, in_container, volume};
+use lockproof_model::{
     event::Event,
     scheme::Scheme,
     state::{Owner, State},
@@ -154,7 +154,7 @@ struct Plain {
 }
 
 fn ours(project: &Project, all: bool) -> BTreeMap<String, Plain> {
-    let plain = |service: &lockproof::compose::Service| {
+    let plain = |service: &lockproof_compose::Service| {
         let mut mounts: Vec<String> = service
             .node
             .get("volumes")

@@ -6,10 +6,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use lockproof::{
-    compose::{Environment, Options, Project},
-    config,
-};
+use lockproof::config;
+use lockproof_compose::{Environment, Options, Project};
 use serde_json::Value;
 use tempfile::TempDir;
 

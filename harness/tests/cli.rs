@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lockproof::{exit, finding::Rule};
+use lockproof_model::{exit, finding::Rule};
 use rstest::rstest;
 
 /// What a command did.

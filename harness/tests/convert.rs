@@ -1,6 +1,6 @@
 //! The editor's format converted, case by case: what is in the prompt for what is in the editor.
 
-use lockproof::replay::{convert::convert, editor::Workflow, info::ObjectInfo, validate::validate};
+use lockproof_replay::{convert::convert, editor::Workflow, info::ObjectInfo, validate::validate};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};

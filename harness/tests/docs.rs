@@ -8,8 +8,9 @@ use std::{
 };
 
 use boon::{Compiler, Schemas};
-use lockproof::{
-    config::{self, load, plan::Plan},
+use lockproof::config::{load, plan::Plan};
+use lockproof_model::{
+    config,
     event::Event,
     exit,
     finding::{Finding, Rule},
@@ -62,12 +63,12 @@ fn yaml(text: &str) -> Value {
 
 #[test]
 fn the_schema_of_lockproof_yaml_is_published() {
-    published("docs/lockproof.schema.json", &pretty(&config::file::json_schema()));
+    published("docs/lockproof.schema.json", &pretty(&config::json_schema()));
 }
 
 #[test]
 fn the_schema_of_the_json_report_is_published() {
-    published("docs/report.schema.json", &pretty(&report::model::json_schema()));
+    published("docs/report.schema.json", &pretty(&report::json_schema()));
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn the_schema_of_scheme_files_is_published() {
 
 #[test]
 fn the_sample_and_the_demo_are_as_the_schema_says() {
-    let schema = config::file::json_schema();
+    let schema = config::json_schema();
     for path in ["docs/lockproof.yaml", "fixtures/demo/lockproof.yaml"] {
         assert_eq!(validate(&schema, &yaml(&read(path))), Ok(()), "{path}");
     }
@@ -85,7 +86,7 @@ fn the_sample_and_the_demo_are_as_the_schema_says() {
 
 #[test]
 fn the_schema_refuses_what_the_program_refuses() {
-    let schema = config::file::json_schema();
+    let schema = config::json_schema();
     for (text, wrong) in [
         ("subjects: [{ name: a, imgae: b }]", "an unknown key"),
         ("subjects: [{ image: b }]", "no name"),
@@ -118,7 +119,7 @@ fn the_sample_is_a_plan_that_can_be_run() {
 #[test]
 fn the_sample_shows_every_key() {
     let sample = read("docs/lockproof.yaml");
-    let schema = config::file::json_schema();
+    let schema = config::json_schema();
     let definitions = schema["$defs"].as_object().expect("they are there").values();
     for key in definitions.chain([&schema]).filter_map(|d| d["properties"].as_object()).flat_map(|p| p.keys()) {
         // Not in this version: neither compose projects nor replays.
@@ -132,7 +133,7 @@ fn the_sample_shows_every_key() {
 #[test]
 fn every_built_in_scheme_is_as_the_schema_says() {
     let schema = scheme::json_schema();
-    let text = read("harness/src/scheme/builtin/comfyui-login.yaml");
+    let text = read("harness/model/src/scheme/builtin/comfyui-login.yaml");
     assert_eq!(validate(&schema, &yaml(&text)), Ok(()));
     let read_back = serde_json::to_value(Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in"));
     assert_eq!(validate(&schema, &read_back.expect("it is data")), Ok(()));
@@ -147,7 +148,7 @@ fn a_report_is_as_its_schema_says() {
     let started = "2026-01-01T00:00:00Z".parse().expect("a time");
     let report = Report::new(started, std::time::Duration::ZERO, exit::FAILED, vec![subject], vec![finding]);
     let value = serde_json::to_value(report).expect("it is data");
-    assert_eq!(validate(&report::model::json_schema(), &value), Ok(()));
+    assert_eq!(validate(&report::json_schema(), &value), Ok(()));
 }
 
 #[test]

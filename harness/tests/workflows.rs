@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lockproof::replay::{
+use lockproof_replay::{
     convert,
     info::ObjectInfo,
     outputs::Content,

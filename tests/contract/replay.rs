@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use lockproof::{
-    config::{file::ConfigFile, plan::Plan},
+use lockproof::config::plan::Plan;
+use lockproof_deploy::{
     engine::{Engine, Run},
-    error::Result,
     lab,
 };
+use lockproof_model::{config::ConfigFile, error::Result};
 use rstest::rstest;
 
 use super::{Report, Server, State, Subject, replay_all};

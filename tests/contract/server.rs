@@ -1,13 +1,13 @@
 //! A server that is brought up in one of the recorded states.
 
-use lockproof::{
-    config::plan::Plan,
+use lockproof::config::plan::Plan;
+use lockproof_deploy::{
     deployment::{Deployment, ready::Readiness},
     engine::{Engine, Run},
-    error::Result,
-    install, keys, layout,
-    probe::client::Client,
+    install, layout, mint,
 };
+use lockproof_model::error::Result;
+use lockproof_probe::{client::Client, keys};
 
 use super::{State, credential};
 
@@ -40,7 +40,7 @@ impl Server {
             if state == State::LoginPassword {
                 let login = deployment.subject.lock.scheme.login.as_ref().expect("the scheme has a form");
                 let answer = client.send(&keys::form(login, "owner", credential::PASSWORD)).await;
-                token = keys::read(&deployment, &layout, &installed).await?;
+                token = mint::read(&deployment, &layout, &installed).await?;
                 assert!(token.is_some(), "no token was minted: {answer:?}");
             }
         }

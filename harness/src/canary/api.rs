@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::Kind;
-use crate::{
+use lockproof_model::{scheme::Scheme, secret::percent_encode};
+use lockproof_probe::{
+    client::Client,
     keys::{Keys, authorised},
-    probe::{client::Client, look::is_refusal, message::Request},
-    replay::server::form,
-    scheme::Scheme,
-    secret::percent_encode,
+    look::is_refusal,
+    message::Request,
 };
+use lockproof_replay::server::form;
 
 /// A server, and the keys to it.
 #[derive(Clone, Copy)]

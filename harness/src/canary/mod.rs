@@ -20,16 +20,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{
-    config::plan::Subject,
-    deployment::{Deployment, Mounted},
-    error::Result,
-    layout::Layout,
-    secret,
-    state::Owner,
-};
 pub use api::Access;
 use api::Api;
+use lockproof_deploy::{deployment::Deployment, layout::Layout, subject::Subject};
+use lockproof_model::{error::Result, secret, state::Owner, state_map::Mounted};
 
 /// What is kept at the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Canary, Kind};
-use crate::{
-    deployment::Deployment, engine::exec::Command, error::Result, install::check::is_within, layout::Layout,
-    state::Owner,
-};
+use lockproof_deploy::{deployment::Deployment, engine::exec::Command, layout::Layout};
+use lockproof_model::{error::Result, path::is_within, state::Owner};
 
 /// Lists the files below the given directories that carry the name; what is large and is not data
 /// is left out.

@@ -3,17 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Canaries, Loss, in_words};
-use crate::{
-    config::plan::Subject,
-    deployment::Mounted,
+use lockproof_deploy::{install::Installed, layout::Layout, subject::Subject};
+use lockproof_model::{
     event::Event,
     finding::{Finding, Rule},
-    gate::remedy,
-    install::Installed,
-    layout::Layout,
+    remedy,
     report::{StateReport, Survival},
     state::{Owner, State},
-    state_map::StateEntry,
+    state_map::{Mounted, StateEntry},
 };
 
 /// The state as the report shows it, with what its places promise.
@@ -83,8 +80,8 @@ fn remedies(losses: &[Loss], layout: &Layout, installed: &Installed) -> Vec<Stri
     for (directory, (owner, mount)) in
         places.iter().filter(|(place, _)| in_layer.len() < 2 || !in_layer.contains(place))
     {
-        let entry = StateEntry::of_data(directory.clone(), *owner, mount.clone());
-        let remedy = remedy::keep(&entry, layout, &installed.plugin_dir);
+        let entry = StateEntry::at(State::Data, directory.clone(), *owner, mount.clone());
+        let remedy = remedy::keep(&entry, &layout.python, &installed.plugin_dir);
         if !remedies.contains(&remedy) {
             remedies.push(remedy);
         }

@@ -10,21 +10,25 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::{
-    audit_view::{self, View},
+    audit_view::View,
     gate::{read_baseline, write_reports},
     print,
     progress::Talk,
     style::Style,
+    values,
 };
 use crate::{
-    audit::{self, Audit, fix},
-    compose::{self, Environment, Project, Service},
-    engine::Engine,
+    cli::audit_view,
+    report::{ReportTarget, open_all},
+};
+use lockproof_audit::{self as audit, Audit, fix, images::dockerfile::Dockerfile};
+use lockproof_compose::{self as compose, Environment, Project, Service};
+use lockproof_deploy::engine::{Engine, config::ImageSettings};
+use lockproof_model::{
     error::{Error, ErrorKind, Result},
     exit,
     finding::Severity,
-    images::dockerfile::Dockerfile,
-    report::{Report, ReportTarget, open_all},
+    report::Report,
     scheme::Scheme,
 };
 
@@ -59,7 +63,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Auto, env = "LOCKPROOF_AUDIT_FORMAT")]
     format: Format,
     /// The severity from which on a finding makes the exit code 1.
-    #[arg(long, value_enum, default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
+    #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// A JSON report: findings that stand in it do not count.
     #[arg(long, value_name = "REPORT.json", env = "LOCKPROOF_BASELINE")]
@@ -253,7 +257,7 @@ async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
         let Ok(engine) = Engine::connect().await else { return };
         for name in names {
             if let Ok(Some(settings)) = engine.image_settings(name).await {
-                found.insert(name.to_owned(), settings.into());
+                found.insert(name.to_owned(), dockerfile(settings));
             }
         }
     };
@@ -262,21 +266,20 @@ async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
     found
 }
 
-impl From<crate::engine::config::ImageSettings> for Dockerfile {
-    fn from(settings: crate::engine::config::ImageSettings) -> Self {
-        let pair = |text: &String| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let env: BTreeMap<String, String> = settings.env.iter().filter_map(pair).collect();
-        Self {
-            environments: environment(&env).into_iter().collect(),
-            env,
-            entrypoint: settings.entrypoint,
-            command: settings.command,
-            workdir: Some(settings.working_dir).filter(|w| !w.is_empty()),
-            user: Some(settings.user).filter(|u| !u.is_empty()),
-            volumes: settings.volumes,
-            healthcheck: settings.healthcheck,
-            ..Self::default()
-        }
+/// What the engine says of an image, in the words of a Dockerfile.
+fn dockerfile(settings: ImageSettings) -> Dockerfile {
+    let pair = |text: &String| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let env: BTreeMap<String, String> = settings.env.iter().filter_map(pair).collect();
+    Dockerfile {
+        environments: environment(&env).into_iter().collect(),
+        env,
+        entrypoint: settings.entrypoint,
+        command: settings.command,
+        workdir: Some(settings.working_dir).filter(|w| !w.is_empty()),
+        user: Some(settings.user).filter(|u| !u.is_empty()),
+        volumes: settings.volumes,
+        healthcheck: settings.healthcheck,
+        ..Dockerfile::default()
     }
 }
 
@@ -318,5 +321,5 @@ fn patches(audited: &[(&Project, Audit)], write: bool, talk: &Talk) -> Result<St
         }
         fixes.left.iter().for_each(|line| talk.line(&format!("note: {line}")));
     }
-    Ok(crate::secret::redact(&text))
+    Ok(lockproof_model::secret::redact(&text))
 }

@@ -4,9 +4,9 @@
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
-use crate::{
-    audit::{Audit, Placed, Subject, states::EVENTS},
-    compose::{Project, Span},
+use lockproof_audit::{Audit, Placed, Subject, states::EVENTS};
+use lockproof_compose::{Project, Span};
+use lockproof_model::{
     event::Event,
     exit,
     finding::{Finding, Rule, Severity},

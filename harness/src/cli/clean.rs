@@ -3,11 +3,8 @@
 use clap::Args;
 
 use super::print;
-use crate::{
-    engine::{Engine, sweep::Whose},
-    error::Result,
-    exit,
-};
+use lockproof_deploy::engine::{Engine, sweep::Whose};
+use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

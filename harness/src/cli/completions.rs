@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{command, print};
-use crate::{error::Result, exit};
+use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Talk;
-use crate::error::{Error, Result};
+use lockproof_model::error::{Error, Result};
 
 /// Where the token is.
 #[derive(Debug, Args)]

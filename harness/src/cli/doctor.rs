@@ -3,15 +3,15 @@
 use clap::Args;
 
 use super::{print, signal, style::Style};
-use crate::{
+use lockproof_deploy::{
     deployment::pace,
     engine::{
         Engine, Run,
         sweep::{Leftovers, Whose},
     },
-    error::Result,
-    exit, lab,
+    lab,
 };
+use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

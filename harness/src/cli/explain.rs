@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{print, style::Style};
-use crate::{error::Result, exit, finding::Rule};
+use lockproof_model::{error::Result, exit, finding::Rule};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -8,24 +8,26 @@ use std::{
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{print, probe::read_routes, progress::Talk, signal, style::Style};
+use super::{print, probe::read_routes, progress::Talk, signal, style::Style, values};
 use crate::{
-    config::{
-        duration::Span,
-        file::{ConfigFile, CredentialEntry, InstallEntry, SchemeEntry, SubjectEntry},
-        load,
-        plan::Plan,
-    },
+    config::{load, plan::Plan},
+    gate::{self, Listener, Options},
+    report::{OpenReport, ReportTarget, append_summary, open_all, terminal},
+};
+use lockproof_deploy::{
     engine::{Engine, Run},
+    lab::Kit,
+    mint,
+};
+use lockproof_model::{
+    config::{ConfigFile, CredentialEntry, InstallEntry, SchemeEntry, SubjectEntry},
+    duration::Span,
     error::{Error, Result},
     event::Event,
     finding::Severity,
-    gate::{self, Listener, Options},
-    keys,
-    lab::Kit,
-    report::{OpenReport, Report, ReportTarget, append_summary, open_all, terminal},
-    surface::routes::Route,
+    report::Report,
 };
+use lockproof_probe::surface::routes::Route;
 
 /// The file that is meant when none is named.
 pub(super) const DEFAULT_CONFIG: &str = "lockproof.yaml";
@@ -80,13 +82,13 @@ pub(super) struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// The events, separated by commas. Default: the file's; else restart,kill,recreate,down-up.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "EVENT,…", env = "LOCKPROOF_EVENTS")]
+    #[arg(long, value_parser = values::event(), value_delimiter = ',', value_name = "EVENT,…", env = "LOCKPROOF_EVENTS")]
     events: Option<Vec<Event>>,
     /// Subjects gated at once. Default: the file's; else the number of cores.
     #[arg(long, short, value_name = "N", env = "LOCKPROOF_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// The severity from which on a finding makes the exit code 1.
-    #[arg(long, value_enum, default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
+    #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// A JSON report: findings that stand in it do not count.
     #[arg(long, value_name = "REPORT.json", env = "LOCKPROOF_BASELINE")]
@@ -202,7 +204,7 @@ async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments)
         plan.set_events(events)?;
     }
     for subject in plan.iter().flat_map(|(plan, _)| &plan.subjects) {
-        keys::password(&subject.lock)?;
+        mint::password(&subject.lock)?;
     }
     let reports = open_all(&arguments.report)?;
     let engine = Engine::connect().await?;

@@ -5,9 +5,9 @@ use std::{io::Write, path::PathBuf};
 use clap::Args;
 
 use super::{audit::ServiceArguments, print};
-use crate::{
-    audit::{self, tokens::token_variables},
-    compose::{Project, Service},
+use lockproof_audit::{self as audit, tokens::token_variables};
+use lockproof_compose::{Project, Service};
+use lockproof_model::{
     error::{Error, Result},
     event::Event,
     exit,
@@ -93,7 +93,7 @@ fn written(project: &Project, service: &Service) -> Result<String> {
         text.push_str(&format!("    # expect: {{ {} }}\n", entries.join(", ")));
     }
     text.push_str("\nscheme:\n  use: comfyui-login\n");
-    if facts.script.plugin != crate::images::script::Come::Never {
+    if facts.script.plugin != lockproof_audit::images::script::Come::Never {
         text.push_str("  # The deployment installs its lock itself, at its start: no `install` is needed.\n");
     } else {
         text.push_str("  # How the lock gets in. Without this, the deployment must bring it along.\n  # install: { from: ./ComfyUI-Login }\n");

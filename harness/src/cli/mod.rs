@@ -17,13 +17,14 @@ mod reproduce;
 mod signal;
 mod style;
 mod token;
+mod values;
 mod workspace;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
     exit,
 };

@@ -9,29 +9,34 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use super::{credential::TokenArguments, gate::write_reports, print, progress::Talk, style::Style};
+use super::{credential::TokenArguments, gate::write_reports, print, progress::Talk, style::Style, values};
 use crate::{
-    config::{duration::Span, load::parse_as},
-    error::{Error, Result},
-    event::Event,
-    exit,
-    finding::{Finding, Severity},
     gate::{
         diagnose::{self, Scene},
         examine::{self, Claimed, Early, Examiner},
     },
-    keys::{self, Keys, authorised, open_session},
-    probe::{
-        client::Client,
-        decide::is_indeterminate,
-        look::{Reference, Works, is_refusal},
-        message::{Answer, Request, URL},
-        server::{Server, Trust},
-    },
-    report::{EventReport, ProbeCounts, Report, ReportTarget, SubjectReport, open_all, terminal},
+    report::{ReportTarget, open_all, terminal},
+};
+use lockproof_model::{
+    duration::Span,
+    error::{Error, Result},
+    event::Event,
+    exit,
+    finding::{Finding, Severity},
+    names::USERNAME,
+    parse::parse_as,
+    report::{EventReport, ProbeCounts, Report, SubjectReport},
     scheme::Scheme,
-    surface::{discover::discover, routes::Route},
     verdict::Verdict,
+};
+use lockproof_probe::{
+    client::Client,
+    decide::is_indeterminate,
+    keys::{Keys, authorised, open_session},
+    look::{Reference, Works, is_refusal},
+    message::{Answer, Request, URL},
+    server::{Server, Trust},
+    surface::{discover::discover, routes::Route},
 };
 
 #[derive(Debug, Args)]
@@ -72,7 +77,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The severity from which on a finding makes the exit code 1.
-    #[arg(long, value_enum, default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
+    #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
     #[arg(long, value_name = "FORMAT=PATH")]
@@ -100,7 +105,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let mut keys = token.map(|token| Keys::new(token, password.clone(), None));
     greet(&client, &scheme, keys.as_ref(), talk).await?;
     if let (Some(known), Some(password)) = (&keys, password) {
-        let username = arguments.username.as_deref().unwrap_or(keys::USERNAME);
+        let username = arguments.username.as_deref().unwrap_or(USERNAME);
         let session = open_session(&client, scheme.login.as_ref(), username, Some(&password)).await;
         keys = Some(Keys::new(known.token().to_owned(), Some(password), session));
     }

@@ -11,7 +11,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::style::Style;
-use crate::{gate::Listener, report::EventReport, secret};
+use crate::gate::Listener;
+use lockproof_model::{report::EventReport, secret};
 
 /// The one that talks to standard error.
 #[derive(Clone, Debug)]

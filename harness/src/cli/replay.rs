@@ -22,31 +22,29 @@ use super::{
     style::Style,
 };
 use crate::{
-    config::duration::Span,
-    dotenv,
-    engine::{Engine, Run},
+    gate::{Listener, replays::report, subject},
+    notebook::{self, Runner},
+    piece::{Notebooks, Piece, Place, Replayed},
+    report::{OpenReport, ReportTarget, open_all},
+};
+use lockproof_compose::env_file as dotenv;
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::{
+    duration::Span,
     error::{Error, ErrorKind, Result},
     event::Event,
     exit,
     finding::Severity,
-    gate::{Listener, replays::report, subject},
-    notebook::{self, Runner},
-    probe::{
-        client::Client,
-        message::{Fault, Request},
-        server::Trust,
-    },
-    replay::{
-        DIFFERENCES, Ending, Options,
-        calling_off::CalledOff,
-        piece::{Notebooks, Piece, Place, Replayed},
-        run::Progress,
-        server::Server,
-    },
-    report::{OpenReport, Report, ReportTarget, SubjectReport, open_all},
+    report::{Report, SubjectReport},
     scheme::Scheme,
     secret,
 };
+use lockproof_probe::{
+    client::Client,
+    message::{Fault, Request},
+    server::Trust,
+};
+use lockproof_replay::{DIFFERENCES, Ending, Options, calling_off::CalledOff, run::Progress, server::Server};
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -163,7 +161,7 @@ impl Work<'_> {
         let url = self.arguments.url.as_deref().unwrap_or_default();
         let scheme = Scheme::find(&self.arguments.scheme, Path::new(""))?;
         let trust = Trust { ca: self.arguments.ca.as_deref(), insecure: self.arguments.insecure };
-        let place = crate::probe::server::Server::named(url, &trust)?;
+        let place = lockproof_probe::server::Server::named(url, &trust)?;
         let given = match self.arguments.token.is_given() {
             true => self.arguments.token.token(self.talk)?,
             false => self.env.get(dotenv::TOKEN).cloned().or_else(|| std::env::var(dotenv::TOKEN).ok()),

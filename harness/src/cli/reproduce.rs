@@ -13,12 +13,12 @@ use super::{
     progress::Talk,
     style::Style,
 };
-use crate::{
+use crate::{gate::Listener, report::terminal};
+use lockproof_model::{
     error::Result,
     event::Event,
     exit,
-    gate::Listener,
-    report::{EventReport, Report, SubjectReport, terminal},
+    report::{EventReport, Report, SubjectReport},
     verdict::Verdict,
 };
 

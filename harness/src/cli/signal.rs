@@ -4,10 +4,8 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    engine::{Engine, Run},
-    error::{Error, ErrorKind, Result},
-};
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::error::{Error, ErrorKind, Result};
 
 /// Runs `work`; when a signal comes first, drops it, removes what the run has made, and gives the
 /// error that stands for the signal. After an error or a panic of `work` it cleans up as well.

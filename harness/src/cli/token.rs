@@ -10,17 +10,17 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{print, progress::Talk};
-use crate::{
-    config::duration::Span,
-    dotenv::{self, Spelling, TOKEN},
-    engine::{Engine, Run},
+use crate::token::{self, DEFAULT_COST, Gatekeeper, Login, Place, Restart, Rotation, Source, Takes};
+use lockproof_compose::env_file::{self as dotenv, Spelling, TOKEN};
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::{
+    duration::Span,
     error::{Error, ErrorKind, Result},
     exit,
-    probe::server::Trust,
     scheme::Scheme,
     secret,
-    token::{self, DEFAULT_COST, Gatekeeper, Login, Place, Restart, Rotation, Source, Takes},
 };
+use lockproof_probe::server::Trust;
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]

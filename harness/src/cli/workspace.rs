@@ -3,12 +3,12 @@
 use clap::{Args, ValueEnum};
 
 use super::{audit::ServiceArguments, print};
-use crate::{
-    audit::{
-        facts,
-        workspace::{Candidate, candidates},
-    },
-    compose::{Project, Service},
+use lockproof_audit::{
+    facts,
+    workspace::{Candidate, candidates},
+};
+use lockproof_compose::{Project, Service};
+use lockproof_model::{
     error::{Error, Result},
     exit,
 };

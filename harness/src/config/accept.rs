@@ -3,8 +3,8 @@
 use globset::{Glob, GlobMatcher};
 use jiff::civil::Date;
 
-use super::file::AcceptEntry;
-use crate::{
+use lockproof_model::{
+    config::AcceptEntry,
     error::{Error, Result},
     event::Event,
     finding::rule::Rule,

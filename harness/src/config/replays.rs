@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    error::{Error, Result},
-    replay::source::Source,
-};
+use lockproof_model::error::{Error, Result};
+use lockproof_replay::source::Source;
 
 /// What a workflow or a notebook may be called.
 const SUFFIXES: [&str; 4] = ["json", "png", "webp", "ipynb"];

@@ -5,10 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    deployment::Deployment,
-    report::{Phase, Timings},
-};
+use lockproof_deploy::deployment::Deployment;
+use lockproof_model::report::{Phase, Timings};
 
 /// Adds up the phases of one subject.
 #[derive(Debug, Default)]

@@ -1,25 +1,29 @@
 //! From what was seen to findings: each broken rule once, with what shows it and what to do.
 
-use crate::{
+use crate::state_map::StateMap;
+use lockproof_deploy::{
     deployment::{Deployment, ready::Down},
+    install::Installed,
+    layout::Layout,
+};
+use lockproof_model::{
     event::Event,
     finding::{Finding, Rule, Severity},
-    install::Installed,
-    keys::Keys,
-    layout::Layout,
-    probe::{
-        claim::Claim,
-        client::Client,
-        leak::{Leak, SeenBy},
-        look::{Look, Seen, Works},
-        matrix::{Found, evidence},
-        message::in_words,
-        watch::Exposure,
-        wear::Worn,
-    },
+    remedy,
     state::{Owner, State},
-    state_map::{StateEntry, StateMap},
+    state_map::StateEntry,
     verdict::Verdict,
+};
+use lockproof_probe::{
+    claim::Claim,
+    client::Client,
+    keys::Keys,
+    leak::{Leak, SeenBy},
+    look::{Look, Seen, Works},
+    matrix::{Found, evidence},
+    message::in_words,
+    watch::Exposure,
+    wear::Worn,
 };
 
 /// What findings are made for.
@@ -68,7 +72,7 @@ pub fn sentinels(
                 .entries
                 .iter()
                 .filter(|entry| lost.contains(&entry.state) && matches!(entry.state, State::Plugin | State::Deps))
-                .map(|entry| super::remedy::keep(entry, layout, &installed.plugin_dir))
+                .map(|entry| remedy::keep(entry, &layout.python, &installed.plugin_dir))
                 .collect();
             if !remedies.is_empty() {
                 finding.remedy = remedies.join("\n");
@@ -208,20 +212,20 @@ pub fn session(scene: Scene<'_>, before: Works, look: &Look) -> Option<Finding> 
 pub async fn old_keys(
     scene: Scene<'_>,
     client: &Client,
-    scheme: &crate::scheme::Scheme,
+    scheme: &lockproof_model::scheme::Scheme,
     old: &Keys,
     look: &Look,
 ) -> Option<Finding> {
-    let request = crate::probe::sentinel::sentinels(scheme).into_iter().find(|r| r.method == http::Method::GET)?;
+    let request = lockproof_probe::sentinel::sentinels(scheme).into_iter().find(|r| r.method == http::Method::GET)?;
     let mut alive = Vec::new();
-    let with_token = crate::keys::authorised(request.clone(), scheme, old.token());
+    let with_token = lockproof_probe::keys::authorised(request.clone(), scheme, old.token());
     let outcome = client.send(&with_token).await;
     let reference = look.sentinels.iter().find(|s| s.request == request).and_then(|s| s.token.as_ref().ok());
-    if crate::probe::decide::decide(&outcome, reference).let_through() {
+    if lockproof_probe::decide::decide(&outcome, reference).let_through() {
         alive.push(format!("the old token: {}  →  {}", with_token.curl(scene.base), in_words(&outcome)));
     }
     if let Some(cookie) = old.session()
-        && crate::probe::look::session_works(client, scheme, cookie, &look.sentinels).await == Works::Yes
+        && lockproof_probe::look::session_works(client, scheme, cookie, &look.sentinels).await == Works::Yes
     {
         alive.push("a browser session of before the rotation is still served".to_owned());
     }
@@ -266,7 +270,7 @@ pub fn losses(
             State::SessionKey => Rule::PersistSessionKey,
             State::Data => Rule::PersistData,
         };
-        let remedy = super::remedy::keep(entry, layout, &installed.plugin_dir);
+        let remedy = remedy::keep(entry, &layout.python, &installed.plugin_dir);
         findings.push(
             scene
                 .finding(

@@ -4,25 +4,24 @@
 //! It needs a client and the keys, and nothing of a container: `lockproof probe` and the gate use
 //! the same one.
 
-use super::{
-    diagnose::{self, Scene},
-    judge,
-};
-use crate::{
+use super::diagnose::Scene;
+use crate::gate::diagnose;
+use lockproof_model::{
     finding::{Finding, Rule},
-    keys::Keys,
-    probe::{
-        claim::{empty_token, form_claim},
-        client::Client,
-        decide::Decision,
-        leak::{self, SeenBy},
-        look::{Look, Reference, Works, look, patiently},
-        matrix::{Counts, Found, Matrix},
-        wear::Worn,
-    },
     scheme::Scheme,
-    surface::routes::Route,
     verdict::Verdict,
+};
+use lockproof_probe::{
+    claim::{empty_token, form_claim},
+    client::Client,
+    decide::Decision,
+    judge,
+    keys::Keys,
+    leak::{self, SeenBy},
+    look::{Look, Reference, Works, look, patiently},
+    matrix::{Counts, Found, Matrix},
+    surface::routes::Route,
+    wear::Worn,
 };
 
 /// What is examined, and how far one may go.
@@ -136,7 +135,7 @@ impl Examiner<'_> {
     async fn worn(&self, before: &Look) -> Option<Worn> {
         let was = before.sentinels.iter().find(|s| s.decision == Decision::Rejected)?;
         let anonymous = patiently(self.client, &was.request).await;
-        if crate::probe::decide::decide(&anonymous, was.token.as_ref().ok()) == Decision::Rejected
+        if lockproof_probe::decide::decide(&anonymous, was.token.as_ref().ok()) == Decision::Rejected
             && self.keys.is_none_or(|_| before.token != Works::Yes)
         {
             return None;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
-use crate::{
-    config::{accept::Accept, plan::Subject},
+use crate::config::accept::Accept;
+use lockproof_deploy::subject::Subject;
+use lockproof_model::{
     event::Event,
     finding::{Finding, Rule, Severity},
     report::Report,

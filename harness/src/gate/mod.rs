@@ -4,8 +4,6 @@ mod clock;
 pub mod diagnose;
 pub mod examine;
 pub mod expect;
-pub mod judge;
-pub mod remedy;
 pub mod replays;
 pub mod shared;
 pub mod subject;
@@ -19,10 +17,14 @@ use std::{
 use futures_util::{StreamExt, stream};
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{
-    config::plan::{Plan, Subject},
+use crate::config::plan::Plan;
+use expect::Losses;
+use lockproof_deploy::{
     deployment::stack,
     engine::{Engine, Run, sweep::Whose},
+    subject::Subject,
+};
+use lockproof_model::{
     error::{Error, ErrorKind, Result},
     event::Event,
     exit,
@@ -30,7 +32,6 @@ use crate::{
     report::{EventReport, LayoutReport, Report, SubjectReport},
     verdict::Verdict,
 };
-use expect::Losses;
 use shared::Shared;
 
 /// Who is told how the run goes on. Everything may be called from several subjects at once.
@@ -157,7 +158,7 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     let mut checked = false;
     for subject in &plan.subjects {
         let image = match &subject.compose {
-            None => crate::lab::require(engine, &subject.image).await,
+            None => lockproof_deploy::lab::require(engine, &subject.image).await,
             Some(compose) => stack::images(engine, run, subject).await.and_then(|mut images| {
                 images.remove(&compose.service).ok_or_else(|| Error::usage("the service has no image"))
             }),
@@ -168,7 +169,7 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
             checked = true;
         }
         if let Some(next) = subject.upgrade_to.as_ref().filter(|_| plan.events.contains(&Event::Upgrade)) {
-            crate::lab::require(engine, next)
+            lockproof_deploy::lab::require(engine, next)
                 .await
                 .map_err(|e| e.or_at(format!("subject `{}`, upgrade_to", subject.name)))?;
         }
@@ -290,7 +291,7 @@ fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error],
 }
 
 /// The layout as a report shows it.
-fn layout_report(layout: &crate::layout::Layout) -> LayoutReport {
+fn layout_report(layout: &lockproof_deploy::layout::Layout) -> LayoutReport {
     LayoutReport {
         code_dir: Some(layout.code_dir.clone()),
         custom_nodes: Some(layout.custom_nodes_dir().to_owned()),
@@ -301,7 +302,7 @@ fn layout_report(layout: &crate::layout::Layout) -> LayoutReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use lockproof_model::{
         finding::Rule,
         report::{ReplayOutcome, ReplayReport},
     };

@@ -9,21 +9,18 @@ use std::{
 
 use super::diagnose::Scene;
 use crate::{
+    notebook::Runner,
+    piece::{Notebooks, Piece, Place, Reference, Replayed},
+};
+use lockproof_model::{
     error::{ErrorKind, Result},
     event::Event,
     finding::{Finding, Rule},
-    keys::Keys,
-    notebook::Runner,
-    probe::client::Client,
-    replay::{
-        Ending, Options, Outcome,
-        piece::{Notebooks, Piece, Place, Reference, Replayed},
-        run::Progress,
-        server::Server,
-    },
     report::{ReplayOutcome, ReplayReport},
     scheme::Scheme,
 };
+use lockproof_probe::{client::Client, keys::Keys};
+use lockproof_replay::{Ending, Options, Outcome, run::Progress, server::Server};
 
 /// The replays of one subject, and what each gave in the installed state.
 #[derive(Debug, Default)]
@@ -128,7 +125,7 @@ fn tells(finding: &Finding) -> bool {
 }
 
 fn skipped(piece: &Piece, why: &str) -> Replayed {
-    Replayed { outcome: Outcome::skipped(piece, why), findings: Vec::new(), reference: None }
+    Replayed { outcome: Outcome::skipped(piece.name(), why), findings: Vec::new(), reference: None }
 }
 
 /// Tells the nodes as steps of the subject.

@@ -7,11 +7,16 @@ use std::{
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::{
-    config::plan::PluginSource,
+use lockproof_deploy::{
     deployment::admission::Places,
+    install::{
+        carry::Carrier,
+        source::{self, Fetched},
+    },
+    subject::PluginSource,
+};
+use lockproof_model::{
     error::{Error, Result},
-    install::{carry::Carrier, source, source::Fetched},
     scheme::Scheme,
 };
 

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{file::joined, settings::Sanitizer};
-use crate::secret;
+use lockproof_model::secret;
 
 /// Tags by which a cell says that its output is not to be compared; the latter are nbval's.
 const IGNORED: [&str; 3] = ["lockproof-ignore-output", "nbval-ignore-output", "NBVAL_IGNORE_OUTPUT"];

@@ -16,14 +16,17 @@ use super::{
     file::{Prepared, is_compared, title},
     stage::Stage,
 };
-use crate::{
+use lockproof_deploy::{
     engine::{
         Engine, Run,
         archive::{Ownership, Tarball},
         container::{Attachment, ContainerSpec},
     },
+    lab,
+};
+use lockproof_model::{
     error::{Error, Result},
-    lab, secret,
+    secret,
 };
 
 const SCRIPT: &str = include_str!("runner.py");
@@ -277,7 +280,7 @@ impl<'a> Job<'a> {
         let mut child = tokio::process::Command::new(python)
             .arg(at("runner.py"))
             .arg(at("request.json"))
-            .env_remove(crate::dotenv::TOKEN)
+            .env_remove(lockproof_compose::env_file::TOKEN)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

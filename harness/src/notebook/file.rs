@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{format, settings::Settings};
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
     secret,
 };

@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Request, settings::Needs};
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
-    probe::{
-        client::Client,
-        look::patiently,
-        message::{Request as Question, in_words},
-        server::{Server, Trust},
-    },
     secret,
+};
+use lockproof_probe::{
+    client::Client,
+    look::patiently,
+    message::{Request as Question, in_words},
+    server::{Server, Trust},
 };
 
 /// Why the notebook is skipped: what of its needs the server does not have.

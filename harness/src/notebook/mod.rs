@@ -26,12 +26,8 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::{
-    engine::{Engine, Run},
-    error::Result,
-    event::Event,
-    finding::Finding,
-};
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::{error::Result, event::Event, finding::Finding};
 
 /// A notebook to replay, and everything that is needed for it.
 #[derive(Clone)]
@@ -91,7 +87,7 @@ impl Runner {
     /// Makes what is missing before anything can run: the image, once on a machine.
     async fn prepare(&self) -> Result<()> {
         match self {
-            Self::Container { engine, .. } => crate::lab::notebook_runner(engine).await.map(|_| ()),
+            Self::Container { engine, .. } => lockproof_deploy::lab::notebook_runner(engine).await.map(|_| ()),
             Self::Python(_) => Ok(()),
         }
     }

@@ -21,11 +21,13 @@ use tokio::{
 };
 
 use super::Traffic;
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
-    keys,
-    probe::server::{Server, Stream},
     secret,
+};
+use lockproof_probe::{
+    keys,
+    server::{Server, Stream},
 };
 
 type Body = BoxBody<Bytes, hyper::Error>;

@@ -13,18 +13,19 @@ use super::{
     execute::{Execution, Job, Stop},
     file::{File, Prepared, code_cells, is_compared, render, title},
     lacking, name_of,
-    proxy::{self, Proxy},
+    proxy::Proxy,
     scan::scan,
     settings::Sanitizer,
     stage::Stage,
     verdict,
 };
-use crate::{
-    dotenv,
+use crate::notebook::proxy;
+use lockproof_compose::env_file as dotenv;
+use lockproof_model::{
     error::{Error, Result},
-    probe::server::{Server, Trust},
     secret,
 };
+use lockproof_probe::server::{Server, Trust};
 
 /// The address of the server as a notebook in the container sees it; ComfyUI's own.
 const PORT: u16 = 8188;
@@ -80,7 +81,7 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
             write(&request.path, &text)?;
             if outcome.ending == Ending::Changed {
                 (outcome.ending, outcome.why) = (Ending::Same, String::new());
-                outcome.findings.retain(|f| f.rule != crate::finding::Rule::ReplayChanged);
+                outcome.findings.retain(|f| f.rule != lockproof_model::finding::Rule::ReplayChanged);
                 for cell in &mut outcome.cells {
                     cell.ending = CellEnding::Same;
                 }

@@ -6,12 +6,13 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::file::{File, code_cells, joined, source};
-use crate::{
-    dotenv::{TOKEN, WRONG_NAME},
+use lockproof_compose::env_file::{TOKEN, WRONG_NAME};
+use lockproof_model::{
     event::Event,
     finding::{Finding, Rule, Severity},
-    keys, secret,
+    secret,
 };
+use lockproof_probe::keys;
 
 /// One text of a notebook: a cell's source, or what is stored as its output.
 struct Text {

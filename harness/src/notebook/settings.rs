@@ -6,9 +6,9 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    config::load::parse_as,
+use lockproof_model::{
     error::{Error, Result},
+    parse::parse_as,
 };
 
 /// The rules that every notebook has, unless it says otherwise.

@@ -3,10 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::settings::Settings;
-use crate::{
-    engine::archive::{Ownership, Tarball, unreadable},
-    error::{Error, Result},
-};
+use lockproof_deploy::engine::archive::{Ownership, Tarball, unreadable};
+use lockproof_model::error::{Error, Result};
 
 /// More than this beside a notebook are data that it does not need.
 const LARGEST: u64 = 256 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! What the cells and the traffic of a replay add up to.
 
 use super::{Cell, CellEnding, Ending, Outcome, Request, execute::Execution};
-use crate::finding::{Finding, Rule};
+use lockproof_model::finding::{Finding, Rule};
 
 /// How a replay ended, and why it is not `same`: by the first cell that failed, that with the injected
 /// parameters before all others, else by those that differ.

@@ -15,11 +15,15 @@ use askama::Template;
 
 use super::{
     Format, cannot_render,
-    model::{EventReport, Report, SubjectReport, Survival},
     text::{millis, visible},
     view::{Group, expected_word, groups, headline, remark, verdict_word},
 };
-use crate::{error::Result, event::Event, verdict::Verdict};
+use lockproof_model::{
+    error::Result,
+    event::Event,
+    report::{EventReport, Report, SubjectReport, Survival},
+    verdict::Verdict,
+};
 
 /// The format `html`.
 #[derive(Debug)]
@@ -102,7 +106,7 @@ impl<'a> Subject<'a> {
             .iter()
             .map(|state| StateRow {
                 state: state.state.name(),
-                owner: state.owner.map_or("unknown", crate::state::Owner::name),
+                owner: state.owner.map_or("unknown", lockproof_model::state::Owner::name),
                 paths: &state.paths,
                 cells: columns
                     .iter()

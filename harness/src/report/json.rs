@@ -14,8 +14,8 @@
 //! }
 //! ```
 
-use super::{Format, cannot_render, model::Report};
-use crate::error::Result;
+use super::{Format, cannot_render};
+use lockproof_model::{error::Result, report::Report};
 
 /// The format `json`.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_secret_is_in_no_format() {
         let secret = "Zq7\"<secret>&'\\x-report";
-        crate::secret::register(secret);
+        lockproof_model::secret::register(secret);
         let mut report = sample::report();
         report.subjects[0].error = Some(format!("failed with {secret}"));
         report.findings[0].evidence.push(format!("curl -H 'Authorization: Bearer {secret}'"));
@@ -115,5 +115,28 @@ mod tests {
             assert!(!text.contains("Zq7"), "{text}");
             assert!(text.contains("redacted"), "{text}");
         }
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored_and_missing_additions_have_defaults() {
+        let mut value = serde_json::to_value(sample::report()).expect("it is data");
+        value["novelty"] = serde_json::json!({ "a": 1 });
+        let top = value.as_object_mut().expect("an object");
+        top.shift_remove("fail_on");
+        top.shift_remove("config");
+        value["subjects"][0]["events"][0].as_object_mut().expect("an event").shift_remove("effective");
+        let read = Report::from_json(&value.to_string(), "r.json").expect("it is one of ours");
+        assert_eq!(read, Report { config: None, ..sample::report() });
+    }
+
+    #[test]
+    fn the_schema_describes_the_keys_that_are_written() {
+        let schema = schemars::schema_for!(Report).to_value();
+        let written = serde_json::to_value(sample::report()).expect("it is data");
+        for key in written.as_object().expect("an object").keys() {
+            assert!(schema["properties"][key].is_object(), "{key} is not in the schema");
+        }
+        let required = schema["required"].as_array().expect("a list");
+        assert!(!required.contains(&"config".into()) && required.contains(&"findings".into()));
     }
 }

@@ -24,11 +24,15 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite}
 
 use super::{
     Format, cannot_render,
-    model::{EventReport, Report, SubjectReport},
     text::{count, one_line, visible},
     view::{Standing, remark},
 };
-use crate::{error::Result, event::Event, finding::Finding};
+use lockproof_model::{
+    error::Result,
+    event::Event,
+    finding::Finding,
+    report::{EventReport, Report, SubjectReport},
+};
 
 /// The format `junit`.
 #[derive(Debug)]

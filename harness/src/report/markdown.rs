@@ -19,11 +19,13 @@ use std::{fs::OpenOptions, io::Write, path::Path};
 
 use super::{
     Format,
-    model::{EventReport, Report, SubjectReport},
     text::{count, millis, one_line, visible},
     view::{Group, expected_word, groups, headline, lost, remark, verdict_word},
 };
-use crate::error::{Error, Result};
+use lockproof_model::{
+    error::{Error, Result},
+    report::{EventReport, Report, SubjectReport},
+};
 
 /// The format `markdown`.
 #[derive(Debug)]

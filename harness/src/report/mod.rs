@@ -1,4 +1,4 @@
-//! What a run found, as data ([`model`]), and the formats in which it is written: one file each.
+//! What a run found, as data, and the formats in which it is written: one file each.
 //!
 //! A report never changes the exit code. The files are made before the work begins
 //! ([`ReportTarget::open`]), so that a path that cannot be written is a usage error, and filled at
@@ -14,7 +14,6 @@ mod html;
 mod json;
 mod junit;
 mod markdown;
-pub mod model;
 mod ndjson;
 mod replays;
 #[cfg(test)]
@@ -29,13 +28,9 @@ mod well_formed;
 
 pub use self::{
     markdown::append_summary,
-    model::{
-        EventReport, LayoutReport, Outcome, Phase, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport,
-        SubjectReport, Survival, Timings, Tool,
-    },
     target::{OpenReport, ReportTarget, open_all},
 };
-use crate::error::Result;
+use lockproof_model::{error::Result, report::Report};
 
 /// One way to write a report down.
 pub trait Format: Sync {
@@ -62,8 +57,8 @@ pub const FORMATS: [&dyn Format; 6] =
     [&json::Json, &junit::Junit, &sarif::Sarif, &html::Html, &markdown::Markdown, &ndjson::Ndjson];
 
 /// An error of a format's own library.
-fn cannot_render(format: &str, error: impl std::fmt::Display) -> crate::error::Error {
-    crate::error::Error::environment(format!("the {format} report cannot be written"))
+fn cannot_render(format: &str, error: impl std::fmt::Display) -> lockproof_model::error::Error {
+    lockproof_model::error::Error::environment(format!("the {format} report cannot be written"))
         .detail(error)
         .fix("please report it; every other report is written all the same")
 }

@@ -9,8 +9,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Format, cannot_render, model::Report};
-use crate::error::Result;
+use super::{Format, cannot_render};
+use lockproof_model::{error::Result, report::Report};
 
 /// The format `ndjson`.
 #[derive(Debug)]

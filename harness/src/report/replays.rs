@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    model::{ReplayOutcome, SubjectReport},
-    text::one_line,
-};
+use super::text::one_line;
+use lockproof_model::report::{ReplayOutcome, SubjectReport};
 
 /// The lines for one subject, each with its head and its text; none where nothing was replayed.
 ///

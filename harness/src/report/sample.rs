@@ -2,16 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    Format,
-    model::{
+use super::Format;
+use lockproof_model::{
+    event::Event::{self, Crash, DownUp, Installed, Kill, Recreate, Restart, Rotate, Upgrade},
+    finding::{Finding, Rule},
+    report::{
         EventReport, LayoutReport, ProbeCounts, ReplayOutcome, ReplayReport, Report, StateReport, SubjectReport,
         Survival, Tool,
     },
-};
-use crate::{
-    event::Event::{self, Crash, DownUp, Installed, Kill, Recreate, Restart, Rotate, Upgrade},
-    finding::{Finding, Rule},
     state::{Owner, State},
     verdict::Verdict::{self, Claimable, Locked, Open},
 };

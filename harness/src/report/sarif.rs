@@ -19,12 +19,12 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Format, cannot_render,
-    model::{Outcome, Report},
     view::{Standing, remark},
 };
-use crate::{
+use lockproof_model::{
     error::Result,
     finding::{Finding, Rule},
+    report::{Outcome, Report},
     secret::percent_encode,
 };
 

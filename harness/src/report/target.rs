@@ -9,8 +9,11 @@ use std::{
     str::FromStr,
 };
 
-use super::{FORMATS, Format, model::Report};
-use crate::error::{Error, Result};
+use super::{FORMATS, Format};
+use lockproof_model::{
+    error::{Error, Result},
+    report::Report,
+};
 
 /// A report that was asked for: its format and where it goes.
 #[derive(Clone)]
@@ -165,7 +168,8 @@ impl OpenReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{error::ErrorKind, report::sample};
+    use crate::report::sample;
+    use lockproof_model::error::ErrorKind;
 
     fn wrong(text: &str) -> String {
         let error = text.parse::<ReportTarget>().expect_err("it is wrong");

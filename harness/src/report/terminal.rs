@@ -21,12 +21,12 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use jiff::{ToSpan, tz::TimeZone};
 
 use super::{
-    model::{EventReport, Phase, Report, SubjectReport, Timings},
     text::{millis, one_line, visible, wrap},
     view::{Group, Standing, expected_word, groups, headline, lost, remark, verdict_word},
 };
-use crate::{
+use lockproof_model::{
     finding::{Rule, Severity},
+    report::{EventReport, Phase, Report, SubjectReport, Timings},
     verdict::Verdict,
 };
 
@@ -270,7 +270,7 @@ impl View {
     }
 
     fn headline(&self, report: &Report) -> String {
-        use super::model::Outcome::{Error, Fail, Pass, Undecided};
+        use lockproof_model::report::Outcome::{Error, Fail, Pass, Undecided};
         let colour = match report.outcome {
             Pass => AnsiColor::Green,
             Fail | Error => AnsiColor::Red,
@@ -358,12 +358,11 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::{file::AcceptEntry, load::parse_as},
-        report::{
-            model::{Outcome, Report},
-            sample,
-        },
+    use crate::report::sample;
+    use lockproof_model::{
+        config::AcceptEntry,
+        parse::parse_as,
+        report::{Outcome, Report},
     };
 
     #[test]

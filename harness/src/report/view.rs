@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use super::{
-    model::{EventReport, Report, SubjectReport},
-    text::{count, list, one_line},
-};
-use crate::{
+use super::text::{count, list, one_line};
+use lockproof_model::{
     event::Event,
     exit,
     finding::{Finding, Rule, Severity},
+    report::{EventReport, Report, SubjectReport},
     verdict::Verdict,
 };
 
@@ -219,7 +217,7 @@ pub(super) fn lost(subject: &SubjectReport) -> Vec<Lost> {
                 .collect();
             (!at.is_empty()).then(|| Lost {
                 state: state.state.name(),
-                owner: state.owner.map_or("unknown", crate::state::Owner::name),
+                owner: state.owner.map_or("unknown", lockproof_model::state::Owner::name),
                 paths: state.paths.clone(),
                 at,
             })

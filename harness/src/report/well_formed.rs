@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use quick_xml::{Reader, events::Event as Xml};
 
 use super::{FORMATS, html::Html, json::Json, junit::Junit, sample, text::visible};
-use crate::report::{Format, model::Report};
+use crate::report::Format;
+use lockproof_model::report::Report;
 
 /// Texts that have broken report writers before, and anything else.
 fn text() -> impl Strategy<Value = String> {

@@ -3,8 +3,8 @@
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use super::{Gatekeeper, Takes};
-use crate::{
-    dotenv::{self, TOKEN, WRONG_NAME},
+use lockproof_compose::env_file::{self as dotenv, TOKEN, WRONG_NAME};
+use lockproof_model::{
     error::{Error, Result},
     secret,
 };

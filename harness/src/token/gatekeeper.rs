@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::{Login, token_in_log};
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
-    keys::{authorised, form},
-    probe::{
-        client::Client,
-        decide::is_indeterminate,
-        look::{is_refusal, patiently},
-        message::{Answer, Outcome, Request, in_words},
-        server::{Server, Trust},
-    },
     scheme::Scheme,
     secret,
+};
+use lockproof_probe::{
+    client::Client,
+    decide::is_indeterminate,
+    keys::{authorised, form},
+    look::{is_refusal, patiently},
+    message::{Answer, Outcome, Request, in_words},
+    server::{Server, Trust},
 };
 
 /// What is asked, with and without a token: a sentinel that changes nothing.

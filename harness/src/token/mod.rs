@@ -15,7 +15,7 @@ pub use log::token_in_log;
 pub use place::{Credential, Place};
 pub use rotate::{Restart, Rotation, rotate};
 
-use crate::{
+use lockproof_model::{
     error::{Error, Result},
     scheme::Scheme,
     secret,

@@ -6,15 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    dotenv,
-    engine::{
-        Engine, Run,
-        archive::{Ownership, Tarball, normalise, resolve},
-        container::{Attachment, ContainerSpec},
-        exec::Command,
-    },
+use lockproof_compose::env_file as dotenv;
+use lockproof_deploy::engine::{
+    Engine, Run,
+    archive::{Ownership, Tarball, resolve},
+    container::{Attachment, ContainerSpec},
+    exec::Command,
+};
+use lockproof_model::{
     error::{Error, Result},
+    path::normalise,
     scheme::Scheme,
 };
 

@@ -6,14 +6,14 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use tokio::time::Instant;
 
 use super::{Credential, Gatekeeper, Login, Place, Takes};
-use crate::{
-    dotenv::{self, Spelling, TOKEN},
-    engine::Engine,
+use lockproof_compose::env_file::{self as dotenv, Spelling, TOKEN};
+use lockproof_deploy::engine::Engine;
+use lockproof_model::{
     error::{Error, Result},
-    probe::server::Trust,
     scheme::Scheme,
     secret,
 };
+use lockproof_probe::server::Trust;
 
 /// How long between two questions to a server that is coming up.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -3,11 +3,10 @@
 //!
 //!     cargo run --package lockproof-testcontainers --example testcontainers
 
-use lockproof::verdict::Verdict;
-use lockproof_testcontainers::ComfyUi;
+use lockproof_testcontainers::{ComfyUi, Result, Verdict};
 
 #[tokio::main]
-async fn main() -> lockproof::error::Result<()> {
+async fn main() -> Result<()> {
     let mut comfyui = ComfyUi::lab().await?.start().await?;
     comfyui.install_lab_login().await?;
     let keys = comfyui.mint().await?;

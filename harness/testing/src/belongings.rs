@@ -3,10 +3,8 @@
 use testcontainers::ContainerAsync;
 
 use super::ComfyUi;
-use lockproof::{
-    engine::{Engine, Run},
-    error::{Error, Result},
-};
+use lockproof_deploy::engine::{Engine, Run};
+use lockproof_model::error::{Error, Result};
 
 /// The container, and everything else that carries the run's label.
 pub(super) struct Belongings {

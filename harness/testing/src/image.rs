@@ -8,16 +8,16 @@ use testcontainers::{
 };
 
 use super::{RunningComfyUi, belongings::Belongings};
-use lockproof::{
-    config::{
-        duration::Span,
-        file::{MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
-        plan::Subject,
-    },
+use lockproof_deploy::{
     deployment::Deployment,
     engine::{Engine, Run, container::ContainerSpec},
-    error::{Error, Result},
     lab,
+    subject::Subject,
+};
+use lockproof_model::{
+    config::{MountEntry, Scalar, SchemeEntry, SubjectEntry, Words},
+    duration::Span,
+    error::{Error, Result},
 };
 
 /// The grace of the lab at a stop: it has nothing to save.
@@ -226,7 +226,7 @@ impl ComfyUi {
 fn split(image: &str) -> (String, String) {
     let (name, tag) = match image.split_once('@').and_then(|_| image.rsplit_once(':')) {
         Some(digest) => digest,
-        None => lockproof::engine::image::split_tag(image),
+        None => lockproof_deploy::engine::image::split_tag(image),
     };
     (name.to_owned(), tag.to_owned())
 }

@@ -2,8 +2,7 @@
 //!
 //! ```toml
 //! [dev-dependencies]
-//! lockproof = { git = "…" }    # or path = "…"
-//! lockproof-testcontainers = { git = "…" }
+//! lockproof-testcontainers = { git = "…" }    # or path = "…/harness/testing"
 //! tokio = { version = "1", features = ["full"] }
 //! ```
 //!
@@ -32,6 +31,19 @@ mod running;
 
 /// The testcontainers of this version, for what [`RunningComfyUi::container`] is asked.
 pub use ::testcontainers;
+pub use lockproof_deploy::{
+    engine::exec::Output,
+    layout::Layout,
+    subject::{Install, PluginSource},
+};
+pub use lockproof_model::{
+    error::{Error, Result},
+    verdict::Verdict,
+};
+pub use lockproof_probe::{
+    keys::Keys,
+    message::{Answer, Request},
+};
 
 pub use image::ComfyUi;
 pub use running::RunningComfyUi;

@@ -8,23 +8,26 @@ use super::{
     ComfyUi,
     belongings::{Belongings, remove_container},
 };
-use lockproof::{
-    config::plan::{Install, PluginSource},
+use lockproof_deploy::{
     deployment::{Deployment, ready::Readiness},
     engine::exec::{Command, Output},
-    error::{Error, Result},
-    gate::judge::{Case, judge},
     install::{self, Installed},
-    keys::{self, Keys},
     lab::Kit,
     layout::{self, Layout},
-    probe::{
-        claim::empty_token,
-        client::Client,
-        look::{Reference, look},
-        message::{Answer, Request},
-    },
+    mint,
+    subject::{Install, PluginSource},
+};
+use lockproof_model::{
+    error::{Error, Result},
     verdict::Verdict,
+};
+use lockproof_probe::{
+    claim::empty_token,
+    client::Client,
+    judge::{Case, judge},
+    keys::{self, Keys},
+    look::{Reference, look},
+    message::{Answer, Request},
 };
 
 /// How many of its last log lines an error shows.
@@ -289,7 +292,7 @@ impl RunningComfyUi {
             // The image, or its entry point, brought it: it is only looked for.
             None => self.installed.insert(install::install(&self.deployment, &layout).await?).clone(),
         };
-        keys::mint(&self.deployment, self.client()?, &layout, &installed).await
+        mint::mint(&self.deployment, self.client()?, &layout, &installed).await
     }
 
     /// What the lock is worth now: `locked`, `open`, `claimable` by the empty token, `leaky` when a

@@ -10,17 +10,15 @@ use std::{
 };
 
 use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
-use lockproof::{
-    config::plan::Install,
+use lockproof_deploy::{
     engine::{
         Engine, Run,
         sweep::{Leftovers, Whose},
     },
-    error::Result,
     lab::Kit,
-    secret,
-    verdict::Verdict,
+    subject::Install,
 };
+use lockproof_model::{error::Result, secret, verdict::Verdict};
 use lockproof_testcontainers::{ComfyUi, testcontainers::runners::AsyncRunner};
 
 /// The command that was built with these tests, as nextest's set-up script names it.

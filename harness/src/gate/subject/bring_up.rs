@@ -6,19 +6,25 @@ use std::{
 };
 
 use super::{Gate, Installation, unlocked::Unlocked};
-use crate::{
+use crate::state_map::{Origin, StateMap};
+use lockproof_deploy::{
     deployment::{
         Deployment,
         ready::{Down, Readiness},
     },
+    install::{self, Installed},
+    layout::{self, Layout},
+    mint,
+};
+use lockproof_model::{
     error::{Error, Result},
     finding::Finding,
-    install::{self, Installed},
-    keys::{self, Keys},
-    layout::{self, Layout},
-    probe::{client::Client, message::Request},
     report::Phase,
-    state_map::{Origin, StateMap},
+};
+use lockproof_probe::{
+    client::Client,
+    keys::{self, Keys},
+    message::Request,
     surface::{discover::discover, routes::Route},
 };
 
@@ -210,8 +216,8 @@ impl Gate<'_> {
     /// The keys, and whether they were made just now.
     async fn mint(&self, up: &Up) -> Result<(Keys, bool)> {
         self.listener.step(&self.subject.name, "minting a token");
-        let had_token = keys::read(&up.deployment, &up.layout, &up.installed).await?.is_some();
-        Ok((keys::mint(&up.deployment, &up.client, &up.layout, &up.installed).await?, !had_token))
+        let had_token = mint::read(&up.deployment, &up.layout, &up.installed).await?.is_some();
+        Ok((mint::mint(&up.deployment, &up.client, &up.layout, &up.installed).await?, !had_token))
     }
 
     /// The subject with its lock: states and routes.

@@ -6,26 +6,27 @@ use std::{
 };
 
 use super::{Baseline, Gate, Installation};
-use crate::{
+use crate::gate::{
+    diagnose,
+    examine::{self, Early, Examiner},
+    expect, today,
+};
+use lockproof_deploy::mint;
+use lockproof_model::{
     error::Result,
     event::Event,
     finding::Finding,
-    gate::{
-        diagnose,
-        examine::{self, Early, Examiner},
-        expect, today,
-    },
-    keys::{self, Keys},
-    probe::{
-        client::Client,
-        leak,
-        look::{Look, Reference, Works},
-        matrix::Counts,
-        wear::wear_out,
-    },
     report::{EventReport, Phase, ProbeCounts},
     state::State,
     verdict::Verdict,
+};
+use lockproof_probe::{
+    client::Client,
+    keys::Keys,
+    leak,
+    look::{Look, Reference, Works},
+    matrix::Counts,
+    wear::wear_out,
 };
 
 /// How much of a log is searched for the token.
@@ -202,10 +203,10 @@ impl Gate<'_> {
     /// Whether the credential holds another token now, and that one works.
     pub(super) async fn credential_changed(&self, current: &Installation) -> Result<bool> {
         let scheme = &self.subject.lock.scheme;
-        let now = keys::read(&current.deployment, &current.layout, &current.installed).await?;
+        let now = mint::read(&current.deployment, &current.layout, &current.installed).await?;
         let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
         let keys = Keys::new(token, None, None);
-        let again = crate::probe::look::look(&current.client, scheme, Some(&keys), &Reference::default()).await;
+        let again = lockproof_probe::look::look(&current.client, scheme, Some(&keys), &Reference::default()).await;
         Ok(again.token == Works::Yes)
     }
 

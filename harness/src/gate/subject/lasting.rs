@@ -3,14 +3,11 @@
 use super::{Gate, Installation};
 use crate::{
     canary::{self, Canaries},
-    error::Result,
-    event::Event,
-    finding::Finding,
     gate::replays::Behind,
     notebook::Runner,
-    probe::look::{Look, Works},
-    state::State,
 };
+use lockproof_model::{error::Result, event::Event, finding::Finding, state::State};
+use lockproof_probe::look::{Look, Works};
 
 impl Gate<'_> {
     /// Plants what shows whether data lasts, once for each installation.

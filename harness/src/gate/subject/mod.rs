@@ -22,28 +22,34 @@ use super::{
 };
 use crate::{
     canary::{Access, Canaries},
-    config::plan::{Plan, Subject},
+    config::plan::Plan,
+    state_map::{StateMap, upgrade_is_effective},
+};
+use lockproof_deploy::{
     deployment::{Deployment, lifecycle::Performed, ready::Readiness},
     engine::{Engine, Run},
+    install::Installed,
+    layout::Layout,
+    mint,
+    subject::Subject,
+};
+use lockproof_model::{
     error::{ErrorKind, Result},
     event::Event,
     finding::{Finding, Rule},
-    install::Installed,
-    keys::{self, Keys},
-    layout::Layout,
-    probe::{
-        client::Client,
-        look::{Look, Reference, Works},
-        message::URL,
-        watch::{Guarded, Watch, guarded},
-    },
-    replay,
     report::{EventReport, Phase},
     scheme::Scheme,
-    state_map::{StateMap, upgrade_is_effective},
-    surface::routes::Route,
     verdict::Verdict,
 };
+use lockproof_probe::{
+    client::Client,
+    keys::Keys,
+    look::{Look, Reference, Works},
+    message::URL,
+    surface::routes::Route,
+    watch::{Guarded, Watch, guarded},
+};
+use lockproof_replay as replay;
 
 /// How long the exposure watch goes on after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -255,7 +261,7 @@ impl Gate<'_> {
         let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
         let old_keys = current.keys.clone();
         if event == Event::Rotate {
-            match keys::rotate(&current.deployment, &current.layout, &current.installed).await {
+            match mint::rotate(&current.deployment, &current.layout, &current.installed).await {
                 Ok(keys) => current.keys = keys,
                 Err(e) if e.kind() == ErrorKind::Undecided => {
                     self.record_undecided(event, &e, predicted, begun);
@@ -264,8 +270,7 @@ impl Gate<'_> {
                 Err(e) => return Err(e),
             }
         }
-        let watch =
-            Watch::begin(self.engine.clone(), current.deployment.follow(), self.subject.port, baseline.guarded.clone());
+        let watch = Watch::begin(current.deployment.host(), current.deployment.follow(), baseline.guarded.clone());
         let queued = current.deployment.admission().waited();
         let performing = Instant::now();
         let performed = current.deployment.perform(event).await;

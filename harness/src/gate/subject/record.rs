@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use super::{Gate, Installation, millis};
-use crate::{
-    deployment::ready::Down,
+use crate::gate::{diagnose, expect, layout_report};
+use lockproof_deploy::deployment::ready::Down;
+use lockproof_model::{
     error::{Error, Result},
     event::Event,
     finding::Finding,
-    gate::{diagnose, expect, layout_report},
-    probe::watch::Exposure,
     report::{EventReport, StateReport, Survival},
     state::State,
     verdict::Verdict,
 };
+use lockproof_probe::watch::Exposure;
 
 impl Gate<'_> {
     /// Writes down what is known once the lock is installed.

@@ -3,24 +3,29 @@
 use std::time::{Duration, Instant};
 
 use super::{Gate, bring_up::BroughtUp, millis};
-use crate::{
+use crate::gate::{
+    diagnose::{self, Scene},
+    expect, layout_report,
+};
+use lockproof_deploy::{
     deployment::{Deployment, lifecycle::Performed, ready::Readiness},
+    layout::Layout,
+};
+use lockproof_model::{
     error::{Error, ErrorKind, Result},
     event::Event,
     finding::{Finding, Rule},
-    gate::{diagnose, diagnose::Scene, expect, layout_report},
-    install::check::is_within,
-    layout::Layout,
-    probe::{
-        claim::{Claim, empty_token, form_claim},
-        client::Client,
-        decide::{Kind, kind},
-        look::{Look, Reference, Seen, look},
-    },
+    path::is_within,
     report::EventReport,
     scheme::Scheme,
     state::Owner,
     verdict::Verdict,
+};
+use lockproof_probe::{
+    claim::{Claim, empty_token, form_claim},
+    client::Client,
+    decide::{Kind, kind},
+    look::{Look, Reference, Seen, look},
 };
 
 /// A subject on which no lock took hold.

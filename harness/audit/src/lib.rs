@@ -1,0 +1,323 @@
+//! `lockproof audit`: what a compose file lets one expect of a lock, by reading alone.
+//!
+//! ```text
+//! Project ──► facts (command, catalogue, Dockerfile, mounts) ──► find: which service is ComfyUI
+//!                 │
+//!                 └──► states: where each state lies ──► predictions ──► persist, deploy: findings
+//! ```
+//!
+//! A prediction says what comes of a lock that held when it was installed: the worst of what the
+//! scheme says of each state that an event takes. What cannot be known is none, and never a finding.
+
+// A dependency that nothing uses fails `make check`.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
+mod accept;
+mod deploy;
+pub mod facts;
+mod find;
+pub mod fix;
+mod health;
+pub mod images;
+mod names;
+mod persist;
+mod proxy;
+pub mod remedy;
+pub mod states;
+pub mod tokens;
+pub mod workspace;
+
+use std::collections::BTreeMap;
+
+use self::{facts::Facts, states::Reading};
+use crate::images::dockerfile::Dockerfile;
+use lockproof_compose::{Project, Service, Span};
+use lockproof_model::{
+    error::{Error, Result},
+    event::Event,
+    finding::{Finding, Rule},
+    report::{EventReport, LayoutReport, StateReport, SubjectReport, Survival},
+    scheme::Scheme,
+    state::Owner,
+    verdict::Verdict,
+};
+
+/// How a project is audited.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The services to look at; none: those that are found to be ComfyUI.
+    pub services: Vec<String>,
+    /// The lock.
+    pub scheme: Scheme,
+    /// What an engine says of images that it has, by their reference.
+    pub images: BTreeMap<String, Dockerfile>,
+}
+
+/// What was read of a project.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Each service that runs ComfyUI.
+    pub subjects: Vec<Subject>,
+    /// The findings, with the place of each.
+    pub findings: Vec<(Finding, Placed)>,
+    /// What is odd, and what was not needed.
+    pub notes: Vec<String>,
+}
+
+/// A service that runs ComfyUI.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Its name in the table and in every report.
+    pub name: String,
+    /// The service.
+    pub service: String,
+    /// The image, or how it is built.
+    pub image: String,
+    /// Where things are.
+    pub facts: Facts,
+    /// Where each state lies.
+    pub readings: Vec<Reading>,
+    /// What each event is expected to come to.
+    pub predicted: BTreeMap<Event, Option<Verdict>>,
+}
+
+/// Where a finding stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// In a file of the project.
+    At(Span),
+    /// In another file: its name, and the line from 1.
+    Elsewhere(String, u32),
+}
+
+/// A finding before it has a name for its subject.
+pub(crate) struct Found {
+    rule: Rule,
+    event: Option<Event>,
+    at: Placed,
+    message: String,
+    evidence: Vec<String>,
+    remedy: Option<String>,
+}
+
+impl Found {
+    fn new(rule: Rule, at: Span, message: impl Into<String>) -> Self {
+        Self { rule, event: None, at: Placed::At(at), message: message.into(), evidence: Vec::new(), remedy: None }
+    }
+
+    fn evidence(mut self, line: impl Into<String>) -> Self {
+        self.evidence.push(line.into());
+        self
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// The one service that runs ComfyUI: the one of that name, else the one that looks so.
+///
+/// # Errors
+/// A usage error that names the candidates, when there is none or more than one.
+pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Service> {
+    let found = subjects(project, name)?;
+    // With profiles, those that are not brought up do not count.
+    let active: Vec<&str> = found
+        .iter()
+        .filter_map(|s| project.service(&s.service))
+        .filter(|s| name.is_some() || project.is_active(s))
+        .map(|s| s.name.as_str())
+        .collect();
+    let names: Vec<&str> = if active.is_empty() { found.iter().map(|s| s.service.as_str()).collect() } else { active };
+    let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
+    match names.as_slice() {
+        [only] => project.service(only).ok_or_else(|| Error::usage(format!("there is no service `{only}`")).at(&file)),
+        [] => {
+            let all: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
+            Err(Error::usage("no service looks like ComfyUI")
+                .at(file)
+                .fix(format!("name it with --service: {}", all.join(", "))))
+        }
+        several => Err(Error::usage(format!("{} services run ComfyUI", several.len()))
+            .at(file)
+            .fix(format!("choose one with --service: {}", several.join(", ")))),
+    }
+}
+
+/// The names of the services that run ComfyUI.
+///
+/// # Errors
+/// As [`audit`].
+pub fn comfyui_services(project: &Project) -> Result<Vec<&str>> {
+    let found = subjects(project, None)?;
+    Ok(found.iter().filter_map(|s| project.service(&s.service)).map(|s| s.name.as_str()).collect())
+}
+
+fn subjects(project: &Project, name: Option<&str>) -> Result<Vec<Subject>> {
+    let options = Options {
+        services: name.map(str::to_owned).into_iter().collect(),
+        scheme: lockproof_model::scheme::Scheme::find(
+            lockproof_model::scheme::Scheme::DEFAULT,
+            std::path::Path::new(""),
+        )?,
+        images: Default::default(),
+    };
+    Ok(audit(project, &options, "")?.subjects)
+}
+
+/// Audits a project. `prefix` goes before the names of services, where several projects are told apart.
+///
+/// # Errors
+/// A usage error when a service that was asked for is not there, and for a comment that accepts what
+/// may not be accepted.
+pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit> {
+    if options.scheme.in_front() {
+        return Err(Error::usage(format!(
+            "the scheme `{}` is a proxy's: a reading cannot tell whether it holds",
+            options.scheme.name
+        ))
+        .fix(format!("gate it: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
+    }
+    let facts: Vec<(&Service, Facts)> = project
+        .services
+        .iter()
+        .map(|service| {
+            let image = service.image.as_ref().and_then(|i| options.images.get(&i.text));
+            (service, facts::of(service, image))
+        })
+        .collect();
+    let chosen = if options.services.is_empty() {
+        find::services(project, &facts)
+    } else {
+        options.services.iter().map(|name| index(project, name)).collect::<Result<_>>()?
+    };
+    let mut audit = Audit { subjects: Vec::new(), findings: Vec::new(), notes: Vec::new() };
+    let surroundings = names::Surroundings::of(project);
+    for n in chosen {
+        let (service, facts) = &facts[n];
+        let subject = subject(service, facts.clone(), options, prefix);
+        let scene = Scene { project, service, facts, subject: &subject, scheme: &options.scheme };
+        let mut found = persist::findings(&scene);
+        found.extend(deploy::findings(&scene));
+        found.extend(health::findings(&scene));
+        found.extend(tokens::findings(&scene));
+        found.extend(proxy::findings(&scene));
+        found.extend(names::findings(&scene, &surroundings));
+        audit.notes.extend(proxy::note(&scene));
+        for found in found {
+            let (finding, placed) = finish(found, project, &subject);
+            audit.findings.push((finding, placed));
+        }
+        audit.subjects.push(subject);
+    }
+    for remark in &project.remarks {
+        audit.notes.push(format!("{}: {}", project.sources.place(remark.at), remark.text));
+    }
+    accept::apply(project, &mut audit)?;
+    Ok(audit)
+}
+
+fn index(project: &Project, name: &str) -> Result<usize> {
+    project.services.iter().position(|s| s.name == *name).ok_or_else(|| {
+        let known: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
+        let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
+        Error::usage(format!("there is no service `{name}`"))
+            .at(file)
+            .fix(format!("the services are: {}", known.join(", ")))
+    })
+}
+
+/// What the modules that find things look at.
+pub(crate) struct Scene<'a> {
+    project: &'a Project,
+    service: &'a Service,
+    facts: &'a Facts,
+    subject: &'a Subject,
+    scheme: &'a Scheme,
+}
+
+fn subject(service: &Service, facts: Facts, options: &Options, prefix: &str) -> Subject {
+    let readings = states::read(service, &facts, &options.scheme);
+    let predicted =
+        states::EVENTS.iter().map(|&event| (event, states::predict(&readings, &options.scheme, event))).collect();
+    let image = match (&service.image, &service.build) {
+        (Some(image), _) => image.text.clone(),
+        (None, Some(build)) => format!("built from {}", facts::from_here(&build.context)),
+        (None, None) => String::new(),
+    };
+    Subject {
+        name: format!("{prefix}{}", service.name),
+        service: service.name.clone(),
+        image,
+        facts,
+        readings,
+        predicted,
+    }
+}
+
+fn finish(found: Found, project: &Project, subject: &Subject) -> (Finding, Placed) {
+    let mut finding = Finding::new(found.rule, &subject.name, found.event, found.message);
+    finding.evidence = found.evidence;
+    if let Some(remedy) = found.remedy {
+        finding.remedy = remedy;
+    }
+    match &found.at {
+        Placed::At(span) => {
+            let place = project.sources.place(*span);
+            finding.file = Some(place.file);
+            finding.line = Some(place.line);
+            finding.column = Some(place.column);
+        }
+        Placed::Elsewhere(file, line) => {
+            finding.file = Some(file.clone());
+            finding.line = Some(*line);
+        }
+    }
+    (finding, found.at)
+}
+
+impl Subject {
+    /// The subject as every report tells it. An event is predicted, and not run.
+    pub fn report(&self) -> SubjectReport {
+        let state = |reading: &Reading| StateReport {
+            state: reading.state,
+            // Where some of its paths last and others do not, those that decide.
+            paths: if reading.weakest.is_empty() { reading.paths.clone() } else { reading.weakest.clone() },
+            owner: reading.owner,
+            survives: reading
+                .survives
+                .iter()
+                .map(|(&event, &predicted)| (event, Survival { predicted, observed: None }))
+                .collect(),
+        };
+        let event = |(&event, &predicted): (&Event, &Option<Verdict>)| EventReport {
+            predicted,
+            skipped: Some("read, not run: `lockproof gate` proves it".to_owned()),
+            ..EventReport::new(event, Verdict::Locked)
+        };
+        SubjectReport {
+            name: self.name.clone(),
+            image: self.image.clone(),
+            layout: LayoutReport {
+                code_dir: self.facts.code_dir.clone(),
+                custom_nodes: self.facts.custom_nodes.clone(),
+                python: self.facts.python.clone(),
+            },
+            states: self.readings.iter().map(state).collect(),
+            events: self.predicted.iter().map(event).collect(),
+            ..SubjectReport::default()
+        }
+    }
+}
+
+/// Owners as a sentence says them.
+fn on(owner: Owner) -> &'static str {
+    owner.words()
+}
+
+/// The path in the container that is meant by a workspace: the broadest directory of the host, or
+/// named volume, that is mounted for writing.
+fn remedy_workspace(service: &Service) -> Option<String> {
+    crate::workspace::candidates(service).into_iter().next().map(|c| c.target)
+}

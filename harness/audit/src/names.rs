@@ -1,0 +1,124 @@
+//! `deploy/variable-name`: one token that goes by two names, in the compose file, in `.env` and its
+//! samples, in helpers and notebooks beside it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Found, Placed, Scene};
+use lockproof_compose::Project;
+use lockproof_model::finding::Rule;
+
+/// The name that is meant.
+const MEANT: &str = "COMFYUI_API_TOKEN";
+
+/// Names that it also goes by.
+const OTHERS: [&str; 4] = ["COMFYUI_API_KEY", "COMFYUI_TOKEN", "COMFY_API_TOKEN", "COMFYUI_AUTH_TOKEN"];
+
+/// The largest file that is looked through.
+const LARGEST: u64 = 256 * 1024;
+
+/// How many files are looked through.
+const MOST: usize = 60;
+
+/// Where the names stand.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surroundings {
+    /// File, line from 1, and name; the compose files themselves come first.
+    uses: Vec<(PathBuf, u32, &'static str)>,
+}
+
+impl Surroundings {
+    /// Looks through the compose files, and through what lies beside them, when a name is used at all.
+    pub(super) fn of(project: &Project) -> Self {
+        let mut found = Self::default();
+        for source in project.sources.all() {
+            found.add(&source.path, &source.text);
+        }
+        for path in beside(&project.directory) {
+            let small = path.metadata().is_ok_and(|about| about.is_file() && about.len() <= LARGEST);
+            if small && let Ok(text) = std::fs::read_to_string(&path) {
+                found.add(&path, &text);
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, path: &Path, text: &str) {
+        if !text.contains("COMFY") {
+            return;
+        }
+        for (number, line) in text.lines().enumerate() {
+            for name in std::iter::once(MEANT).chain(OTHERS) {
+                if has_word(line, name) && !line.trim_start().starts_with('#') {
+                    self.uses.push((path.to_owned(), u32::try_from(number + 1).unwrap_or(u32::MAX), name));
+                }
+            }
+        }
+    }
+}
+
+/// What may use a token: environment files, scripts, programs and notebooks, one level deep.
+fn beside(directory: &Path) -> Vec<PathBuf> {
+    let wanted = |path: &Path| {
+        let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        name.contains(".env")
+            || name.ends_with("env.example")
+            || matches!(ending.as_str(), "py" | "ipynb" | "sh" | "bash" | "js" | "ts")
+    };
+    let entries = |directory: &Path| -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.path()).take(500).collect();
+        paths.sort();
+        paths
+    };
+    let mut found = Vec::new();
+    for path in entries(directory) {
+        let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if wanted(&path) {
+            found.push(path);
+        } else if ["scripts", "helpers", "notebooks", "client", "clients", "tools", "bin"].contains(&name.as_str()) {
+            found.extend(entries(&path).into_iter().filter(|p| wanted(p)));
+        }
+    }
+    found.truncate(MOST);
+    found
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(n, _)| {
+        !line[..n].chars().next_back().is_some_and(part) && !line[n + word.len()..].chars().next().is_some_and(part)
+    })
+}
+
+pub(super) fn findings(scene: &Scene<'_>, around: &Surroundings) -> Vec<Found> {
+    let meant = around.uses.iter().any(|(_, _, name)| *name == MEANT);
+    let others: Vec<&(PathBuf, u32, &str)> = around.uses.iter().filter(|(_, _, name)| *name != MEANT).collect();
+    let mut names: Vec<&str> = others.iter().map(|(_, _, name)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let old = names.contains(&"COMFYUI_API_KEY");
+    if names.is_empty() || !(meant || names.len() > 1 || old) {
+        return Vec::new();
+    }
+    // In another service's file, or twice for two services, it is still one finding.
+    if scene.project.services.iter().find(|s| s.name == scene.subject.service).is_none() {
+        return Vec::new();
+    }
+    let (path, line, name) = others[0];
+    let message = if meant {
+        format!("the token is called {name} here, and {MEANT} elsewhere")
+    } else if names.len() > 1 {
+        format!("the token goes by {}", names.join(" and "))
+    } else {
+        format!("{name} is the old name: {MEANT} is meant")
+    };
+    let mut found = Found {
+        at: Placed::Elsewhere(super::tokens::shown(scene, path), *line),
+        ..Found::new(Rule::DeployVariableName, scene.service.at, message)
+    };
+    for (path, line, name) in around.uses.iter().take(10) {
+        found = found.evidence(format!("{}:{line}: {name}", super::tokens::shown(scene, path)));
+    }
+    vec![found]
+}

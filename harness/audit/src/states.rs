@@ -1,0 +1,490 @@
+//! The state map by reading: for each thing that a lock needs, where it lies, on what, and so which
+//! events it survives.
+
+use std::collections::BTreeMap;
+
+use super::facts::Facts;
+use crate::images::script::Come;
+use lockproof_compose::{Mount, Service, Span};
+use lockproof_model::{
+    event::Event,
+    path::is_within,
+    scheme::Scheme,
+    state::{Owner, State},
+    verdict::Verdict,
+};
+
+/// The events that are predicted.
+pub const EVENTS: [Event; 3] = [Event::Restart, Event::Recreate, Event::DownUp];
+
+/// One state of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Which.
+    pub state: State,
+    /// Its paths; none where only what it does not lie on is known.
+    pub paths: Vec<String>,
+    /// Those of them that survive least.
+    pub weakest: Vec<String>,
+    /// Who owns the one of them that survives least; none: not known.
+    pub owner: Option<Owner>,
+    /// The mount on which that one lies.
+    pub mount: Option<Mount>,
+    /// When a start puts it back.
+    pub back: Come,
+    /// Why it is so, in words for evidence.
+    pub why: String,
+    /// For each event, whether it lasts; none: not known.
+    pub survives: BTreeMap<Event, Option<bool>>,
+}
+
+/// Where a path lies.
+struct Place {
+    owner: Owner,
+    mount: Option<Mount>,
+}
+
+/// Reads every state of a service.
+pub fn read(service: &Service, facts: &Facts, scheme: &Scheme) -> Vec<Reading> {
+    let plugin = plugin(service, facts, scheme);
+    let mut deps = deps(service, facts);
+    deps.back = facts.script.dependencies.clone();
+    // What is installed for a plugin that is gone is not looked for.
+    if plugin.owner != Some(Owner::ContainerLayer) && facts.requirements > deps.back {
+        deps.back = facts.requirements.clone();
+    }
+    if deps.owner.is_none_or(|owner| owner == Owner::ContainerLayer) {
+        deps.why = match &deps.back {
+            Come::Always => "each start installs the requirements of the custom nodes".to_owned(),
+            Come::Unless(paths) => {
+                format!("a start installs them where it finds no {}", paths.join(" and no "))
+            }
+            Come::Maybe => {
+                let unknown = "what a start installs is not known: gate the service to find out";
+                if deps.why.is_empty() { unknown.to_owned() } else { format!("{}; {unknown}", deps.why) }
+            }
+            Come::Never => deps.why,
+        };
+    }
+    let mut credential = credential(service, facts, scheme);
+    credential.back = facts.script.credential.clone();
+    let mut readings = vec![plugin, deps, credential];
+    if let Some(key) = session_key(service, facts, scheme, &readings[0]) {
+        readings.push(key);
+    }
+    readings.push(data(service, facts));
+    for reading in &mut readings {
+        reading.survives = EVENTS.iter().map(|&event| (event, survives(service, facts, reading, event))).collect();
+    }
+    readings
+}
+
+fn survives(service: &Service, facts: &Facts, reading: &Reading, event: Event) -> Option<bool> {
+    let kept = match reading.owner {
+        Some(owner) => owner.survives(event),
+        // Wherever it lies: a restart takes only what lies in memory.
+        None if event == Event::Restart && !service.mounts.iter().any(|m| m.owner() == Owner::Tmpfs) => Some(true),
+        None => None,
+    };
+    match kept {
+        Some(false) => back(service, facts, &reading.back, event),
+        None if reading.back == Come::Always => Some(true),
+        kept => kept,
+    }
+}
+
+/// Whether a start after `event` puts back what was lost.
+fn back(service: &Service, facts: &Facts, when: &Come, event: Event) -> Option<bool> {
+    match when {
+        Come::Never => Some(false),
+        Come::Always => Some(true),
+        Come::Maybe => None,
+        // What it leaves as a sign that it was done must be gone, too.
+        Come::Unless(paths) => {
+            let mut all = Some(true);
+            for path in paths {
+                let known = path.split('*').next().unwrap_or(path).trim_end_matches('/');
+                let kept = place(service, facts, known).and_then(|place| place.owner.survives(event));
+                match kept {
+                    Some(true) => return Some(false),
+                    Some(false) => {}
+                    None => all = None,
+                }
+            }
+            all
+        }
+    }
+}
+
+fn reading(state: State, paths: Vec<String>) -> Reading {
+    Reading {
+        state,
+        paths,
+        weakest: Vec::new(),
+        owner: None,
+        mount: None,
+        back: Come::Never,
+        why: String::new(),
+        survives: BTreeMap::new(),
+    }
+}
+
+fn place(service: &Service, facts: &Facts, path: &str) -> Option<Place> {
+    let real = facts.real(path);
+    if let Some(mount) = service.mount_of(&real) {
+        // What the image declares deeper down is a volume of its own.
+        let deeper = facts.volumes.iter().any(|v| is_within(&real, v) && v.len() > mount.target.len());
+        return Some(if deeper {
+            Place { owner: Owner::AnonymousVolume, mount: None }
+        } else {
+            Place { owner: mount.owner(), mount: Some(mount.clone()) }
+        });
+    }
+    if service.mounts_incomplete {
+        return None;
+    }
+    let declared = facts.volumes.iter().any(|volume| is_within(&real, volume));
+    Some(Place { owner: if declared { Owner::AnonymousVolume } else { Owner::ContainerLayer }, mount: None })
+}
+
+/// The state at known paths: the one that survives least decides.
+fn at(service: &Service, facts: &Facts, state: State, paths: Vec<String>) -> Reading {
+    let mut result = reading(state, paths.iter().map(|p| facts.real(p)).collect());
+    let places: Option<Vec<Place>> = paths.iter().map(|path| place(service, facts, path)).collect();
+    let Some(places) = places else { return result };
+    let least = places.iter().map(|p| p.owner).min();
+    result.weakest = result
+        .paths
+        .iter()
+        .zip(&places)
+        .filter(|(_, p)| Some(p.owner) == least)
+        .map(|(path, _)| path.clone())
+        .collect();
+    let Some(least) = places.into_iter().min_by_key(|p| p.owner) else { return result };
+    // A place that was guessed is no proof of a loss while something else may hold it.
+    let broad = |m: &Mount| paths.iter().any(|path| may_hold(&m.target, path.rsplit('/').next().unwrap_or_default()));
+    if least.owner == Owner::ContainerLayer && !facts.layout_known && service.mounts.iter().any(broad) {
+        result.why =
+            "where it lies is guessed, and something that is mounted may hold it: gate the service to find out"
+                .to_owned();
+        return result;
+    }
+    result.owner = Some(least.owner);
+    result.mount = least.mount;
+    result
+}
+
+/// The state where nobody says where it lies: lost all the same when no mount can hold it.
+fn anywhere(service: &Service, facts: &Facts, state: State, holds: &dyn Fn(&Mount) -> bool) -> Reading {
+    let mut result = reading(state, Vec::new());
+    if !service.mounts_incomplete && facts.volumes.is_empty() && !service.mounts.iter().any(holds) {
+        result.owner = Some(Owner::ContainerLayer);
+        result.why = "where it lies is not known, but nothing that is mounted can hold it".to_owned();
+    } else {
+        result.why = "where it lies is not known: gate the service to find out".to_owned();
+    }
+    result
+}
+
+fn plugin_name(scheme: &Scheme) -> &str {
+    scheme.plugin.names.iter().find(|n| !n.contains('*')).map_or("login", String::as_str)
+}
+
+fn plugin(service: &Service, facts: &Facts, scheme: &Scheme) -> Reading {
+    let mut result = match &facts.custom_nodes {
+        _ if facts.unknown.contains(&State::Plugin) => unknown(State::Plugin),
+        Some(nodes) => at(service, facts, State::Plugin, vec![format!("{nodes}/{}", plugin_name(scheme))]),
+        None => anywhere(service, facts, State::Plugin, &|m| may_hold(&m.target, "custom_nodes")),
+    };
+    result.back = facts.script.plugin.clone();
+    result
+}
+
+fn unknown(state: State) -> Reading {
+    Reading {
+        why: "what this image does with it is not written down: gate the service to find out".to_owned(),
+        ..reading(state, Vec::new())
+    }
+}
+
+fn credential(service: &Service, facts: &Facts, scheme: &Scheme) -> Reading {
+    let Some(pattern) = scheme.credential.as_ref().map(|c| c.file.as_str()) else {
+        return unknown(State::Credential);
+    };
+    if facts.unknown.contains(&State::Credential) {
+        return unknown(State::Credential);
+    }
+    match fill(pattern, facts, scheme) {
+        Some(path) => at(service, facts, State::Credential, vec![path]),
+        None => anywhere(service, facts, State::Credential, &|m| may_hold(&m.target, "login")),
+    }
+}
+
+fn session_key(service: &Service, facts: &Facts, scheme: &Scheme, plugin: &Reading) -> Option<Reading> {
+    let pattern = scheme.session_key.as_ref()?.file.as_str();
+    Some(match fill(pattern, facts, scheme).filter(|_| !facts.unknown.contains(&State::Plugin)) {
+        Some(path) => at(service, facts, State::SessionKey, vec![path]),
+        // Where a start puts the plugin anew, it makes a new key.
+        None => Reading {
+            state: State::SessionKey,
+            paths: Vec::new(),
+            weakest: Vec::new(),
+            back: Come::Never,
+            ..plugin.clone()
+        },
+    })
+}
+
+fn fill(pattern: &str, facts: &Facts, scheme: &Scheme) -> Option<String> {
+    let mut path = pattern.to_owned();
+    let nodes = facts.custom_nodes.as_deref();
+    let plugin = nodes.map(|n| format!("{n}/{}", plugin_name(scheme)));
+    for (name, value) in
+        [("{code_dir}", facts.code_dir.as_deref()), ("{custom_nodes}", nodes), ("{plugin_dir}", plugin.as_deref())]
+    {
+        if path.contains(name) {
+            path = path.replace(name, value?);
+        }
+    }
+    Some(path)
+}
+
+/// The names by which a mount is known to hold an environment of Python.
+const ENVIRONMENTS: [&str; 12] = [
+    "venv",
+    ".venv",
+    "env",
+    "virtualenv",
+    "site-packages",
+    "dist-packages",
+    ".local",
+    "conda",
+    "miniconda3",
+    "miniconda",
+    "envs",
+    "python",
+];
+
+fn deps(service: &Service, facts: &Facts) -> Reading {
+    if facts.unknown.contains(&State::Deps) {
+        return unknown(State::Deps);
+    }
+    if let Some(packages) = facts.packages.as_ref().filter(|p| !p.is_empty()) {
+        return at(service, facts, State::Deps, packages.clone());
+    }
+    let mut result = reading(State::Deps, Vec::new());
+    // Known to be the image's own Python.
+    let of_image = facts.packages.is_some();
+    let named = |target: &str| {
+        let last = target.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let system = last.strip_prefix("python").is_some_and(|version| version.starts_with('3'))
+            || matches!(target, "/usr/local" | "/usr/local/lib" | "/usr/lib" | "/opt/conda")
+            || target.ends_with("/site-packages")
+            || target.ends_with("/dist-packages");
+        // An environment that is mounted and not used is no place for packages.
+        let environment =
+            !of_image && (ENVIRONMENTS.contains(&last.as_str()) || last.ends_with("venv") || last.starts_with("venv"));
+        system || environment
+    };
+    if let Some(mount) = service.mounts.iter().find(|m| named(&m.target)) {
+        result.paths = vec![mount.target.clone()];
+        result.owner = Some(mount.owner());
+        result.mount = Some(mount.clone());
+        result.why = "by its name, this mount holds the environment that runs ComfyUI".to_owned();
+        return result;
+    }
+    if service.mounts_incomplete {
+        return unknown(State::Deps);
+    }
+    // Nothing that is mounted can hold another one, or none is used.
+    // Nothing can be installed into what is mounted read-only.
+    let broad = service.mounts.iter().find(|m| !m.read_only && may_hold_python(&m.target, facts));
+    match broad {
+        Some(mount) if !of_image => {
+            result.why =
+                format!("{} may hold the Python that runs ComfyUI, or not: gate the service to find out", mount.target);
+        }
+        _ => {
+            result.owner = Some(Owner::ContainerLayer);
+            result.why = "they are installed into the image's own Python, on which nothing is mounted".to_owned();
+        }
+    }
+    result
+}
+
+/// Whether below a mount there may be a virtual environment: homes, workspaces, what lies above the
+/// code. The code directory itself does not count: an image brings its Python elsewhere.
+fn may_hold_python(target: &str, facts: &Facts) -> bool {
+    match facts.code_dir.as_deref() {
+        Some(code) if code == target => false,
+        Some(code) => is_within(code, target) || may_hold(target, "venv") && !is_within(target, code),
+        None => may_hold(target, "venv"),
+    }
+}
+
+/// What is mounted at these names holds only what the name says.
+const NARROW: [&str; 43] = [
+    "models",
+    "output",
+    "outputs",
+    "input",
+    "inputs",
+    "user",
+    "temp",
+    "tmp",
+    "workflows",
+    "workflow",
+    "custom_nodes",
+    "login",
+    "checkpoints",
+    "loras",
+    "lora",
+    "vae",
+    "clip",
+    "unet",
+    "controlnet",
+    "embeddings",
+    "upscale_models",
+    "diffusion_models",
+    "text_encoders",
+    "cache",
+    ".cache",
+    "huggingface",
+    "hub",
+    "localtime",
+    "timezone",
+    "shm",
+    "dri",
+    "kfd",
+    "docker.sock",
+    "logs",
+    "log",
+    "notebooks",
+    "configs",
+    "scripts",
+    "hf_cache",
+    "pip",
+    "web",
+    "extensions",
+    "rocm",
+];
+
+/// Whether something of that name may lie below a mount.
+fn may_hold(target: &str, what: &str) -> bool {
+    let parts: Vec<String> = target.split('/').filter(|p| !p.is_empty()).map(str::to_lowercase).collect();
+    if parts.last().is_some_and(|last| last == what) {
+        return true;
+    }
+    let file = parts
+        .last()
+        .is_some_and(|last| last.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && end.len() <= 4));
+    let system = parts.first().is_some_and(|first| {
+        matches!(first.as_str(), "etc" | "dev" | "proc" | "sys" | "tmp" | "run" | "var" | "models")
+    });
+    let narrow = |part: &String| {
+        // What is hidden belongs to one program.
+        part.starts_with('.')
+            || NARROW.contains(&part.as_str())
+            || ["input", "output", "models", "user_", "lora", "checkpoint"].iter().any(|start| part.starts_with(start))
+    };
+    !file && !system && !parts.iter().any(narrow)
+}
+
+fn data(service: &Service, facts: &Facts) -> Reading {
+    let base = facts.base_directory.as_ref().or(facts.code_dir.as_ref());
+    let said = &facts.script.directories;
+    let path = |name: &str| said.get(name).cloned().or_else(|| base.map(|base| format!("{base}/{name}")));
+    match (path("output"), path("input"), path("user")) {
+        // Workflows and settings of a server with one user lie in the directory of `default`.
+        (Some(output), Some(input), Some(user)) => {
+            at(service, facts, State::Data, vec![output, input, format!("{user}/default")])
+        }
+        _ => anywhere(service, facts, State::Data, &|m| {
+            ["output", "input", "user"].iter().any(|n| may_hold(&m.target, n))
+        }),
+    }
+}
+
+/// The verdict that the readings promise after `event`, if the lock holds when it is installed: the
+/// worst of what the scheme says of each lost state. `None` when a state that is not known might
+/// make it worse.
+pub fn predict(readings: &[Reading], scheme: &Scheme, event: Event) -> Option<Verdict> {
+    let mut worst = Verdict::Locked;
+    let mut possible = Verdict::Locked;
+    for reading in readings {
+        let Some(loss) = scheme.verdict_without(reading.state) else { continue };
+        match reading.survives.get(&event).copied().flatten() {
+            Some(true) => {}
+            Some(false) => worst = worst.min(loss),
+            None => possible = possible.min(loss),
+        }
+    }
+    (worst <= possible).then_some(worst)
+}
+
+/// Where in the file a reading is decided: its mount, else the volumes of the service.
+pub fn span(service: &Service, reading: &Reading) -> Span {
+    match &reading.mount {
+        Some(mount) => mount.at,
+        None => service.node.entries().iter().find(|e| e.key == "volumes").map_or(service.at, |e| e.at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn scheme() -> Scheme {
+        Scheme::find(Scheme::DEFAULT, Path::new("")).expect("built in")
+    }
+
+    fn with(state: State, survives: Option<bool>) -> Reading {
+        Reading { survives: BTreeMap::from([(Event::DownUp, survives)]), ..reading(state, Vec::new()) }
+    }
+
+    fn any_survival() -> impl Strategy<Value = Option<bool>> {
+        prop_oneof![Just(None), Just(Some(true)), Just(Some(false))]
+    }
+
+    proptest! {
+        /// Whatever the unknown states turn out to be, a prediction holds; and there is none only
+        /// where they matter.
+        #[test]
+        fn a_prediction_is_what_every_way_out_has_in_common(
+            plugin in any_survival(), deps in any_survival(), credential in any_survival(), key in any_survival(),
+        ) {
+            let states = [State::Plugin, State::Deps, State::Credential, State::SessionKey];
+            let survivals = [plugin, deps, credential, key];
+            let readings: Vec<Reading> = states.into_iter().zip(survivals).map(|(s, o)| with(s, o)).collect();
+            let mut outcomes: Vec<Verdict> = (0_u8..16)
+                .map(|ways| {
+                    let lost = |n: usize| !survivals[n].unwrap_or(ways & (1 << n) != 0);
+                    if lost(0) || lost(1) { Verdict::Open } else if lost(2) { Verdict::Claimable } else { Verdict::Locked }
+                })
+                .collect();
+            outcomes.sort_unstable();
+            outcomes.dedup();
+            let expected = if let [only] = outcomes.as_slice() { Some(*only) } else { None };
+            prop_assert_eq!(predict(&readings, &scheme(), Event::DownUp), expected);
+        }
+    }
+
+    #[rstest]
+    #[case("/workspace", true)]
+    #[case("/root", true)]
+    #[case("/opt", true)]
+    #[case("/app/models", false)]
+    #[case("/root/.cache/huggingface/hub", false)]
+    #[case("/etc/localtime", false)]
+    #[case("/app/extra_model_paths.yaml", false)]
+    #[case("/mnt/models_extra", false)]
+    #[case("/srv/venv", true)]
+    fn what_may_hold_an_environment(#[case] target: &str, #[case] may: bool) {
+        assert_eq!(may_hold(target, "venv"), may);
+    }
+}

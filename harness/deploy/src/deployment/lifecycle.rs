@@ -1,0 +1,237 @@
+//! The events, one function each, exactly as the contract's table says.
+
+use std::time::Duration;
+
+use super::Deployment;
+use crate::engine::container::{ContainerSpec, Life};
+use lockproof_model::{
+    error::{Error, Result},
+    event::Event,
+    restart::RestartPolicy,
+};
+
+/// How an event went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// It happened.
+    Done,
+    /// It cannot happen to this subject; why not.
+    Skipped(String),
+}
+
+/// How long a restart policy may take to bring a process back. The engine waits 100 ms first, and
+/// twice as long after each further crash.
+const COMES_BACK: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Deployment {
+    /// Performs `event`. What comes after it, until the server answers, is not waited for.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot, and an undecided one when this engine does not
+    /// allow what the event needs.
+    pub async fn perform(&mut self, event: Event) -> Result<Performed> {
+        match event {
+            Event::Installed => {}
+            Event::Restart | Event::Rotate => self.restart().await?,
+            Event::StopStart => self.stop_start().await?,
+            Event::Kill => self.kill().await?,
+            Event::Crash => return self.crash().await,
+            Event::Recreate => self.recreate().await?,
+            Event::DownUp => self.down_up().await?,
+            Event::Offline => self.offline().await?,
+            Event::Upgrade => self.upgrade().await?,
+            Event::Wipe => self.wipe().await?,
+        }
+        Ok(Performed::Done)
+    }
+
+    /// The engine restarts the container.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn restart(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.admission.enter_during(self.stack_restart()).await;
+        }
+        let id = self.container_id();
+        self.admission.enter_during(self.engine.restart(&id, self.subject.stop_timeout)).await
+    }
+
+    /// The engine restarts the container without a grace: no event, but for what is read at a start.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn restart_at_once(&self) -> Result<()> {
+        self.admission.enter().await;
+        self.engine.restart(&self.container_id(), Duration::ZERO).await
+    }
+
+    /// Stop, start.
+    async fn stop_start(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_stop_start().await;
+        }
+        let id = self.container_id();
+        self.engine.stop(&id, self.subject.stop_timeout).await?;
+        self.start_container().await
+    }
+
+    /// SIGKILL by the engine, start. The engine takes its own kill for a stop by hand, so that no
+    /// restart policy gets in between.
+    async fn kill(&self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_kill().await;
+        }
+        let id = self.container_id();
+        self.engine.kill(&id).await?;
+        self.wait_until("its process ends", |life| !life.running).await?;
+        self.start_container().await
+    }
+
+    /// The main process is killed from outside, and the restart policy brings it back.
+    ///
+    /// The engine's own kill would suppress the policy, and a process that is PID 1 in its
+    /// namespace cannot be killed from inside; so one short-lived container that sees the
+    /// machine's processes, and has no network, sends the signal.
+    async fn crash(&self) -> Result<Performed> {
+        if self.subject.restart == RestartPolicy::No {
+            return Ok(Performed::Skipped(
+                "no restart policy would bring it back (add `restart: unless-stopped`)".into(),
+            ));
+        }
+        let before = self.life().await?;
+        let spec = ContainerSpec {
+            name: self.run.name(&format!("{}-crash-{}", self.key, lockproof_model::secret::random(4))),
+            image: self.image.clone(),
+            labels: self.run.labels(&self.subject.name),
+            entrypoint: Some(vec!["/bin/sh".into(), "-c".into()]),
+            command: Some(vec![format!("kill -9 {}", before.pid)]),
+            user: Some("0".into()),
+            network: Some("none".into()),
+            pid_mode: Some("host".into()),
+            ..Default::default()
+        };
+        let helper = self.engine.create(&spec).await?;
+        self.admission.enter().await;
+        let killed = self.engine.start(&helper).await;
+        let ended = match killed {
+            Ok(()) => self.wait_for(&helper, "the helper ends", |life| !life.running).await,
+            Err(e) => Err(e),
+        };
+        let code = self.engine.life(&helper).await?.map_or(-1, |life| life.exit_code);
+        self.engine.remove(&helper).await?;
+        ended?;
+        if code != 0 {
+            return Err(Error::undecided("the main process could not be killed from outside")
+                .detail(format!("`kill -9` in the machine's PID namespace ended with {code}"))
+                .fix("leave `crash` out of the events: this engine keeps its containers in another PID namespace"));
+        }
+        self.await_next_life(&before).await?;
+        Ok(Performed::Done)
+    }
+
+    /// Waits until the restart policy has begun another life. One that ends at once, or a policy
+    /// that gives up, is not waited for: whether the server answers is judged afterwards.
+    async fn await_next_life(&self, before: &Life) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + COMES_BACK;
+        while tokio::time::Instant::now() < deadline {
+            let life = self.life().await?;
+            if life.started_at != before.started_at || life.restarts > before.restarts || self.has_ended(&life) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// A new container with the same named and anonymous volumes.
+    async fn recreate(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_recreate().await;
+        }
+        self.stop_and_remove().await?;
+        self.make_container().await?;
+        self.start_container().await
+    }
+
+    /// The container, its network and its anonymous volumes go; new ones come.
+    async fn down_up(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_down_up(false).await;
+        }
+        self.down().await?;
+        self.up().await
+    }
+
+    /// `down-up`, started with no route out.
+    async fn offline(&mut self) -> Result<()> {
+        self.isolated = true;
+        self.down_up().await
+    }
+
+    /// `down-up` onto the image that the subject names.
+    async fn upgrade(&mut self) -> Result<()> {
+        let Some(image) = self.subject.upgrade_to.clone() else {
+            return Err(Error::usage("`upgrade` needs to know what to upgrade to").fix("add upgrade_to: IMAGE"));
+        };
+        // An image that cannot be had must not leave the subject down.
+        let found = crate::lab::require(&self.engine, &image).await?;
+        (self.image, self.facts) = (found.name, found.facts);
+        self.down_up().await
+    }
+
+    /// `compose down --volumes`, `up`: named volumes go as well.
+    async fn wipe(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            return self.stack_down_up(true).await;
+        }
+        self.down().await?;
+        for volume in std::mem::take(&mut self.named).into_values() {
+            self.engine.remove_volume(&volume).await?;
+        }
+        self.up().await
+    }
+
+    async fn down(&mut self) -> Result<()> {
+        self.stop_and_remove().await?;
+        for volume in std::mem::take(&mut self.anonymous).into_values() {
+            self.engine.remove_volume(&volume).await?;
+        }
+        self.engine.remove_network(&self.network).await
+    }
+
+    async fn up(&mut self) -> Result<()> {
+        let name = format!("{}-net-{}", self.key, self.containers_made);
+        self.network = self.engine.create_network(&self.run, &self.subject.name, &name, self.isolated).await?;
+        self.make_volumes().await?;
+        self.make_container().await?;
+        self.start_container().await
+    }
+
+    async fn stop_and_remove(&self) -> Result<()> {
+        let id = self.container_id();
+        self.engine.stop(&id, self.subject.stop_timeout).await?;
+        self.engine.remove(&id).await
+    }
+
+    async fn wait_until(&self, what: &str, done: impl Fn(&Life) -> bool) -> Result<()> {
+        self.wait_for(&self.container_id(), what, done).await
+    }
+
+    async fn wait_for(&self, id: &str, what: &str, done: impl Fn(&Life) -> bool) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + COMES_BACK;
+        loop {
+            if let Some(life) = self.engine.life(id).await?
+                && done(&life)
+            {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Error::undecided(format!("waited {} s, and not until {what}", COMES_BACK.as_secs()))
+                    .at(format!("subject `{}`", self.subject.name)));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}

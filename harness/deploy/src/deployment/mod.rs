@@ -1,0 +1,428 @@
+//! A subject that is up: its container, its volumes, its network.
+//!
+//! It is built from a specification each time, because a request to the engine cannot be cloned
+//! and a re-created container must be made from the same words as the first one.
+
+pub mod admission;
+pub mod files;
+pub mod lifecycle;
+pub mod pace;
+pub mod ready;
+pub mod stack;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use tokio::sync::watch;
+
+use admission::{Admission, Places};
+
+use crate::{
+    engine::{
+        Engine, Run,
+        container::{Attachment, ContainerSpec, Life},
+        cow::{BindRequest, CowBinds, Maker},
+        image::ImageFacts,
+        sweep::Leftovers,
+    },
+    subject::{Mount, MountSource, Subject},
+};
+use lockproof_model::{
+    error::{Error, Result},
+    state::Owner,
+    state_map::Mounted,
+};
+
+/// A subject that is up.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The engine that runs it.
+    pub engine: Engine,
+    /// What it was made from.
+    pub subject: Subject,
+    run: Run,
+    /// Tells apart the containers of subjects that run side by side, and of one subject brought up
+    /// again.
+    key: String,
+    image: String,
+    facts: ImageFacts,
+    network: String,
+    isolated: bool,
+    /// Real names of the named volumes, by the name in the file.
+    named: BTreeMap<String, String>,
+    /// Real names of the anonymous volumes, by target.
+    anonymous: BTreeMap<String, String>,
+    /// Copy-on-write binds.
+    binds: CowBinds,
+    containers_made: u32,
+    volumes_made: u32,
+    container: watch::Sender<String>,
+    /// The compose project that it is a service of, where it is one.
+    stack: Option<stack::Stack>,
+    /// Its place among those that start.
+    admission: Admission,
+}
+
+/// The engine, as the exposure watch needs it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    engine: Engine,
+    port: u16,
+}
+
+impl lockproof_probe::watch::Host for Host {
+    async fn life(&self, container: &str) -> Option<lockproof_probe::watch::Life> {
+        let life = self.engine.life(container).await.ok().flatten().filter(|life| life.running)?;
+        let address = life.address(self.port);
+        Some(lockproof_probe::watch::Life { identity: (life.id, life.started_at), address })
+    }
+}
+
+impl Deployment {
+    /// Brings a subject up: networks, volumes, container; and starts it.
+    ///
+    /// # Errors
+    /// An environment error when the image cannot be had or the engine cannot.
+    pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let mut deployment = Self::create(engine, run, key, subject).await?;
+        deployment.start().await?;
+        Ok(deployment)
+    }
+
+    /// Makes all that a subject needs, its container too, and does not start it. The container of a
+    /// compose project is made by [`Deployment::start`].
+    ///
+    /// # Errors
+    /// As [`Deployment::bring_up`].
+    pub async fn create(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        if subject.compose.is_some() {
+            return Self::prepare_stack(engine, run, key, subject).await;
+        }
+        let mut deployment = Self::prepare(engine, run, key, subject).await?;
+        deployment.make_container().await?;
+        Ok(deployment)
+    }
+
+    /// Starts what [`Deployment::create`] made, for the first time.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn start(&mut self) -> Result<()> {
+        if self.stack.is_some() {
+            self.admission.enter().await;
+            return self.stack_up(&["up", "-d"]).await;
+        }
+        self.start_container().await
+    }
+
+    /// Shares the places of a run from now on: its starts wait for one.
+    pub fn share(&mut self, places: &Places) {
+        self.admission = Admission::among(places);
+    }
+
+    /// Its starts so far.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    async fn start_container(&self) -> Result<()> {
+        self.admission.enter().await;
+        self.engine.start(&self.container_id()).await
+    }
+
+    /// Makes all that a subject needs but its container: its image, its network, its volumes. The
+    /// container may then be made by somebody else, from [`Deployment::next_specification`].
+    ///
+    /// # Errors
+    /// As [`Deployment::bring_up`].
+    pub async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let facts = crate::lab::require(engine, &subject.image).await?;
+        let isolated = !subject.network;
+        let network = engine.create_network(run, &subject.name, &format!("{key}-net"), isolated).await?;
+        let mut deployment = Self {
+            engine: engine.clone(),
+            subject: subject.clone(),
+            run: run.clone(),
+            key: key.to_owned(),
+            image: facts.name,
+            facts: facts.facts,
+            network,
+            isolated,
+            named: BTreeMap::new(),
+            anonymous: BTreeMap::new(),
+            binds: CowBinds::default(),
+            containers_made: 0,
+            volumes_made: 0,
+            container: watch::Sender::new(String::new()),
+            stack: None,
+            admission: Admission::default(),
+        };
+        deployment.make_binds().await?;
+        deployment.make_volumes().await?;
+        Ok(deployment)
+    }
+
+    /// Makes all that a compose project needs and that Compose does not make.
+    async fn prepare_stack(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
+        let stack::Prepared { stack, image, facts, binds } = stack::Stack::prepare(engine, run, key, subject).await?;
+        let mut subject = subject.clone();
+        if subject.image.is_empty() {
+            subject.image.clone_from(&image);
+        }
+        Ok(Self {
+            engine: engine.clone(),
+            run: run.clone(),
+            key: key.to_owned(),
+            image,
+            facts,
+            network: stack.network(),
+            isolated: !subject.network,
+            subject,
+            named: BTreeMap::new(),
+            anonymous: BTreeMap::new(),
+            binds,
+            containers_made: 0,
+            volumes_made: 0,
+            container: watch::Sender::new(String::new()),
+            stack: Some(stack),
+            admission: Admission::default(),
+        })
+    }
+
+    /// What the next container is made from.
+    pub fn next_specification(&mut self) -> ContainerSpec {
+        self.containers_made += 1;
+        self.specification()
+    }
+
+    /// Takes a container for the subject's own from now on.
+    pub fn adopt(&self, id: String) {
+        self.container.send_replace(id);
+    }
+
+    /// The id of the container that is there now.
+    pub fn container_id(&self) -> String {
+        self.container.borrow().clone()
+    }
+
+    /// Follows the container as it is replaced.
+    pub fn follow(&self) -> watch::Receiver<String> {
+        self.container.subscribe()
+    }
+
+    /// Who tells the exposure watch which life of the container is going on.
+    pub fn host(&self) -> Host {
+        Host { engine: self.engine.clone(), port: self.subject.port }
+    }
+
+    /// How the container is.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say, or it is gone.
+    pub async fn life(&self) -> Result<Life> {
+        let id = self.container_id();
+        self.engine.life(&id).await?.ok_or_else(|| {
+            Error::environment(format!("the container of `{}` was removed by somebody else", self.subject.name))
+                .fix("leave containers with the label lockproof.run alone while a gate runs")
+        })
+    }
+
+    /// The image that runs now.
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// What there is to know of the image that runs now.
+    pub fn image_facts(&self) -> &ImageFacts {
+        &self.facts
+    }
+
+    /// The network that it is on, by its real name.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Whether there is no route out now.
+    pub fn isolated(&self) -> bool {
+        self.isolated
+    }
+
+    /// The value of an environment variable of the container: the subject's, else the image's.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.subject.env.get(name).map(String::as_str).or_else(|| self.facts.env(name))
+    }
+
+    /// Binds that had to be copied, because this engine cannot mount them copy-on-write.
+    pub fn copied_binds(&self) -> Vec<PathBuf> {
+        self.subject
+            .mounts
+            .iter()
+            .filter(|mount| self.binds.copied.contains(&mount.target))
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind(path) => Some(path.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Everything that is mounted: by the file, and by `VOLUME` in the image.
+    pub fn mounted(&self) -> Vec<Mounted> {
+        let asked = self.subject.mounts.iter().map(|mount| {
+            let (owner, source) = match &mount.source {
+                MountSource::Volume(name) => (Owner::Volume, Some(name.clone())),
+                MountSource::Bind(path) => (Owner::Bind, Some(path.display().to_string())),
+                MountSource::Anonymous => (Owner::AnonymousVolume, None),
+                MountSource::Tmpfs => (Owner::Tmpfs, None),
+            };
+            Mounted { target: mount.target.clone(), owner, read_only: mount.read_only, source }
+        });
+        let declared = self.declared_volumes().into_iter().map(|target| Mounted {
+            target,
+            owner: Owner::AnonymousVolume,
+            read_only: false,
+            source: None,
+        });
+        asked.chain(declared).collect()
+    }
+
+    /// The `VOLUME`s of the image over which the file mounts nothing.
+    fn declared_volumes(&self) -> Vec<String> {
+        self.facts
+            .volumes
+            .iter()
+            .map(|path| path.trim_end_matches('/').to_owned())
+            .filter(|path| !path.is_empty() && !self.subject.mounts.iter().any(|m| m.target == *path))
+            .collect()
+    }
+
+    async fn make_binds(&mut self) -> Result<()> {
+        let requests: Vec<BindRequest> = self
+            .subject
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind(source) => Some(BindRequest {
+                    source: source.clone(),
+                    target: mount.target.clone(),
+                    read_only: mount.read_only,
+                }),
+                _ => None,
+            })
+            .collect();
+        // The key keeps the volumes of a subject that is brought up again apart.
+        let maker = Maker { engine: &self.engine, run: &self.run, key: &self.key, image: &self.image };
+        self.binds = maker.bind(&requests).await?;
+        Ok(())
+    }
+
+    /// Makes the volumes that are missing, labelled; anonymous ones too, so that they can be found.
+    async fn make_volumes(&mut self) -> Result<()> {
+        let mut anonymous = self.declared_volumes();
+        let mut named = Vec::new();
+        for Mount { target, source, .. } in &self.subject.mounts {
+            match source {
+                MountSource::Volume(name) => named.push(name.clone()),
+                MountSource::Anonymous => anonymous.push(target.clone()),
+                MountSource::Bind(_) | MountSource::Tmpfs => {}
+            }
+        }
+        for name in named {
+            if !self.named.contains_key(&name) {
+                let real = self.make_volume(&name).await?;
+                self.named.insert(name, real);
+            }
+        }
+        for target in anonymous {
+            if !self.anonymous.contains_key(&target) {
+                let real = self.make_volume(&format!("anonymous{target}")).await?;
+                self.anonymous.insert(target, real);
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_volume(&mut self, name: &str) -> Result<String> {
+        self.volumes_made += 1;
+        let name = format!("{}-{}-{name}", self.key, self.volumes_made);
+        self.engine.create_volume(&self.run, &self.subject.name, &name).await
+    }
+
+    async fn make_container(&mut self) -> Result<()> {
+        let spec = self.next_specification();
+        let id = self.engine.create(&spec).await?;
+        self.adopt(id);
+        Ok(())
+    }
+
+    fn specification(&self) -> ContainerSpec {
+        let subject = &self.subject;
+        let mut labels = subject.labels.clone().into_iter().collect::<std::collections::HashMap<_, _>>();
+        labels.extend(self.run.labels(&subject.name));
+        let asked = subject.mounts.iter().filter_map(|mount| {
+            let volume = |name: &String| Attachment::Volume {
+                name: name.clone(),
+                target: mount.target.clone(),
+                read_only: mount.read_only,
+                no_copy: false,
+            };
+            match &mount.source {
+                MountSource::Volume(name) => self.named.get(name).map(volume),
+                MountSource::Anonymous => self.anonymous.get(&mount.target).map(volume),
+                MountSource::Bind(_) => None,
+                MountSource::Tmpfs => Some(Attachment::Tmpfs { target: mount.target.clone() }),
+            }
+        });
+        let declared = self.declared_volumes().into_iter().filter_map(|target| {
+            let name = self.anonymous.get(&target)?.clone();
+            Some(Attachment::Volume { name, target, read_only: false, no_copy: false })
+        });
+        ContainerSpec {
+            name: self.run.name(&format!("{}-{}", self.key, self.containers_made)),
+            image: self.image.clone(),
+            labels,
+            command: subject.command.clone(),
+            entrypoint: subject.entrypoint.clone(),
+            env: subject.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            user: subject.user.clone(),
+            working_dir: subject.working_dir.clone(),
+            init: subject.init,
+            restart: subject.restart,
+            mounts: asked.chain(declared).chain(self.binds.attachments.iter().cloned()).collect(),
+            port: Some(subject.port),
+            network: Some(self.network.clone()),
+            isolated: self.isolated,
+            stop_timeout: Some(subject.stop_timeout),
+            ..Default::default()
+        }
+    }
+
+    /// A name for a helper of this subject.
+    pub fn scratch_name(&self, what: &str) -> String {
+        self.run.name(&format!("{}-{what}-{}", self.key, lockproof_model::secret::random(4)))
+    }
+
+    /// The labels that everything of this subject carries.
+    pub fn labels(&self) -> std::collections::HashMap<String, String> {
+        self.run.labels(&self.subject.name)
+    }
+
+    /// Takes everything down: the container, its volumes, its network. What cannot be removed does
+    /// not keep the rest.
+    ///
+    /// # Errors
+    /// An environment error that names what could not be removed, after everything was tried.
+    pub async fn take_down(self) -> Result<()> {
+        if let Some(stack) = self.stack {
+            return stack.take_down(&self.engine, &self.run).await;
+        }
+        let volumes = self.binds.volumes.iter().chain(self.named.values()).chain(self.anonymous.values());
+        let container = self.container_id();
+        self.engine
+            .sweep(&Leftovers {
+                containers: (!container.is_empty()).then_some(container).into_iter().collect(),
+                volumes: volumes.cloned().collect(),
+                networks: vec![self.network.clone()],
+                ..Leftovers::default()
+            })
+            .await
+    }
+}

@@ -1,0 +1,219 @@
+//! A whole compose project, brought up as a copy through the person's own Compose, so that what is
+//! proven is what the operator types.
+//!
+//! Anonymous volumes are Compose's to make, and carry no label: while a container has them, they are
+//! found by it; before one is removed, they are written into a [journal](crate::engine::journal).
+
+pub mod command;
+pub mod rewrite;
+
+mod binds;
+mod images;
+
+use crate::{
+    deployment::Deployment,
+    engine::{Engine, Run, container::Life, cow::CowBinds, image::ImageFacts},
+    subject::{ComposeSubject, Subject},
+};
+use command::Compose;
+pub use images::images;
+use lockproof_model::{
+    error::{Error, Result},
+    secret,
+};
+use rewrite::Made;
+
+/// The label by which Compose knows the containers of a project, v1 and v2 alike.
+const LABEL_PROJECT: &str = "com.docker.compose.project";
+/// The label that tells the service.
+const LABEL_SERVICE: &str = "com.docker.compose.service";
+
+/// A project of ours.
+#[derive(Debug)]
+pub(super) struct Stack {
+    compose: Compose,
+    subject: ComposeSubject,
+    port: u16,
+    /// The name of the project, and the start of every name in it.
+    name: String,
+    made: Made,
+    /// Volumes that Compose does not make, in the order in which they can be removed.
+    volumes: Vec<String>,
+}
+
+/// A stack that is not up yet, with what runs in its gated service.
+pub(super) struct Prepared {
+    pub(super) stack: Stack,
+    pub(super) image: String,
+    pub(super) facts: ImageFacts,
+    pub(super) binds: CowBinds,
+}
+
+impl Stack {
+    /// Makes what Compose does not: images, layers over the binds, stand-ins for external volumes.
+    pub(super) async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Prepared> {
+        let Some(of) = &subject.compose else {
+            return Err(Error::usage("it is no compose subject"));
+        };
+        let compose = Compose::find(engine).await?;
+        let mut found = images(engine, run, subject).await?;
+        let mut made = Made {
+            images: found.iter().map(|(service, image)| (service.clone(), image.name.clone())).collect(),
+            labels: run.labels(&subject.name),
+            prefix: run.name(key),
+            isolated: !subject.network,
+            gpu: std::path::Path::new("/dev/nvidiactl").exists(),
+            ..Made::default()
+        };
+        let gated = found
+            .remove(&of.service)
+            .ok_or_else(|| Error::usage(format!("the service `{}` has neither `image` nor `build`", of.service)))?;
+        let mut volumes = Vec::new();
+        let binds = binds::make(engine, run, key, subject, of, &gated.name).await?;
+        made.binds = binds.by_path;
+        volumes.extend(binds.volumes);
+        for name in binds::made_elsewhere(of) {
+            let real = engine.create_volume(run, &subject.name, &format!("{key}-external-{name}")).await?;
+            volumes.push(real.clone());
+            made.kept.insert(name, real);
+        }
+        let stack = Self { compose, subject: of.clone(), port: subject.port, name: run.name(key), made, volumes };
+        if key.ends_with("u1") {
+            for note in stack.file().1.iter().chain(&binds.notes) {
+                tracing::warn!("{}: {note}", subject.name);
+            }
+        }
+        Ok(Prepared { stack, image: gated.name, facts: gated.facts, binds: CowBinds::default() })
+    }
+
+    /// The network of the gated service, by its real name.
+    pub(super) fn network(&self) -> String {
+        let door = rewrite::door(&self.subject.project, &self.subject.service);
+        let (file, _) = self.file();
+        let network = file["services"][door]["networks"].as_object().and_then(|n| n.keys().next().cloned());
+        let name = network.and_then(|n| file["networks"][n]["name"].as_str().map(str::to_owned));
+        name.unwrap_or_else(|| "none".to_owned())
+    }
+
+    fn file(&self) -> (serde_json::Value, Vec<String>) {
+        rewrite::rewrite(&self.subject.project, &self.subject.service, self.port, &self.made)
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<()> {
+        tracing::debug!("{}: compose {}", self.name, arguments.join(" "));
+        self.compose.run(&self.name, self.file().0.to_string().as_bytes(), arguments).await
+    }
+
+    /// A command that may stop containers, with how long that may take.
+    async fn run_stopping(&self, arguments: &[&str]) -> Result<()> {
+        let seconds = self.subject.stop_timeout.map(|t| t.as_secs().to_string());
+        let mut all = arguments.to_vec();
+        if let Some(seconds) = &seconds {
+            all.extend(["-t", seconds]);
+        }
+        self.run(&all).await
+    }
+
+    fn of_project(&self) -> String {
+        format!("{LABEL_PROJECT}={}", self.name)
+    }
+
+    /// The container of the gated service.
+    async fn container(&self, engine: &Engine) -> Result<Option<String>> {
+        let service = format!("{LABEL_SERVICE}={}", self.subject.service);
+        Ok(engine.containers_with(&[&self.of_project(), &service]).await?.into_iter().next())
+    }
+
+    /// `down`, and what a `down` forgets: the anonymous volumes.
+    async fn down(&self, engine: &Engine, run: &Run, arguments: &[&str]) -> Result<()> {
+        let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
+        let journal = self.journal(engine, run, &anonymous).await?;
+        self.run_stopping(arguments).await?;
+        for volume in &anonymous {
+            engine.remove_volume(volume).await?;
+        }
+        engine.remove_volume(&journal).await
+    }
+
+    async fn journal(&self, engine: &Engine, run: &Run, volumes: &[String]) -> Result<String> {
+        engine.write_journal(run, &format!("{}-journal-{}", self.name, secret::random(4)), volumes).await
+    }
+
+    /// Takes everything away.
+    pub(super) async fn take_down(self, engine: &Engine, run: &Run) -> Result<()> {
+        let down = self.down(engine, run, &["down", "--volumes", "--remove-orphans"]).await;
+        for volume in &self.volumes {
+            engine.remove_volume(volume).await?;
+        }
+        down
+    }
+}
+
+/// The events of a stack are Compose's own commands.
+impl Deployment {
+    fn stack(&self) -> Result<&Stack> {
+        self.stack.as_ref().ok_or_else(|| Error::usage("it is no compose subject"))
+    }
+
+    /// `up -d`, and from then on the container that Compose has made.
+    pub(super) async fn stack_up(&mut self, arguments: &[&str]) -> Result<()> {
+        let stack = self.stack()?;
+        let up = stack.run_stopping(arguments).await;
+        let found = stack.container(&self.engine).await?;
+        if let Some(id) = found {
+            self.adopt(id);
+        }
+        match up {
+            Ok(()) if self.container_id().is_empty() => {
+                Err(Error::environment("Compose has made no container of the service"))
+            }
+            // One whose process cannot be started at all is down, and says why.
+            Err(e) if !matches!(self.life().await, Ok(Life { running: false, .. })) => Err(e),
+            Err(e) if !self.life().await?.never_ran() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// `restart`.
+    pub(super) async fn stack_restart(&self) -> Result<()> {
+        self.stack()?.run_stopping(&["restart"]).await
+    }
+
+    /// `stop`, `start`.
+    pub(super) async fn stack_stop_start(&self) -> Result<()> {
+        self.stack()?.run_stopping(&["stop"]).await?;
+        self.admission.enter().await;
+        self.stack()?.run(&["start"]).await
+    }
+
+    /// `kill`, `start`.
+    pub(super) async fn stack_kill(&self) -> Result<()> {
+        self.stack()?.run(&["kill"]).await?;
+        self.admission.enter().await;
+        self.stack()?.run(&["start"]).await
+    }
+
+    /// `up -d --force-recreate`.
+    pub(super) async fn stack_recreate(&mut self) -> Result<()> {
+        let stack = self.stack()?;
+        let anonymous = self.engine.anonymous_volumes_with(&[&stack.of_project()]).await?;
+        let journal = stack.journal(&self.engine, &self.run, &anonymous).await?;
+        self.admission.enter().await;
+        self.stack_up(&["up", "-d", "--force-recreate"]).await?;
+        self.engine.remove_volume(&journal).await
+    }
+
+    /// `down`, `up -d`; with `--volumes`, named volumes go as well.
+    pub(super) async fn stack_down_up(&mut self, volumes: bool) -> Result<()> {
+        let arguments: &[&str] = if volumes { &["down", "--volumes"] } else { &["down"] };
+        self.stack()?.down(&self.engine, &self.run, arguments).await?;
+        let (isolated, image) = (self.isolated, self.image.clone());
+        if let Some(stack) = &mut self.stack {
+            stack.made.isolated = isolated;
+            stack.made.images.insert(stack.subject.service.clone(), image);
+            self.network = stack.network();
+        }
+        self.admission.enter().await;
+        self.stack_up(&["up", "-d"]).await
+    }
+}

@@ -1,0 +1,351 @@
+//! Tar archives in and out of a container. They work on a container that is not running, too.
+
+use std::{collections::BTreeMap, io::Read, path::Path};
+
+use bollard::{
+    body_full,
+    query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder},
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use sha2::{Digest, Sha256};
+
+use super::{Engine, failed, is_missing};
+use lockproof_model::{
+    error::{Error, Result},
+    path::normalise,
+};
+
+/// What a path in a container is: a file with a hash of its bytes, a directory, or a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file: the first 16 bytes of its SHA-256, in hex.
+    File(String),
+    /// A directory.
+    Directory,
+    /// A symbolic or hard link and its target.
+    Link(String),
+}
+
+/// Builds a tar archive in memory.
+pub struct Tarball(tar::Builder<Vec<u8>>);
+
+/// Who owns the entries of a [`Tarball`] and what they may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Ownership {
+    /// The user id.
+    pub uid: u64,
+    /// The group id.
+    pub gid: u64,
+}
+
+impl Ownership {
+    /// The super-user's.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// That of a file of this machine.
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { uid: meta.uid().into(), gid: meta.gid().into() }
+    }
+}
+
+/// Who owns the entries of a tree in an archive.
+#[derive(Clone, Copy, Debug)]
+pub enum Owners {
+    /// One for all.
+    All(Ownership),
+    /// Those who own them on this machine.
+    Their,
+    /// The super-user, and everybody may read them, whatever the modes on this machine.
+    Lent,
+}
+
+impl Owners {
+    fn owner(self, meta: &std::fs::Metadata) -> Ownership {
+        match self {
+            Self::All(owner) => owner,
+            Self::Their => Ownership::of(meta),
+            Self::Lent => Ownership::ROOT,
+        }
+    }
+
+    fn mode(self, meta: &std::fs::Metadata) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = meta.permissions().mode() & 0o7777;
+        match self {
+            Self::Lent => mode | if meta.is_dir() { 0o555 } else { 0o444 },
+            Self::All(_) | Self::Their => mode,
+        }
+    }
+}
+
+impl Tarball {
+    /// An empty archive.
+    pub fn new() -> Self {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.follow_symlinks(false);
+        Self(builder)
+    }
+
+    /// Adds a directory.
+    ///
+    /// # Errors
+    /// When the path does not fit an archive.
+    pub fn directory(&mut self, path: &str, mode: u32, owner: Ownership) -> std::io::Result<()> {
+        let mut header = header(tar::EntryType::Directory, mode, owner);
+        header.set_size(0);
+        self.0.append_data(&mut header, path, std::io::empty())
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// When the path does not fit an archive.
+    pub fn file(&mut self, path: &str, bytes: &[u8], mode: u32, owner: Ownership) -> std::io::Result<()> {
+        let mut header = header(tar::EntryType::Regular, mode, owner);
+        header.set_size(bytes.len() as u64);
+        self.0.append_data(&mut header, path, bytes)
+    }
+
+    /// Adds the tree below `from` as `to`, leaving out what `skip` says by its name.
+    ///
+    /// # Errors
+    /// When something below it cannot be read.
+    pub fn tree(&mut self, from: &Path, to: &str, owners: Owners, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
+        let meta = std::fs::metadata(from)?;
+        self.directory(to, owners.mode(&meta), owners.owner(&meta))?;
+        let mut entries = std::fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if skip(&name) {
+                continue;
+            }
+            let target = format!("{to}/{name}");
+            let kind = entry.file_type()?;
+            let owner = owners.owner(&entry.metadata()?);
+            if kind.is_dir() {
+                self.tree(&entry.path(), &target, owners, skip)?;
+            } else if kind.is_symlink() {
+                let mut header = header(tar::EntryType::Symlink, 0o777, owner);
+                header.set_size(0);
+                self.0.append_link(&mut header, &target, std::fs::read_link(entry.path())?)?;
+            } else if kind.is_file() {
+                let mode = owners.mode(&entry.metadata()?);
+                self.file(&target, &std::fs::read(entry.path())?, mode, owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the archive.
+    ///
+    /// # Errors
+    /// When it cannot be finished.
+    pub fn finish(self) -> std::io::Result<Bytes> {
+        self.0.into_inner().map(Bytes::from)
+    }
+}
+
+impl Default for Tarball {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn header(kind: tar::EntryType, mode: u32, owner: Ownership) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(owner.uid);
+    header.set_gid(owner.gid);
+    // Always the same time: the archive of the same tree has the same bytes, and so one hash.
+    header.set_mtime(1_700_000_000);
+    header
+}
+
+/// An archive could not be built from files of this machine.
+pub fn unreadable(what: &Path, error: &std::io::Error) -> Error {
+    Error::environment(format!("cannot read {}", what.display())).detail(error).fix("check its permissions")
+}
+
+impl Engine {
+    /// Unpacks `archive` below `directory` of a container.
+    ///
+    /// # Errors
+    /// An environment error when the directory does not exist or cannot be written.
+    pub async fn upload(&self, container: &str, directory: &str, archive: Bytes) -> Result<()> {
+        let options = UploadToContainerOptionsBuilder::default().path(directory).build();
+        self.docker
+            .upload_to_container(container, Some(options), body_full(archive))
+            .await
+            .map_err(|e| failed(&format!("writing to {directory}"), &e))
+    }
+
+    /// The archive of `path` in a container; `None` when there is no such path.
+    ///
+    /// # Errors
+    /// An environment error when it cannot be read.
+    pub async fn download(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let chunks: Result<Vec<Bytes>, _> =
+            self.docker.download_from_container(container, Some(options)).try_collect().await;
+        match chunks {
+            Ok(chunks) => Ok(Some(chunks.concat())),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(failed(&format!("reading {path}"), &e)),
+        }
+    }
+
+    /// The bytes of one file in a container; `None` when there is none.
+    ///
+    /// # Errors
+    /// An environment error when it cannot be read.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entries = archive.entries().map_err(|e| broken(path, &e))?;
+        for entry in entries {
+            let mut entry = entry.map_err(|e| broken(path, &e))?;
+            if entry.header().entry_type().is_symlink() {
+                // The engine sends the link itself; follow it as a reader inside would.
+                let target = entry.link_name().ok().flatten().map(|t| t.display().to_string());
+                let Some(target) = target else { return Ok(None) };
+                let target = resolve(path, &target);
+                return Box::pin(self.read_file(container, &target)).await;
+            }
+            if entry.header().entry_type().is_file() {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(|e| broken(path, &e))?;
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everything at and below `path`, by path relative to it (`""` is the path itself); `None`
+    /// when there is no such path.
+    ///
+    /// # Errors
+    /// An environment error when it cannot be read.
+    pub async fn tree(&self, container: &str, path: &str) -> Result<Option<BTreeMap<String, Entry>>> {
+        let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut tree = BTreeMap::new();
+        for entry in archive.entries().map_err(|e| broken(path, &e))? {
+            let mut entry = entry.map_err(|e| broken(path, &e))?;
+            let name = entry.path().map_err(|e| broken(path, &e))?.display().to_string();
+            let name = name.trim_end_matches('/').split_once('/').map_or("", |(_, rest)| rest).to_owned();
+            let kind = entry.header().entry_type();
+            let found = if kind.is_dir() {
+                Entry::Directory
+            } else if kind.is_file() {
+                let mut hash = Sha256::new();
+                std::io::copy(&mut entry, &mut hash).map_err(|e| broken(path, &e))?;
+                Entry::File(hex::encode(&hash.finalize()[..16]))
+            } else {
+                let target = entry.link_name().ok().flatten();
+                Entry::Link(target.map(|t| t.display().to_string()).unwrap_or_default())
+            };
+            tree.insert(name, found);
+        }
+        // The engine sends a link itself; follow it as a reader inside would.
+        if let (1, Some(Entry::Link(target))) = (tree.len(), tree.get("")) {
+            let target = resolve(path, target);
+            return Box::pin(self.tree(container, &target)).await;
+        }
+        Ok(Some(tree))
+    }
+
+    /// Whether there is something at `path` in a container.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn exists(&self, container: &str, path: &str) -> Result<bool> {
+        use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        match self.docker.get_container_archive_info(container, Some(options)).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_missing(&e) => Ok(false),
+            Err(e) => Err(failed(&format!("looking for {path}"), &e)),
+        }
+    }
+}
+
+/// The bytes of the first file in an archive; `None` when it holds none.
+pub fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+fn broken(path: &str, error: &std::io::Error) -> Error {
+    Error::environment(format!("the engine sent a broken archive of {path}")).detail(error)
+}
+
+/// A link's target as an absolute path.
+pub fn resolve(link: &str, target: &str) -> String {
+    if target.starts_with('/') {
+        return target.to_owned();
+    }
+    let parent = link.rsplit_once('/').map_or("", |(parent, _)| parent);
+    normalise(&format!("{parent}/{target}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_followed_as_inside() {
+        assert_eq!(resolve("/opt/venv/bin/python", "python3"), "/opt/venv/bin/python3");
+        assert_eq!(resolve("/a/b/c", "../d"), "/a/d");
+        assert_eq!(resolve("/a/b", "/usr/bin/x"), "/usr/bin/x");
+    }
+
+    #[test]
+    fn what_is_lent_can_be_read_by_everybody() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("a.whl");
+        std::fs::write(&file, "x").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        let mut tarball = Tarball::new();
+        tarball.tree(dir.path(), "wheels", Owners::Lent, &|_| false).expect("read");
+        let bytes = tarball.finish().expect("finished");
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let modes: Vec<u32> =
+            archive.entries().expect("entries").map(|e| e.expect("entry").header().mode().expect("a mode")).collect();
+        assert!(modes.iter().all(|mode| mode & 0o444 == 0o444), "{modes:?}");
+    }
+
+    #[test]
+    fn the_same_tree_has_the_same_archive() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("a.py"), "x").expect("written");
+        std::fs::create_dir(dir.path().join("__pycache__")).expect("made");
+        let make = || {
+            let mut tarball = Tarball::new();
+            tarball
+                .tree(dir.path(), "plugin", Owners::All(Ownership::ROOT), &|name| name == "__pycache__")
+                .expect("read");
+            tarball.finish().expect("finished")
+        };
+        let (first, second) = (make(), make());
+        assert_eq!(first, second);
+        let mut archive = tar::Archive::new(&first[..]);
+        let names: Vec<String> = archive
+            .entries()
+            .expect("entries")
+            .map(|e| e.expect("entry").path().expect("path").display().to_string())
+            .collect();
+        assert_eq!(names, ["plugin", "plugin/a.py"]);
+    }
+}

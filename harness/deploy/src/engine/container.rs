@@ -1,0 +1,512 @@
+//! Containers: made from a specification, and asked how they are.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bollard::{
+    container::LogOutput,
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountType, MountVolumeOptions, PortBinding,
+        RestartPolicy as EnginePolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptionsBuilder, KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        RestartContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{Engine, failed, is_already, is_missing};
+use lockproof_model::{
+    error::{Error, Result},
+    restart::RestartPolicy,
+};
+
+/// What a container is made from.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub image: String,
+    /// Its labels, the run's among them.
+    pub labels: HashMap<String, String>,
+    /// The command, if not the image's own.
+    pub command: Option<Vec<String>>,
+    /// The entry point, if not the image's own.
+    pub entrypoint: Option<Vec<String>>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// The user, if not the image's own.
+    pub user: Option<String>,
+    /// The working directory, if not the image's own.
+    pub working_dir: Option<String>,
+    /// Whether an init runs as PID 1, if said.
+    pub init: Option<bool>,
+    /// What brings it back.
+    pub restart: RestartPolicy,
+    /// What is mounted.
+    pub mounts: Vec<Attachment>,
+    /// The port that the server listens on, published on 127.0.0.1.
+    pub port: Option<u16>,
+    /// The port of 127.0.0.1 to publish it under; none: one that the engine chooses.
+    pub host_port: Option<u16>,
+    /// The network, by name; none: the engine's default one.
+    pub network: Option<String>,
+    /// Whether that network has no route out: then nothing can be published, and a look-up that
+    /// cannot succeed must fail soon.
+    pub isolated: bool,
+    /// How long a stop waits.
+    pub stop_timeout: Option<Duration>,
+    /// `host` for the one helper that must see processes of the machine.
+    pub pid_mode: Option<String>,
+}
+
+/// One mount, as the engine is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A volume by its real name.
+    Volume {
+        /// The volume.
+        name: String,
+        /// The path in the container.
+        target: String,
+        /// Whether it is read-only.
+        read_only: bool,
+        /// Whether an empty volume stays empty instead of being filled from the image.
+        no_copy: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// The path in the container.
+        target: String,
+    },
+    /// A path of the host as it is: of what lockproof itself lends a container, or of a copy in one
+    /// of its volumes. What belongs to somebody else is mounted through [`cow`](super::cow) only.
+    Bind {
+        /// The path of the host.
+        source: String,
+        /// The path in the container.
+        target: String,
+        /// Whether it is read-only.
+        read_only: bool,
+    },
+}
+
+/// How a container is at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Its id.
+    pub id: String,
+    /// When its process was started; with the id, it names one life.
+    pub started_at: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// Whether the engine is about to start it again.
+    pub restarting: bool,
+    /// The exit code of its last life.
+    pub exit_code: i64,
+    /// What kept the engine from starting it, in the engine's words.
+    pub error: String,
+    /// Whether the kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// The id of its main process, as the machine sees it.
+    pub pid: i64,
+    /// How often the restart policy brought it back.
+    pub restarts: i64,
+    /// The port of 127.0.0.1 under which it is published now.
+    pub host_port: Option<u16>,
+    /// Its address in its network.
+    pub ip: Option<IpAddr>,
+}
+
+impl Life {
+    /// Whether `other` is the same process of the same container.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.started_at == other.started_at && self.running && other.running
+    }
+
+    /// Whether its process could not even be started: a command that does not exist, an unknown
+    /// user. That lies in what was asked for, not in the engine.
+    pub fn never_ran(&self) -> bool {
+        !self.running && !self.error.is_empty() && is_refused_by_runtime(&self.error, self.exit_code)
+    }
+
+    /// Where the server is reached now: published on this machine's loopback, or in its network.
+    pub fn address(&self, port: u16) -> Option<SocketAddr> {
+        match (self.host_port, self.ip) {
+            (Some(host_port), _) => Some(SocketAddr::from(([127, 0, 0, 1], host_port))),
+            (None, Some(ip)) => Some(SocketAddr::new(ip, port)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl ContainerSpec {
+    fn body(&self) -> ContainerCreateBody {
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            cmd: self.command.clone(),
+            entrypoint: self.entrypoint.clone(),
+            env: Some(self.env.clone()),
+            user: self.user.clone(),
+            working_dir: self.working_dir.clone(),
+            labels: Some(self.labels.clone()),
+            exposed_ports: self.port_key().map(|key| vec![key]),
+            stop_timeout: self.stop_timeout.and_then(|t| i64::try_from(t.as_secs()).ok()),
+            host_config: Some(self.host_config()),
+            ..Default::default()
+        }
+    }
+
+    /// What the engine is told of the machine's side: ports, mounts, network.
+    pub fn host_config(&self) -> HostConfig {
+        let published = self.port_key().filter(|_| !self.isolated).map(|key| {
+            // The port is left to the engine; the address never is: 0.0.0.0 would publish the
+            // server under test to the whole network.
+            let binding = PortBinding {
+                host_ip: Some("127.0.0.1".into()),
+                host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())),
+            };
+            HashMap::from([(key, Some(vec![binding]))])
+        });
+        HostConfig {
+            port_bindings: published,
+            mounts: Some(self.mounts.iter().map(Attachment::to_engine).collect()),
+            network_mode: self.network.clone(),
+            init: self.init,
+            restart_policy: Some(to_engine(self.restart)),
+            pid_mode: self.pid_mode.clone(),
+            // An isolated network swallows packets instead of refusing them, so every
+            // look-up of a name runs into its time limit: make that a short one.
+            dns_options: self.isolated.then(|| vec!["timeout:1".into(), "attempts:1".into()]),
+            ..Default::default()
+        }
+    }
+
+    fn port_key(&self) -> Option<String> {
+        self.port.map(|p| format!("{p}/tcp"))
+    }
+}
+
+impl Attachment {
+    /// The path in the container.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Volume { target, .. } | Self::Tmpfs { target } | Self::Bind { target, .. } => target,
+        }
+    }
+
+    fn to_engine(&self) -> Mount {
+        match self {
+            Self::Volume { name, target, read_only, no_copy } => Mount {
+                typ: Some(MountType::VOLUME),
+                source: Some(name.clone()),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                volume_options: Some(MountVolumeOptions { no_copy: Some(*no_copy), ..Default::default() }),
+                ..Default::default()
+            },
+            Self::Tmpfs { target } => {
+                Mount { typ: Some(MountType::TMPFS), target: Some(target.clone()), ..Default::default() }
+            }
+            Self::Bind { source, target, read_only } => Mount {
+                typ: Some(MountType::BIND),
+                source: Some(source.clone()),
+                target: Some(target.clone()),
+                read_only: Some(*read_only),
+                ..Default::default()
+            },
+        }
+    }
+}
+
+fn to_engine(policy: RestartPolicy) -> EnginePolicy {
+    let (name, times) = match policy {
+        RestartPolicy::No => (RestartPolicyNameEnum::NO, None),
+        RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        RestartPolicy::OnFailure(times) => (RestartPolicyNameEnum::ON_FAILURE, times.map(i64::from)),
+    };
+    EnginePolicy { name: Some(name), maximum_retry_count: times }
+}
+
+impl Engine {
+    /// Makes a container, without starting it, and gives its id.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
+        let made = self
+            .docker
+            .create_container(Some(options), spec.body())
+            .await
+            .map_err(|e| failed(&format!("making a container of {}", spec.image), &e))?;
+        Ok(made.id)
+    }
+
+    /// Starts a container. One whose process cannot be started at all ([`Life::never_ran`]) is no
+    /// error: its [`Life`] says why.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot: a port taken, no space left.
+    pub async fn start(&self, id: &str) -> Result<()> {
+        match self.docker.start_container(id, None::<StartContainerOptions>).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => match self.life(id).await {
+                Ok(Some(life)) if life.never_ran() => Ok(()),
+                _ => Err(failed("starting the container", &e)),
+            },
+        }
+    }
+
+    /// Stops a container: SIGTERM, and SIGKILL when `grace` has passed.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        let options = StopContainerOptionsBuilder::default().t(seconds(grace)).build();
+        match self.docker.stop_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => Err(failed("stopping the container", &e)),
+        }
+    }
+
+    /// Restarts a container.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn restart(&self, id: &str, grace: Duration) -> Result<()> {
+        let options = RestartContainerOptionsBuilder::default().t(seconds(grace)).build();
+        self.docker.restart_container(id, Some(options)).await.map_err(|e| failed("restarting the container", &e))
+    }
+
+    /// Kills a container with SIGKILL. The engine takes this for a stop by hand: whatever the
+    /// restart policy, it does not come back by itself.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn kill(&self, id: &str) -> Result<()> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match self.docker.kill_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_already(&e) => Ok(()),
+            Err(e) => Err(failed("killing the container", &e)),
+        }
+    }
+
+    /// Removes a container, running or not, if it is there. Volumes stay.
+    ///
+    /// # Errors
+    /// An environment error when the engine cannot.
+    pub async fn remove(&self, id: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(false).build();
+        match self.docker.remove_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
+            Err(e) if is_already(&e) => self.wait_removed(id).await,
+            Err(e) => Err(failed("removing a container", &e)),
+        }
+    }
+
+    /// A removal that somebody else began is waited for.
+    async fn wait_removed(&self, id: &str) -> Result<()> {
+        for _ in 0..100 {
+            if self.life(id).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Error::environment(format!("the container {id} cannot be removed")).fix("remove it with `docker rm -f`"))
+    }
+
+    /// How a container is; `None` when there is none.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn life(&self, id: &str) -> Result<Option<Life>> {
+        match self.docker.inspect_container(id, None).await {
+            Ok(response) => Ok(Some(self.with_lent_network(life_of(&response), &response).await)),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(failed("looking at the container", &e)),
+        }
+    }
+
+    /// A container that is in another one's network is reached where that one is.
+    async fn with_lent_network(&self, life: Life, response: &ContainerInspectResponse) -> Life {
+        let mode = response.host_config.as_ref().and_then(|h| h.network_mode.as_deref());
+        let Some(other) = mode.and_then(|m| m.strip_prefix("container:")) else { return life };
+        match self.docker.inspect_container(other, None).await {
+            Ok(response) => {
+                let Life { host_port, ip, .. } = life_of(&response);
+                Life { host_port, ip, ..life }
+            }
+            Err(_) => life,
+        }
+    }
+
+    /// The last `count` lines of a container's log, of all its lives.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not give it.
+    pub async fn last_lines(&self, id: &str, count: usize) -> Result<Vec<String>> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&count.to_string()).build();
+        let mut stream = self.docker.logs(id, Some(options));
+        let mut text = String::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk.map_err(|e| failed("reading the container's log", &e))? {
+                LogOutput::StdErr { message } | LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                    text.push_str(&String::from_utf8_lossy(&message));
+                }
+                LogOutput::StdIn { .. } => {}
+            }
+        }
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(lines[lines.len().saturating_sub(count)..].to_vec())
+    }
+
+    /// Where a container that is not ours is reached from this machine: the port that it publishes,
+    /// that of ComfyUI before others, else its address in its network; `None` when it does not run.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn published(&self, id: &str) -> Result<Option<SocketAddr>> {
+        const COMFYUI: &str = "8188/tcp";
+        let response = match self.docker.inspect_container(id, None).await {
+            Ok(response) => response,
+            Err(e) if is_missing(&e) => return Ok(None),
+            Err(e) => return Err(failed("looking at the container", &e)),
+        };
+        let network = response.network_settings.unwrap_or_default();
+        let ports = network.ports.unwrap_or_default();
+        let mut bound: Vec<(bool, SocketAddr)> = ports
+            .iter()
+            .flat_map(|(port, bindings)| bindings.iter().flatten().map(move |binding| (port, binding)))
+            .filter_map(|(port, binding)| {
+                let ip: IpAddr = binding.host_ip.as_deref().unwrap_or("0.0.0.0").parse().ok()?;
+                let host_port = binding.host_port.as_deref()?.parse().ok()?;
+                // Bound to every address, it is reached by the loopback one.
+                let ip = if ip.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { ip };
+                Some((port != COMFYUI, SocketAddr::new(ip, host_port)))
+            })
+            .collect();
+        bound.sort();
+        let own = || {
+            let ip = network.networks.iter().flatten().find_map(|(_, n)| n.ip_address.as_deref()?.parse().ok())?;
+            Some(SocketAddr::new(ip, 8188))
+        };
+        Ok(bound.first().map(|(_, address)| *address).or_else(own))
+    }
+
+    /// The directory in which a container's process begins; empty where it is the root.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not say.
+    pub async fn working_dir(&self, id: &str) -> Result<String> {
+        let response =
+            self.docker.inspect_container(id, None).await.map_err(|e| failed("looking at the container", &e))?;
+        Ok(response.config.and_then(|c| c.working_dir).unwrap_or_default())
+    }
+
+    /// Follows what a container prints until it ends: each line of standard output goes to `line`,
+    /// the lines of standard error are gathered in `errors`.
+    ///
+    /// # Errors
+    /// An environment error when the engine does not give it.
+    pub async fn follow(&self, id: &str, mut line: impl FnMut(&str), errors: &mut Vec<String>) -> Result<()> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(true).build();
+        let mut stream = self.docker.logs(id, Some(options));
+        let mut pending = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            match chunk.map_err(|e| failed("reading the container's log", &e))? {
+                LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                    pending.extend_from_slice(&message);
+                    while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                        let whole: Vec<u8> = pending.drain(..=end).collect();
+                        line(String::from_utf8_lossy(&whole).trim_end());
+                    }
+                }
+                LogOutput::StdErr { message } => {
+                    errors.extend(String::from_utf8_lossy(&message).lines().map(str::to_owned));
+                }
+                LogOutput::StdIn { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a failed start is what a shell would answer with 126 or 127, or about the user.
+fn is_refused_by_runtime(error: &str, exit_code: i64) -> bool {
+    let named = ["executable file not found", "no such file or directory", "permission denied", "exec format error"];
+    let user = ["unable to find user", "unable to find group", "no matching entries in"];
+    !super::is_port_taken(error)
+        && !error.contains("no space left")
+        && (user.iter().any(|words| error.contains(words))
+            || matches!(exit_code, 126 | 127) && named.iter().any(|words| error.contains(words)))
+}
+
+fn seconds(grace: Duration) -> i32 {
+    i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn life_of(response: &ContainerInspectResponse) -> Life {
+    let state = response.state.clone().unwrap_or_default();
+    let network = response.network_settings.clone().unwrap_or_default();
+    let host_port = network
+        .ports
+        .unwrap_or_default()
+        .into_values()
+        .flatten()
+        .flatten()
+        .filter(|binding| binding.host_ip.as_deref() == Some("127.0.0.1"))
+        .find_map(|binding| binding.host_port?.parse().ok());
+    let ip = network.networks.unwrap_or_default().into_values().find_map(|endpoint| endpoint.ip_address?.parse().ok());
+    Life {
+        id: response.id.clone().unwrap_or_default(),
+        started_at: state.started_at.unwrap_or_default(),
+        running: state.running.unwrap_or_default() && !state.restarting.unwrap_or_default(),
+        restarting: state.restarting.unwrap_or_default(),
+        exit_code: state.exit_code.unwrap_or_default(),
+        error: state.error.unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        pid: state.pid.unwrap_or_default(),
+        restarts: response.restart_count.unwrap_or_default(),
+        host_port,
+        ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_exist_is_told_from_an_engine_that_fails() {
+        let life = |error: &str, exit_code| Life { error: error.into(), exit_code, ..Life::default() };
+        let missing = "OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown";
+        assert!(life(missing, 127).never_ran());
+        assert!(life("unable to find user nobody2: no matching entries in passwd file", 128).never_ran());
+        assert!(!life("driver failed: Bind for 127.0.0.1:80 failed: port is already allocated", 128).never_ran());
+        assert!(!life("mkdir /x: no space left on device", 128).never_ran());
+        assert!(!life("", 127).never_ran());
+        assert!(!Life { running: true, ..life(missing, 127) }.never_ran());
+    }
+
+    #[test]
+    fn a_port_is_published_on_the_loopback_address_only() {
+        let spec = ContainerSpec { port: Some(8188), ..Default::default() };
+        let json = serde_json::to_value(spec.body()).expect("it can be written");
+        assert_eq!(json["HostConfig"]["PortBindings"]["8188/tcp"][0]["HostIp"], "127.0.0.1");
+        let isolated = ContainerSpec { port: Some(8188), isolated: true, ..Default::default() };
+        let json = serde_json::to_value(isolated.body()).expect("it can be written");
+        assert!(json["HostConfig"].get("PortBindings").is_none());
+        assert_eq!(json["HostConfig"]["DnsOptions"][0], "timeout:1");
+    }
+}

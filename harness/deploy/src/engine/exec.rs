@@ -1,0 +1,113 @@
+//! Commands in a running container, with their exit codes.
+
+use bollard::{
+    container::LogOutput,
+    exec::{CreateExecOptions, StartExecResults},
+};
+use futures_util::StreamExt;
+
+use super::{Engine, failed};
+use lockproof_model::error::Result;
+
+/// What a command printed, and how it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// The exit code; 126 and 127 as a shell has them when the command could not be run.
+    pub code: i64,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether it ended with 0.
+    pub fn ok(&self) -> bool {
+        self.code == 0
+    }
+
+    /// The last `count` lines of both streams, for an error message.
+    pub fn tail(&self, count: usize) -> String {
+        let both = format!("{}\n{}", self.stdout.trim_end(), self.stderr.trim_end());
+        let lines: Vec<&str> = both.lines().filter(|l| !l.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+}
+
+/// A command for a container.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    words: Vec<String>,
+    env: Vec<String>,
+    user: Option<String>,
+    directory: Option<String>,
+}
+
+impl Command {
+    /// The command made of `words`, run as the container's own user.
+    pub fn new<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
+        Self { words: words.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push(format!("{name}={value}"));
+        self
+    }
+
+    /// Runs as another user.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    /// Runs in another directory.
+    #[must_use]
+    pub fn directory(mut self, directory: &str) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+}
+
+impl Engine {
+    /// Runs a command in a running container and waits for its end.
+    ///
+    /// # Errors
+    /// An environment error when the container does not run or the engine fails; a command that
+    /// fails is not an error but an [`Output`] with its exit code.
+    pub async fn exec(&self, container: &str, command: Command) -> Result<Output> {
+        let doing = format!("running `{}` in the container", command.words.join(" "));
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.words),
+            env: Some(command.env),
+            user: command.user,
+            working_dir: command.directory,
+            ..Default::default()
+        };
+        let id = self.docker.create_exec(container, options).await.map_err(|e| failed(&doing, &e))?.id;
+        let mut output = Output::default();
+        match self.docker.start_exec(&id, None).await.map_err(|e| failed(&doing, &e))? {
+            StartExecResults::Detached => {}
+            StartExecResults::Attached { output: mut stream, .. } => {
+                while let Some(chunk) = stream.next().await {
+                    match chunk.map_err(|e| failed(&doing, &e))? {
+                        LogOutput::StdErr { message } => {
+                            output.stderr.push_str(&String::from_utf8_lossy(&message));
+                        }
+                        LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                            output.stdout.push_str(&String::from_utf8_lossy(&message));
+                        }
+                        LogOutput::StdIn { .. } => {}
+                    }
+                }
+            }
+        }
+        let ended = self.docker.inspect_exec(&id).await.map_err(|e| failed(&doing, &e))?;
+        output.code = ended.exit_code.unwrap_or(-1);
+        Ok(output)
+    }
+}

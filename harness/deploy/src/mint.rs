@@ -1,0 +1,171 @@
+//! Minting: the token of record is made or read in the container, read again, and changed.
+
+use crate::{
+    deployment::Deployment,
+    engine::archive::{Ownership, Tarball},
+    install::Installed,
+    layout::Layout,
+    subject::Lock,
+};
+use lockproof_model::{
+    error::{Error, Result},
+    path::normalise,
+    scheme::Rotation,
+    secret,
+};
+use lockproof_probe::{
+    client::Client,
+    keys::{Keys, form, hide_password, open_session},
+    message::{Answer, in_words},
+};
+
+/// The cheapest hash that bcrypt knows: these passwords are random and live for minutes.
+const BCRYPT_COST: u32 = 4;
+
+/// Gets hold of the keys: those that the deployment has, or new ones by the first-run form.
+///
+/// # Errors
+/// An undecided error that says what was tried, when there is no token.
+pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, installed: &Installed) -> Result<Keys> {
+    let lock = &deployment.subject.lock;
+    let password = password(lock)?;
+    if let Some(password) = &password {
+        hide_password(password);
+    }
+    if let Some(token) = given(deployment).await? {
+        let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
+        return Ok(Keys::new(token, password, session));
+    }
+    if lock.scheme.is_basic() {
+        return match password {
+            Some(password) => Ok(Keys::new(format!("{}:{password}", lock.username), Some(password), None)),
+            None => Err(Error::undecided("there is no name and no password to test with")
+                .at(format!("subject `{}`", deployment.subject.name))
+                .fix("say who may enter: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
+        };
+    }
+    let path = lock.scheme.credential.as_ref().map(|c| installed.fill(&c.file, layout));
+    if let Some(token) = read(deployment, layout, installed).await? {
+        // The deployment brought its own credential; without its password there is no session.
+        let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
+        return Ok(Keys::new(token, password, session));
+    }
+    let Some(login) = &lock.scheme.login else {
+        return Err(Error::undecided("there is no token to test with")
+            .at(format!("subject `{}`", deployment.subject.name))
+            .fix("say where the deployment has it: credential: { token_file: … } or { token_env: … }"));
+    };
+    let password = password.unwrap_or_else(|| secret::random(24));
+    hide_password(&password);
+    let answer = client.send(&form(login, &lock.username, &password)).await;
+    let session = answer.as_ref().ok().and_then(Answer::cookies);
+    match read(deployment, layout, installed).await? {
+        Some(token) => Ok(Keys::new(token, Some(password), session)),
+        None => Err(Error::undecided("the login form minted no token")
+            .at(format!("subject `{}`", deployment.subject.name))
+            .detail(format!("POST {} was answered with {}", login.path, in_words(&answer)))
+            .detail(format!("and there is no token in {}", path.unwrap_or_default()))
+            .fix(
+                "if the lock has its credential already, say where: credential: { token_file: … };\n\
+                 see the container's log for what the login form says",
+            )),
+    }
+}
+
+/// The password of the variable that the file names; `None` where it names none.
+///
+/// # Errors
+/// A usage error when the variable is not set.
+pub fn password(lock: &Lock) -> Result<Option<String>> {
+    let Some(name) = &lock.password_env else { return Ok(None) };
+    std::env::var(name).map(Some).map_err(|_| {
+        let fix = if lock.scheme.is_basic() {
+            format!("export {name}=…")
+        } else {
+            format!("export {name}=…, or leave `password_env` out for a random password")
+        };
+        Error::usage(format!("the variable {name}, which should hold the password, is not set"))
+            .at("scheme.credential.password_env")
+            .fix(fix)
+    })
+}
+
+/// The token that the file says the deployment has.
+async fn given(deployment: &Deployment) -> Result<Option<String>> {
+    let lock = &deployment.subject.lock;
+    if let Some(name) = &lock.token_env {
+        let here = std::env::var(name).ok().filter(|v| !v.is_empty());
+        let token = here.or_else(|| deployment.env(name).map(str::to_owned));
+        return token.map(Some).ok_or_else(|| {
+            Error::usage(format!(
+                "the variable {name}, which should hold the token, is set neither here nor in the container"
+            ))
+            .at("scheme.credential.token_env")
+            .fix(format!("export {name}=…, or set it in the subject's `env:`"))
+        });
+    }
+    let Some(path) = &lock.token_file else { return Ok(None) };
+    let bytes = if path.is_file() {
+        Some(std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}", path.display())).detail(e))?)
+    } else {
+        deployment.read_file(&path.display().to_string()).await?
+    };
+    let text = bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(token) => Ok(Some(token.to_owned())),
+        None => Err(Error::usage(format!("there is no token in {}, here or in the container", path.display()))
+            .at("scheme.credential.token_file")
+            .fix("the token is the first line of the file")),
+    }
+}
+
+/// The token as the credential file has it now; `None` when there is no file, or nothing in it.
+///
+/// # Errors
+/// An environment error when the container cannot be read.
+pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Option<String>> {
+    let Some(facts) = &deployment.subject.lock.scheme.credential else { return Ok(None) };
+    let path = installed.fill(&facts.file, layout);
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let bytes = deployment.read_file(&path).await?;
+    Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
+}
+
+/// Changes the credential on the file system; it takes effect at the next start. The session of the
+/// old keys stays in the new ones, because it must be dead, which is looked at.
+///
+/// # Errors
+/// An undecided error when the scheme does not say how, or there is no credential to change.
+pub async fn rotate(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Keys> {
+    let lock = &deployment.subject.lock;
+    let impossible = |why: &str| {
+        Error::undecided(format!("the credential cannot be changed: {why}"))
+            .at(format!("subject `{}`", deployment.subject.name))
+            .fix("leave `rotate` out of the events")
+    };
+    if lock.token_env.is_some() {
+        return Err(impossible("the deployment takes its token from its environment"));
+    }
+    let Some((facts, Rotation::Bcrypt)) = lock.scheme.credential.as_ref().and_then(|c| Some((c, c.rotate?))) else {
+        return Err(impossible("the scheme does not say how"));
+    };
+    let path = normalise(&installed.fill(&facts.file, layout));
+    let Some(old) = deployment.read_file(&path).await? else {
+        return Err(impossible(&format!("there is no {path}")));
+    };
+    let password = secret::random(24);
+    let hash = bcrypt::hash(&password, BCRYPT_COST).map_err(|e| impossible(&e.to_string()))?;
+    let old = String::from_utf8_lossy(&old).into_owned();
+    let rest = old.split_once('\n').map_or(String::new(), |(_, rest)| format!("\n{rest}"));
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
+    let mut tarball = Tarball::new();
+    let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
+    let archive = tarball
+        .file(name, format!("{hash}{rest}").as_bytes(), 0o644, owner)
+        .and_then(|()| tarball.finish())
+        .map_err(|e| impossible(&e.to_string()))?;
+    deployment.upload(if directory.is_empty() { "/" } else { directory }, archive).await?;
+    Ok(Keys::new(hash, Some(password), None))
+}

@@ -1,0 +1,24 @@
+//! What the rest of lockproof speaks of, as data: events, verdicts, states and where they lie, findings,
+//! schemes, errors and exit codes, secrets, the shape of `lockproof.yaml`, and the report. Nothing here
+//! talks to a server or an engine.
+
+// A dependency that nothing uses fails `make check`.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
+pub mod config;
+pub mod duration;
+pub mod error;
+pub mod event;
+pub mod exit;
+pub mod finding;
+pub mod names;
+pub mod parse;
+pub mod path;
+pub mod remedy;
+pub mod report;
+pub mod restart;
+pub mod scheme;
+pub mod secret;
+pub mod state;
+pub mod state_map;
+pub mod verdict;

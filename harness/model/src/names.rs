@@ -1,0 +1,7 @@
+//! Names that more than one part of the tool goes by.
+
+/// The lab's image, without its tag.
+pub const LAB_REPOSITORY: &str = "lockproof/comfyui-lab";
+
+/// The name for the login form where none is given.
+pub const USERNAME: &str = "lockproof";

@@ -1,0 +1,21 @@
+//! Paths in a container, as text: they are another machine's.
+
+/// An absolute path without `.`, `..` and doubled slashes.
+pub fn normalise(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether a path is a directory or lies below it.
+pub fn is_within(path: &str, directory: &str) -> bool {
+    directory == "/" || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

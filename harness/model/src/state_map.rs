@@ -1,0 +1,88 @@
+//! The state map as data: for each thing that a lock needs, where it lies, on what, and so which events it
+//! survives; and the one prediction that is made of it, by a reading as by a run.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    event::Event,
+    scheme::Scheme,
+    state::{Owner, State},
+    verdict::Verdict,
+};
+
+/// A mount of the subject with its owner, whoever asked for it: the file or the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// The path in the container.
+    pub target: String,
+    /// Who owns what lies there.
+    pub owner: Owner,
+    /// Whether it is read-only.
+    pub read_only: bool,
+    /// The host's path of a bind, or the name of a volume in the file.
+    pub source: Option<String>,
+}
+
+/// One state of one subject.
+#[derive(Clone, Debug)]
+pub struct StateEntry {
+    /// Which.
+    pub state: State,
+    /// Its paths in the container, without links.
+    pub paths: Vec<String>,
+    /// Who owns the one of them that survives least; `None` when there is no path.
+    pub owner: Option<Owner>,
+    /// The mount on which that one lies.
+    pub mount: Option<Mounted>,
+    /// Whether it will survive each event; `None`: it cannot be known.
+    pub predicted: BTreeMap<Event, Option<bool>>,
+}
+
+impl StateEntry {
+    /// A place of which only who owns it matters: for the remedy that would have kept what lies there.
+    pub fn at(state: State, path: String, owner: Owner, mount: Option<Mounted>) -> Self {
+        Self { state, paths: vec![path], owner: Some(owner), mount, predicted: BTreeMap::new() }
+    }
+}
+
+/// The verdict that is promised where these states survive, or not: the worst of the installed one and of
+/// what the scheme says of each lost state. `None` when a state that cannot be known might make it worse.
+pub fn predict(
+    scheme: &Scheme,
+    installed: Verdict,
+    survivals: impl IntoIterator<Item = (State, Option<bool>)>,
+) -> Option<Verdict> {
+    let mut worst = installed;
+    let mut possible = installed;
+    for (state, survives) in survivals {
+        let Some(loss) = scheme.verdict_without(state) else { continue };
+        match survives {
+            Some(true) => {}
+            Some(false) => worst = worst.min(loss),
+            None => possible = possible.min(loss),
+        }
+    }
+    (worst <= possible).then_some(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_prediction_is_the_worst_of_what_is_lost() {
+        let scheme = Scheme::find(Scheme::DEFAULT, Path::new(".")).expect("built in");
+        let predict = |states: &[(State, Option<bool>)], installed| predict(&scheme, installed, states.iter().copied());
+        let all = [(State::Plugin, Some(true)), (State::Credential, Some(true)), (State::SessionKey, Some(false))];
+        assert_eq!(predict(&all, Verdict::Locked), Some(Verdict::Locked));
+        assert_eq!(predict(&all, Verdict::Leaky), Some(Verdict::Leaky));
+        let credential = [(State::Plugin, Some(true)), (State::Credential, Some(false))];
+        assert_eq!(predict(&credential, Verdict::Leaky), Some(Verdict::Claimable));
+        let plugin = [(State::Plugin, Some(false)), (State::Credential, None)];
+        assert_eq!(predict(&plugin, Verdict::Locked), Some(Verdict::Open));
+        let unknown = [(State::Plugin, None), (State::Credential, Some(false))];
+        assert_eq!(predict(&unknown, Verdict::Locked), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! The verdict: what one event's probes add up to.
+
+use crate::look::{Look, Works};
+use lockproof_model::verdict::Verdict;
+
+/// What was seen after an event, as far as it decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// The look at the lock.
+    pub look: &'a Look,
+    /// Whether a visitor can obtain access from the server itself.
+    pub claimed: bool,
+    /// Whether a way around the lock was found that is not accepted.
+    pub leaks: bool,
+}
+
+/// Judges a case; the first row that applies decides.
+///
+/// | seen | verdict |
+/// |---|---|
+/// | every sentinel gets what the token would get | open |
+/// | a sentinel of which nothing can be said | undecided |
+/// | a visitor can claim access | claimable |
+/// | a sentinel or another probe gets through | leaky |
+/// | the token of record cannot be told from a fault | undecided |
+/// | the token of record is rejected | locked-out |
+/// | none of it | locked |
+///
+/// # Errors
+/// The reason, when it cannot be found out.
+pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
+    if case.look.all_through() {
+        return Ok(Verdict::Open);
+    }
+    if let Some(why) = case.look.undecided() {
+        return Err(format!("{why}, which says nothing about the lock"));
+    }
+    if case.claimed {
+        return Ok(Verdict::Claimable);
+    }
+    if case.leaks {
+        return Ok(Verdict::Leaky);
+    }
+    match case.look.token {
+        Works::No => Ok(Verdict::LockedOut),
+        Works::Unknown => Err("the token got answers that say nothing about the lock".to_owned()),
+        Works::Yes | Works::Absent => Ok(Verdict::Locked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        decide::Decision,
+        look::Seen,
+        message::{Fault, Request},
+    };
+
+    fn look(decisions: &[Decision], token: Works) -> Look {
+        let sentinels = decisions
+            .iter()
+            .map(|decision| Seen {
+                request: Request::get("/queue"),
+                anonymous: Err(Fault::Timeout),
+                token: Err(Fault::Timeout),
+                decision: *decision,
+                after_token: false,
+            })
+            .collect();
+        Look { sentinels, token, session: Works::Absent }
+    }
+
+    fn any_decision() -> impl Strategy<Value = Decision> {
+        prop_oneof![
+            Just(Decision::Rejected),
+            Just(Decision::Served),
+            Just(Decision::Passed),
+            Just(Decision::Indeterminate)
+        ]
+    }
+
+    fn any_works() -> impl Strategy<Value = Works> {
+        prop_oneof![Just(Works::Yes), Just(Works::No), Just(Works::Unknown), Just(Works::Absent)]
+    }
+
+    proptest! {
+        #[test]
+        fn locked_means_that_everything_held(
+            decisions in proptest::collection::vec(any_decision(), 1..5),
+            token in any_works(),
+            claimed: bool,
+            leaks: bool,
+        ) {
+            let look = look(&decisions, token);
+            let verdict = judge(Case { look: &look, claimed, leaks });
+            let all_rejected = decisions.iter().all(|d| *d == Decision::Rejected);
+            if verdict == Ok(Verdict::Locked) {
+                prop_assert!(!claimed && !leaks && token != Works::No && token != Works::Unknown);
+                prop_assert!(!decisions.contains(&Decision::Indeterminate));
+            }
+            // However the probes are ordered, the verdict is the same.
+            let mut turned = decisions.clone();
+            turned.reverse();
+            let reversed = judge(Case { look: &self::look(&turned, token), claimed, leaks });
+            prop_assert_eq!(verdict.is_ok(), reversed.is_ok());
+            if let (Ok(one), Ok(other)) = (verdict, reversed) {
+                prop_assert_eq!(one, other);
+                prop_assert_eq!(one == Verdict::Open, decisions.iter().all(|d| d.let_through()));
+                if all_rejected && !claimed && !leaks && token == Works::Yes {
+                    prop_assert_eq!(one, Verdict::Locked);
+                }
+            }
+        }
+    }
+}

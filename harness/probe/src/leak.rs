@@ -1,0 +1,199 @@
+//! The token where it should not be: in an answer, a log, a picture.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use http::Method;
+use serde_json::json;
+
+use super::{
+    client::Client,
+    message::{Answer, Request, in_words},
+};
+use crate::keys::{Keys, authorised, form};
+use lockproof_model::{
+    scheme::{Presentation, Scheme},
+    secret,
+};
+
+/// How long a picture may take until it is made.
+const PICTURE: Duration = Duration::from_secs(20);
+
+/// How many scripts of extensions are looked at.
+const EXTENSIONS: usize = 60;
+
+/// A place where the token was found.
+#[derive(Clone, Debug)]
+pub struct Leak {
+    /// Who sees it.
+    pub seen_by: SeenBy,
+    /// The request that shows it.
+    pub request: Request,
+    /// What it got.
+    pub got: String,
+}
+
+/// Who sees a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenBy {
+    /// Anybody who asks.
+    Anybody,
+    /// Whoever holds a token already.
+    TokenHolders,
+}
+
+/// Looks for the token where a visitor may look, and where token holders do. With `mutating`, a
+/// picture is made, too, and its metadata are looked at.
+pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Vec<Leak> {
+    let mut leaks = Vec::new();
+    for request in visited(scheme) {
+        let outcome = client.send(&request).await;
+        if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
+            leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
+        }
+    }
+    // The frontend loads them, before anybody has logged in where the lock leaves them public.
+    for path in extensions(client, scheme, keys).await {
+        let request = Request::get(path);
+        let outcome = client.send(&request).await;
+        if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
+            leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
+        }
+    }
+    if mutating {
+        // A log may keep what is in a query, but only the last few hundred lines of it.
+        for how in &scheme.present {
+            if let Presentation::Query { query } = how {
+                let _logged = client.send(&Request::get("/queue").query(query, keys.token())).await;
+            }
+        }
+    }
+    for target in ["/system_stats", "/internal/logs/raw", "/internal/logs", "/settings", "/users", "/"] {
+        let request = authorised(Request::get(target), scheme, keys.token());
+        let outcome = client.send(&request).await;
+        if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
+            leaks.push(Leak { seen_by: SeenBy::TokenHolders, request, got: in_words(&outcome) });
+        }
+    }
+    if mutating && let Some(request) = picture(client, scheme, keys).await {
+        let outcome = client.send(&request).await;
+        if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
+            leaks.push(Leak { seen_by: SeenBy::TokenHolders, request, got: in_words(&outcome) });
+        }
+    }
+    leaks
+}
+
+/// Looks for the token in what the login form says to a wrong password. It is asked after everything
+/// else that is tried on the form: on a first run, whatever is posted first becomes the password.
+pub async fn in_answer_to_login(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Leak> {
+    let request = form(scheme.login.as_ref()?, "lockproof", &secret::random(16));
+    let outcome = client.send(&request).await;
+    let held = outcome.as_ref().is_ok_and(|answer| holds(answer, keys));
+    held.then(|| Leak { seen_by: SeenBy::Anybody, got: in_words(&outcome), request })
+}
+
+/// What a visitor may look at: pages, redirects, errors.
+fn visited(scheme: &Scheme) -> Vec<Request> {
+    let page = |target: &str| Request::get(target).header("Accept", "text/html");
+    let mut requests = vec![
+        page("/"),
+        page("/system_stats"),
+        page("/lockproof-nowhere"),
+        Request::get("/"),
+        Request::get("/lockproof-nowhere"),
+        Request::get("/logout"),
+        Request::new(Method::OPTIONS, "/system_stats"),
+        Request::get("/system_stats").header("Authorization", "Bearer a b"),
+        Request::get("/system_stats?token=lockproof"),
+    ];
+    let login = scheme.login.as_ref().map_or("/login", |login| &login.path);
+    // What the scheme declares public, too: it is no way in, and must hold no token.
+    let public = scheme.public.iter().map(|route| route.path.as_str()).filter(|path| !path.contains(['*', '{']));
+    let pages: BTreeSet<&str> = public.chain([login]).collect();
+    for path in pages {
+        requests.extend([Request::get(path), page(path)]);
+    }
+    requests.push(page(&format!("{login}?wrong_password=1")));
+    requests
+}
+
+/// The scripts of extensions that the server lists; ComfyUI's own hold nothing of this server's.
+async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String> {
+    let Ok(listed) = client.send(&authorised(Request::get("/extensions"), scheme, keys.token())).await else {
+        return Vec::new();
+    };
+    let listed: Vec<String> = serde_json::from_slice(&listed.body).unwrap_or_default();
+    let own = |path: &String| path.starts_with("/extensions/") && !path.starts_with("/extensions/core/");
+    listed.into_iter().filter(own).take(EXTENSIONS).collect()
+}
+
+/// Makes a picture with the token, and gives the request that fetches it.
+async fn picture(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Request> {
+    let prefix = format!("lockproof-{}", secret::random(8));
+    let prompt = json!({ "prompt": {
+        "1": { "class_type": "EmptyImage", "inputs": { "width": 8, "height": 8, "batch_size": 1, "color": 0 } },
+        "2": { "class_type": "SaveImage", "inputs": { "images": ["1", 0], "filename_prefix": prefix } },
+    }});
+    let sent = authorised(Request::post_json("/prompt", &prompt.to_string()), scheme, keys.token());
+    let answer: serde_json::Value = serde_json::from_slice(&client.send(&sent).await.ok()?.body).ok()?;
+    let id = answer.get("prompt_id")?.as_str()?.to_owned();
+    let deadline = tokio::time::Instant::now() + PICTURE;
+    while tokio::time::Instant::now() < deadline {
+        let asked = authorised(Request::get(format!("/history/{id}")), scheme, keys.token());
+        let history: serde_json::Value = serde_json::from_slice(&client.send(&asked).await.ok()?.body).ok()?;
+        if let Some(image) = history.pointer(&format!("/{id}/outputs/2/images/0/filename")).and_then(|f| f.as_str()) {
+            let view = Request::get(format!("/view?filename={}", secret::percent_encode(image)));
+            return Some(authorised(view, scheme, keys.token()));
+        }
+        // One that failed will not come.
+        if history.pointer(&format!("/{id}/status/status_str")).is_some_and(|s| s == "error") {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// Whether an answer holds the token or the password, in its headers or its body.
+pub fn holds(answer: &Answer, keys: &Keys) -> bool {
+    keys.forms().iter().any(|form| {
+        contains(&answer.body, form) || answer.headers.values().any(|value| contains(value.as_bytes(), form))
+    })
+}
+
+/// Whether a text holds the token or the password.
+pub fn holds_text(text: &str, keys: &Keys) -> bool {
+    keys.forms().iter().any(|form| contains(text.as_bytes(), form))
+}
+
+fn contains(haystack: &[u8], needle: &str) -> bool {
+    memchr::memmem::find(haystack, needle.as_bytes()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_in_every_form() {
+        let keys = Keys::new("$2b$12$leak.test/token".to_owned(), None, None);
+        let answer = |body: &str| Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from(body.to_owned()),
+            frame: None,
+        };
+        assert!(holds(&answer("token=$2b$12$leak.test/token."), &keys));
+        assert!(holds(&answer("?token=%242b%2412%24leak.test%2Ftoken"), &keys));
+        assert!(holds(&answer(r#"{"a":"$2b$12$leak.test\/token"}"#), &keys));
+        assert!(!holds(&answer("$2b$12$leak.test"), &keys));
+        // JDJiJDEyJGxlYWsudGVzdC90b2tlbg==
+        assert!(holds(&answer("x=JDJiJDEyJGxlYWsudGVzdC90b2tlbg; y"), &keys));
+        let mut redirect = answer("");
+        redirect.headers.insert("location", "/?token=$2b$12$leak.test/token".parse().expect("a value"));
+        assert!(holds(&redirect, &keys));
+    }
+}

@@ -1,0 +1,196 @@
+//! The same route under another spelling: what the lock reads and what the router finds may differ.
+
+use super::{Maker, Probe, Target};
+use crate::message::Request;
+use lockproof_model::finding::Rule;
+
+/// Parameters by which a lock may be told that it does not matter here.
+const PARAMETERS: [&str; 8] =
+    ["public=1", "debug=1", "public=true", "debug=true", "test=1", "preview=1", "internal=1", "noauth=1"];
+
+/// Paths that locks leave public, to be worn as a disguise.
+const PUBLIC: [&str; 6] = ["/login", "/assets", "/static", "/favicon.ico", "/public", "/health"];
+
+/// Routes whose last segment may be anything, for what depends on the lock alone.
+const ANY_NAME: [&str; 3] = ["/history/{prompt_id}", "/api/history/{prompt_id}", "/userdata/{file}"];
+
+impl Maker<'_> {
+    pub(super) fn paths(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        let samples: Vec<&str> = self.samples().iter().map(|t| t.route.as_str()).collect();
+        for target in self.reading() {
+            let (path, query) = split(&target.plain.target);
+            // What a spelling does hardly depends on the route; the commonest are tried on each.
+            let sample = samples.contains(&target.route.as_str());
+            for spelling in spellings(path).into_iter().filter(|s| sample || is_common(path, s)) {
+                probes.push(confused(target, &format!("{spelling}{query}")));
+            }
+            for disguise in self.disguises().into_iter().take(if sample { usize::MAX } else { 1 }) {
+                let separator = if query.is_empty() { "?" } else { "&" };
+                probes.push(confused(target, &format!("{path}{query}{separator}lockproof={disguise}")));
+            }
+        }
+        for target in self.samples() {
+            let (path, query) = split(&target.plain.target);
+            for disguise in self.disguises() {
+                for spelling in [
+                    format!("{disguise}/..{path}"),
+                    format!("{disguise}/%2e%2e{path}"),
+                    format!("{disguise}/..%2f{}", path.trim_start_matches('/')),
+                    format!("{disguise}/..;{path}"),
+                    format!("{disguise};/..{path}"),
+                    format!("{disguise}{path}"),
+                    format!("{disguise}/{path}"),
+                    format!("{path}{disguise}"),
+                    format!("{path};{disguise}"),
+                    format!("{path}/..{disguise}/..{path}"),
+                ] {
+                    probes.push(confused(target, &format!("{spelling}{query}")));
+                }
+            }
+            let separator = if query.is_empty() { "?" } else { "&" };
+            for parameter in PARAMETERS {
+                probes.push(confused(target, &format!("{path}{query}{separator}{parameter}")));
+            }
+            // The absolute form, which a proxy would be sent.
+            for host in ["localhost", "127.0.0.1"] {
+                probes.push(confused(target, &format!("http://{host}{path}{query}")));
+            }
+        }
+        // What a lock that decodes before it tidies takes for the public path, and the router does not.
+        for target in self.reading().filter(|t| ANY_NAME.contains(&t.route.as_str())) {
+            let (parent, _) = target.plain.target.rsplit_once('/').unwrap_or_default();
+            let up = "..%2f".repeat(parent.matches('/').count());
+            for disguise in self.disguises() {
+                let spelled = format!("{parent}/{up}{}", disguise.trim_start_matches('/'));
+                probes.push(confused(target, &spelled));
+            }
+        }
+        // A free segment that holds, or ends in, the name of something public.
+        for target in self.targets.iter().filter(|t| t.free_ending) {
+            for disguise in self.disguises() {
+                let name = disguise.trim_start_matches('/');
+                for ending in [format!("%2f{name}"), format!("/../{name}"), format!("-{name}"), format!("{name}%2f")] {
+                    let mut request = target.plain.clone();
+                    request.target.push_str(&ending);
+                    probes.push(Probe::trick(
+                        Rule::LockPathConfusion,
+                        &target.route,
+                        &target.plain,
+                        request,
+                        target.changes,
+                    ));
+                }
+                let mut request = target.plain.clone();
+                let parent = request.target.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                request.target = format!("{parent}/{name}");
+                probes.push(Probe::trick(
+                    Rule::LockPathConfusion,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
+                let mut request = target.plain.clone();
+                request.target = format!("{parent}/{name}%2flockproof");
+                probes.push(Probe::trick(
+                    Rule::LockPathConfusion,
+                    &target.route,
+                    &target.plain,
+                    request,
+                    target.changes,
+                ));
+            }
+        }
+        probes
+    }
+
+    /// The scheme's own public paths first: those are the ones that its lock lets through.
+    fn disguises(&self) -> Vec<String> {
+        let own =
+            self.scheme.public.iter().map(|route| route.path.trim_end_matches('*').trim_end_matches('/').to_owned());
+        let mut all: Vec<String> = own.chain(PUBLIC.map(str::to_owned)).filter(|p| p.len() > 1).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|path| seen.insert(path.clone()));
+        all
+    }
+}
+
+fn confused(target: &Target, spelled: &str) -> Probe {
+    let request = Request { target: spelled.to_owned(), ..target.plain.clone() };
+    Probe::trick(Rule::LockPathConfusion, &target.route, &target.plain, request, target.changes)
+}
+
+fn split(target: &str) -> (&str, &str) {
+    target.find('?').map_or((target, ""), |at| target.split_at(at))
+}
+
+/// Other spellings of a path.
+fn spellings(path: &str) -> Vec<String> {
+    let rest = path.trim_start_matches('/');
+    let first = rest.chars().next().unwrap_or('x');
+    let (head, last) = path.rsplit_once('/').unwrap_or(("", rest));
+    let escaped_first = format!("/%{:02X}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_lower = format!("/%{:02x}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_twice = format!("/%25{:02x}{}", u32::from(first), &rest[first.len_utf8()..]);
+    let escaped_all: String = last.bytes().map(|b| format!("%{b:02x}")).collect();
+    let mut spelled = vec![
+        format!("/{path}"),
+        format!("//{path}"),
+        format!("/.{path}"),
+        format!("/x/..{path}"),
+        format!("/%2e{path}"),
+        format!("/x/%2e%2e{path}"),
+        format!("/%2f{rest}"),
+        format!("{path}/"),
+        format!("{path}//"),
+        format!("{path}/."),
+        format!("{path}/x/.."),
+        format!("{path};"),
+        format!("{path};x=y"),
+        format!("{path}%20"),
+        format!("{path}%09"),
+        format!("{path}%00"),
+        format!("{path}%3f"),
+        format!("{path}%23"),
+        format!("{path}%2f"),
+        format!("{path}?"),
+        format!("{path}#x"),
+        escaped_first,
+        escaped_lower,
+        escaped_twice,
+        format!("{head}/{escaped_all}"),
+        path.to_uppercase(),
+        capitalised(path),
+        format!("{head}%2f{last}"),
+        format!("{head}//{last}"),
+        format!("{head}/./{last}"),
+        format!("{head}/%2e/{last}"),
+        format!("{head}\\{last}"),
+        format!("{head}%5c{last}"),
+    ];
+    // The fragment is cut off by whoever parses a target; the probe is the rest then.
+    spelled.retain(|s| !s.contains('#') && s != path && s.starts_with('/'));
+    spelled.sort();
+    spelled.dedup();
+    spelled
+}
+
+/// The spellings that are tried on every route: one for each thing that is read otherwise.
+fn is_common(path: &str, spelled: &str) -> bool {
+    [format!("/{path}"), format!("/.{path}"), format!("{path}/"), format!("{path};"), path.to_uppercase()]
+        .iter()
+        .any(|s| s == spelled)
+        || spelled.len() == path.len() + 2 && spelled.starts_with("/%") && spelled[1..].matches('%').count() == 1
+}
+
+fn capitalised(path: &str) -> String {
+    let mut up = true;
+    path.chars()
+        .map(|c| {
+            let out = if up { c.to_ascii_uppercase() } else { c };
+            up = c == '/';
+            out
+        })
+        .collect()
+}

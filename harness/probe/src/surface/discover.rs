@@ -1,0 +1,158 @@
+//! Routes beyond the inventory: those that the frontend and the extensions of the server ask for.
+//!
+//! What is found is probed as protected; it is never left out silently.
+
+use std::{collections::BTreeSet, sync::OnceLock};
+
+use regex::Regex;
+
+use super::routes::Route;
+use crate::{
+    client::Client,
+    keys::{Keys, authorised},
+    message::Request,
+};
+use lockproof_model::scheme::Scheme;
+
+/// How many scripts are read at the most, and how much of each.
+const SCRIPTS: usize = 60;
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// A call that a script makes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// The path, a value that goes on it as `{id}`.
+    pub path: String,
+    /// The method, in capitals.
+    pub method: String,
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+impl From<&Call> for Route {
+    fn from(call: &Call) -> Self {
+        Self::discovered(&call.method, &call.path)
+    }
+}
+
+/// What scripts ask for with `fetchApi("/x")`, `fetch("/x")` and the like, and that stands neither in
+/// the inventory nor among the scheme's public routes.
+pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<Call> {
+    let get = |target: String| async move {
+        let answer = client.send(&authorised(Request::get(target), scheme, keys.token())).await.ok()?;
+        answer
+            .status
+            .is_success()
+            .then(|| String::from_utf8_lossy(&answer.body[..answer.body.len().min(LARGEST)]).into_owned())
+    };
+    let mut scripts: BTreeSet<String> = BTreeSet::new();
+    if let Some(page) = get("/".to_owned()).await {
+        scripts.extend(sources(&page));
+    }
+    if let Some(listed) = get("/extensions".to_owned()).await {
+        let listed: Vec<String> = serde_json::from_str(&listed).unwrap_or_default();
+        // ComfyUI's own ask for nothing that the frontend does not ask for.
+        scripts.extend(listed.into_iter().filter(|path| !path.starts_with("/extensions/core/")));
+    }
+    let mut asked = BTreeSet::new();
+    for script in scripts.into_iter().take(SCRIPTS) {
+        if let Some(text) = get(script).await {
+            asked.extend(calls(&text));
+        }
+    }
+    asked.retain(|call: &Call| !is_known(&call.path) && !scheme.is_public(&call.method, &call.path));
+    asked.into_iter().collect()
+}
+
+/// The scripts of a page, as absolute paths.
+fn sources(page: &str) -> Vec<String> {
+    static SOURCE: OnceLock<Option<Regex>> = OnceLock::new();
+    let Some(source) = SOURCE.get_or_init(|| Regex::new(r#"<script[^>]+src=["']([^"':?]+\.js)["']"#).ok()) else {
+        return Vec::new();
+    };
+    source
+        .captures_iter(page)
+        .map(|found| format!("/{}", found[1].trim_start_matches("./").trim_start_matches('/')))
+        .collect()
+}
+
+/// What a script asks the server for. A path that goes on with a value ends in one of ours.
+fn calls(script: &str) -> Vec<Call> {
+    static CALL: OnceLock<Option<Regex>> = OnceLock::new();
+    let pattern = r#"(?:fetchApi|apiURL|\bfetch|axios(?:\.[a-z]+)?)\(\s*["'`](/[A-Za-z0-9_./-]*)(\$?)"#;
+    let Some(call) = CALL.get_or_init(|| Regex::new(pattern).ok()) else {
+        return Vec::new();
+    };
+    call.captures_iter(script)
+        .filter(|found| found[1].len() > 1 && !found[1].starts_with("//") && !is_static(&found[1]))
+        .map(|found| {
+            let path = if found[2].is_empty() { found[1].to_owned() } else { format!("{}{{id}}", &found[1]) };
+            let end = found.get(0).map_or(0, |all| all.end());
+            Call { path, method: method(script.get(end..).unwrap_or_default()) }
+        })
+        .collect()
+}
+
+/// Files of the frontend are no routes.
+fn is_static(path: &str) -> bool {
+    path.starts_with("/assets/") || path.starts_with("/extensions/") || path.starts_with("/scripts/")
+}
+
+/// The method that the options of a call name, in what stands behind its path; GET where they name
+/// none.
+fn method(rest: &str) -> String {
+    static METHOD: OnceLock<Option<Regex>> = OnceLock::new();
+    // To the end of the statement, or to the next call.
+    let options = rest.split([';', '\n']).take(4).collect::<Vec<_>>().join(" ");
+    let options = options.split("fetch").next().unwrap_or_default();
+    METHOD
+        .get_or_init(|| Regex::new(r#"\bmethod\s*:\s*["'`]([A-Za-z]+)["'`]"#).ok())
+        .as_ref()
+        .and_then(|method| method.captures(options))
+        .map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
+}
+
+/// Whether a path stands in the inventory, whatever its names are called.
+fn is_known(path: &str) -> bool {
+    let shape = |path: &str| -> Vec<String> {
+        path.split('?')
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .map(|part| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() })
+            .collect()
+    };
+    let wanted = shape(path.strip_prefix("/api").filter(|p| p.starts_with('/')).unwrap_or(path));
+    Route::all().iter().any(|route| shape(&route.path) == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_and_their_calls_are_found() {
+        let page =
+            r#"<script type="module" crossorigin src="./assets/index-x.js"></script><script src="/scripts/app.js">"#;
+        assert_eq!(sources(page), ["/assets/index-x.js", "/scripts/app.js"]);
+        let script = "api.fetchApi(\"/queue\"); fetchApi( `/jobs/${id}/cancel`, {method: 'post'}); \
+                      e.fetchApi('/gallery?x=1')\nawait fetch(api.apiURL('/node/list'), {\n  method: \"DELETE\"\n})\n\
+                      fetch('/node/a'); fetch('/node/b', { method: `PUT` }); fetch('//cdn.example/x')";
+        let calls: Vec<String> = calls(script).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            calls,
+            ["GET /queue", "POST /jobs/{id}", "GET /gallery", "DELETE /node/list", "GET /node/a", "PUT /node/b"]
+        );
+    }
+
+    #[test]
+    fn what_the_inventory_has_is_known() {
+        assert!(is_known("/queue"));
+        assert!(is_known("/api/history/{id}"));
+        assert!(!is_known("/jobs/{id}"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The inventory of routes, as data.
+
+use std::sync::OnceLock;
+
+use http::Method;
+use serde::Deserialize;
+
+use crate::message::Request;
+use lockproof_model::parse::parse_as;
+
+/// One route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The method.
+    #[serde(default = "get")]
+    method: String,
+    /// The path, with names in braces.
+    pub path: String,
+    /// Whether it stands below `/api` as well.
+    #[serde(default = "yes")]
+    pub api: bool,
+    /// The body of a request that cannot take effect.
+    #[serde(default)]
+    body: String,
+    /// Whether the handler changes something.
+    #[serde(default)]
+    pub changes: bool,
+    /// Whether even that request leaves something behind, under a name of ours.
+    #[serde(default)]
+    pub writes: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// Values for the names in braces.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// A name that is ours: `lockproof-<nonce>`.
+    pub nonce: String,
+}
+
+impl Route {
+    /// Every route of the inventory.
+    ///
+    /// # Panics
+    /// When the inventory, which is built in and tested, cannot be read.
+    pub fn all() -> &'static [Self] {
+        static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+        ROUTES.get_or_init(|| parse_as(include_str!("routes.yaml"), "routes.yaml").expect("the inventory is tested"))
+    }
+
+    /// A route that stands only there: one that was discovered. Whatever is not asked with GET may
+    /// change something.
+    pub fn discovered(method: &str, path: &str) -> Self {
+        let reads = matches!(method, "GET" | "HEAD");
+        let body = if reads || method == "DELETE" { String::new() } else { "{}".to_owned() };
+        Self { method: method.to_owned(), path: path.to_owned(), api: false, body, changes: !reads, writes: false }
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method.parse().unwrap_or(Method::GET)
+    }
+
+    /// The request for it, without a credential, below `prefix`.
+    pub fn request(&self, prefix: &str, fill: &Fill) -> Request {
+        let mut request = Request::new(self.method(), format!("{prefix}{}", fill.apply(&self.path)));
+        if !self.body.is_empty() {
+            request = request.header("Content-Type", "application/json").body(fill.apply(&self.body));
+        }
+        request
+    }
+
+    /// Whether its path ends in a segment that the caller chooses.
+    pub fn free_ending(&self) -> bool {
+        self.path.ends_with('}') && !self.path.contains('?')
+    }
+}
+
+impl Fill {
+    /// Fills the names in braces, as aiohttp writes them (`{name}`, `{name:pattern}`): with a value
+    /// that exists where one is known, else with a name of ours. Other braces, as those of a JSON
+    /// body, stay.
+    pub fn apply(&self, text: &str) -> String {
+        static NAME: OnceLock<Option<regex::Regex>> = OnceLock::new();
+        let name = NAME.get_or_init(|| regex::Regex::new(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*)?\}").ok());
+        let Some(name) = name else { return text.to_owned() };
+        let value = |found: &regex::Captures<'_>| match &found[1] {
+            "directory" => "output".to_owned(),
+            "folder" => "checkpoints".to_owned(),
+            "node_class" => "SaveImage".to_owned(),
+            _ => self.nonce.clone(),
+        };
+        name.replace_all(text, value).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_filled_and_no_other_brace() {
+        let fill = Fill { nonce: "lockproof-x".into() };
+        assert_eq!(fill.apply("/a/{anything}/{folder}/{tail:.*}.js"), "/a/lockproof-x/checkpoints/lockproof-x.js");
+        assert_eq!(fill.apply(r#"{"a": {}, "b": "{id}"}"#), r#"{"a": {}, "b": "lockproof-x"}"#);
+    }
+
+    #[test]
+    fn the_inventory_can_be_read_and_filled() {
+        let fill = Fill { nonce: "lockproof-x".into() };
+        for route in Route::all() {
+            let request = route.request("", &fill);
+            assert!(!request.target.contains('{'), "{}", request.target);
+            assert!(request.target.parse::<http::Uri>().is_ok(), "{}", request.target);
+            assert_eq!(request.method, route.method.as_str());
+        }
+    }
+}

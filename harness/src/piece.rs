@@ -1,0 +1,258 @@
+//! One thing to replay: a workflow, or a notebook.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Map, Value};
+
+use crate::notebook::{self, CellEnding, Executed, Runner};
+use lockproof_model::{
+    error::{Error, Result},
+    event::Event,
+    finding::{Finding, Rule},
+};
+use lockproof_replay::{Ending, Options, Outcome, outputs::Item, run::Progress, server::Server, source::Source};
+
+/// A workflow or a notebook.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// A workflow.
+    Workflow(Box<Source>),
+    /// A notebook.
+    Notebook(PathBuf),
+}
+
+/// Where a piece is replayed.
+pub struct Place<'a> {
+    /// The subject's name or the server's URL, for findings.
+    pub subject: &'a str,
+    /// The event after which it is replayed.
+    pub event: Event,
+    /// The server, for workflows.
+    pub server: &'a Server,
+    /// How notebooks are executed; `None`: not at all.
+    pub notebooks: Option<&'a Notebooks>,
+}
+
+/// How notebooks are executed.
+#[derive(Clone)]
+pub struct Notebooks {
+    /// What runs the kernel.
+    pub runner: Runner,
+    /// The token.
+    pub token: Option<String>,
+    /// Certificates to trust beside this machine's own.
+    pub ca: Option<PathBuf>,
+    /// Whether any certificate will do.
+    pub insecure: bool,
+    /// Further variables.
+    pub env: BTreeMap<String, String>,
+    /// Values for the cell that is tagged `parameters`.
+    pub parameters: Map<String, Value>,
+    /// Who is told of each cell.
+    pub progress: Option<Arc<dyn notebook::Progress>>,
+}
+
+/// What an earlier replay gave, to compare with.
+#[derive(Clone, Debug)]
+pub enum Reference {
+    /// A workflow's outputs.
+    Items(Vec<Item>),
+    /// An executed notebook.
+    Executed(Executed),
+}
+
+/// What came of a replay, and what is broken.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What is broken.
+    pub findings: Vec<Finding>,
+    /// What it gave, for the next one; `None` where it gave nothing.
+    pub reference: Option<Reference>,
+}
+
+impl Piece {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A usage error when it is neither.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("ipynb")) {
+            if !path.is_file() {
+                return Err(Error::usage(format!("{} is not there", path.display()))
+                    .fix("give the path of a workflow or a notebook"));
+            }
+            notebook::check(path)?;
+            return Ok(Self::Notebook(path.to_owned()));
+        }
+        Ok(Self::Workflow(Box::new(Source::read(path)?)))
+    }
+
+    /// Its name in reports.
+    pub fn name(&self) -> String {
+        self.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Where below `keep` what it leaves is kept: apart from that of another piece of the same name.
+    pub fn kept_below(&self, keep: &Path, all: &[Self]) -> PathBuf {
+        let namesakes: Vec<&Path> = all.iter().filter(|o| o.name() == self.name()).map(Self::path).collect();
+        match namesakes.iter().position(|path| *path == self.path()) {
+            Some(n) if namesakes.len() > 1 => keep.join((n + 1).to_string()),
+            _ => keep.to_owned(),
+        }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Workflow(source) => &source.path,
+            Self::Notebook(path) => path,
+        }
+    }
+
+    /// Replays it.
+    ///
+    /// # Errors
+    /// What kept it from being tried.
+    pub async fn replay(
+        &self,
+        place: &Place<'_>,
+        options: &Options,
+        reference: Option<Reference>,
+        progress: &dyn Progress,
+    ) -> Result<Replayed> {
+        match self {
+            Self::Workflow(source) => {
+                let mut options = options.clone();
+                if let Some(Reference::Items(items)) = reference {
+                    options.reference = Some(items);
+                }
+                let outcome = lockproof_replay::replay(source, place.server, &options, progress).await?;
+                let findings = finding(place, &outcome).into_iter().collect();
+                let ran = !matches!(outcome.ending, Ending::Failed | Ending::Skipped);
+                let reference = ran.then(|| Reference::Items(outcome.items.clone()));
+                Ok(Replayed { outcome, findings, reference })
+            }
+            Self::Notebook(path) => {
+                let Some(notebooks) = place.notebooks else {
+                    let outcome = Outcome::skipped(self.name(), "notebooks are not executed here");
+                    return Ok(Replayed { outcome, findings: Vec::new(), reference: None });
+                };
+                let reference = reference.and_then(|reference| match reference {
+                    Reference::Executed(executed) => Some(executed),
+                    Reference::Items(_) => None,
+                });
+                let request = notebooks.request(path, place, options, reference);
+                Ok(notebook_outcome(notebook::replay(&request).await?, options.update))
+            }
+        }
+    }
+}
+
+impl Notebooks {
+    fn request(
+        &self,
+        path: &Path,
+        place: &Place<'_>,
+        options: &Options,
+        reference: Option<Executed>,
+    ) -> notebook::Request {
+        let mut limits = notebook::Limits::default();
+        if let Some(timeout) = options.timeout {
+            limits = notebook::Limits { cell: timeout.min(limits.cell), notebook: timeout };
+        }
+        notebook::Request {
+            path: path.to_owned(),
+            subject: place.subject.to_owned(),
+            event: Some(place.event),
+            url: place.server.base(),
+            ca: self.ca.clone(),
+            insecure: self.insecure,
+            token: self.token.clone(),
+            env: self.env.clone(),
+            parameters: self.parameters.clone(),
+            runner: self.runner.clone(),
+            limits,
+            reference,
+            update: options.update,
+            // Each under its own name: several are replayed side by side.
+            keep: options.keep.as_ref().zip(path.file_name()).map(|(directory, name)| directory.join(name)),
+            progress: self.progress.clone(),
+        }
+    }
+}
+
+fn notebook_outcome(ran: notebook::Outcome, update: bool) -> Replayed {
+    let ending = match ran.ending {
+        notebook::Ending::Same if update => Ending::Stored,
+        notebook::Ending::Same => Ending::Same,
+        notebook::Ending::Changed => Ending::Changed,
+        notebook::Ending::Failed => Ending::Failed,
+        notebook::Ending::Skipped => Ending::Skipped,
+    };
+    let mut details: Vec<String> = ran
+        .cells
+        .iter()
+        .filter_map(|cell| {
+            let how = match &cell.ending {
+                CellEnding::Changed(how) => how,
+                CellEnding::Raised(how) | CellEnding::TimedOut(how) => how,
+                _ => return None,
+            };
+            Some(format!("cell {} (`{}`): {how}", cell.number, cell.title))
+        })
+        // The reason of a replay with one such cell is that cell's.
+        .filter(|told| *told != ran.why)
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    if !matches!(ending, Ending::Same | Ending::Stored)
+        && let Some(kept) = &ran.kept
+    {
+        details.push(format!("the executed notebook: {}", kept.display()));
+    }
+    // What is wrong beside its outcome is told with it.
+    let apart = |finding: &&Finding| !matches!(finding.rule, Rule::ReplayChanged | Rule::ReplayFailed);
+    let notes = ran.findings.iter().filter(apart).map(|finding| format!("{}: {}", finding.rule, finding.message));
+    let outcome = Outcome {
+        name: ran.name,
+        ending,
+        why: Some(ran.why).filter(|why| !why.is_empty()),
+        details,
+        notes: notes.collect(),
+        items: Vec::new(),
+        took: ran.took,
+    };
+    let usable = !matches!(ending, Ending::Failed | Ending::Skipped);
+    let reference = ran.executed.filter(|_| usable).map(Reference::Executed);
+    Replayed { outcome, findings: ran.findings, reference }
+}
+
+/// The finding for a workflow that is not the same.
+fn finding(place: &Place<'_>, outcome: &Outcome) -> Option<Finding> {
+    let (rule, what) = match outcome.ending {
+        Ending::Changed => (Rule::ReplayChanged, "gives another output than before"),
+        Ending::Failed => (Rule::ReplayFailed, "does not run to its end"),
+        Ending::Same | Ending::Ran | Ending::Stored | Ending::Skipped => return None,
+    };
+    let mut finding = Finding::new(rule, place.subject, Some(place.event), format!("{} {what}", outcome.name));
+    finding.evidence.extend(outcome.why.clone());
+    finding.evidence.extend(outcome.details.iter().take(8).cloned());
+    Some(finding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_the_same_name_are_kept_apart() {
+        let pieces = ["a/x.ipynb", "b/x.ipynb", "y.ipynb"].map(|path| Piece::Notebook(path.into()));
+        let kept: Vec<PathBuf> = pieces.iter().map(|piece| piece.kept_below(Path::new("k"), &pieces)).collect();
+        assert_eq!(kept, ["k/1", "k/2", "k"].map(PathBuf::from));
+    }
+}
