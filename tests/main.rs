@@ -21,6 +21,7 @@ mod bad_input;
 mod canary;
 mod compose;
 mod detection;
+mod inventory;
 mod mutants;
 mod notebook;
 mod original_bug;

@@ -8,6 +8,7 @@
 pub mod deployment;
 pub mod engine;
 pub mod install;
+pub mod inventory;
 pub mod lab;
 pub mod layout;
 pub mod mint;

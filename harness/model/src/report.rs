@@ -129,6 +129,9 @@ pub struct SubjectReport {
     /// Why it could not be brought up or not be gated to the end, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where the probed routes come from; absent where it did not come up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<RouteReport>,
     /// Where its time went; absent where nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
@@ -139,6 +142,26 @@ impl SubjectReport {
     pub fn has_replayed_nothing(&self) -> bool {
         !self.replays.is_empty() && self.replays.iter().all(|replay| replay.outcome == ReplayOutcome::Skipped)
     }
+}
+
+/// Where the probed routes of a subject come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RouteReport {
+    /// How many the built-in inventory of ComfyUI has.
+    pub built_in: usize,
+    /// How many `--routes` gives.
+    pub given: usize,
+    /// How many pages and scripts of the server link to beyond these.
+    pub linked: usize,
+    /// How many the server registers; null where it could not be asked.
+    pub registered: Option<usize>,
+    /// Why the server could not be asked for its routes.
+    pub not_listed: Option<String>,
+    /// The registered ones beyond the built-in inventory that the scheme does not call public, as
+    /// `METHOD /path`.
+    pub beyond: Vec<String>,
+    /// The server's middlewares, the outermost first.
+    pub middlewares: Vec<String>,
 }
 
 /// Where the time of one subject went.
@@ -430,10 +453,17 @@ impl Report {
         let list = |t: &mut Vec<String>| t.iter_mut().for_each(text);
         let mut report = self.clone();
         maybe(&mut report.config);
-        for SubjectReport { name, image, layout, states, events, replays, error, timings: _ } in &mut report.subjects {
+        for SubjectReport { name, image, layout, states, events, replays, error, routes, timings: _ } in
+            &mut report.subjects
+        {
             text(name);
             text(image);
             maybe(error);
+            if let Some(routes) = routes {
+                maybe(&mut routes.not_listed);
+                list(&mut routes.beyond);
+                list(&mut routes.middlewares);
+            }
             let LayoutReport { code_dir, custom_nodes, python } = layout;
             [code_dir, custom_nodes, python].into_iter().for_each(maybe);
             states.iter_mut().for_each(|state| list(&mut state.paths));

@@ -22,6 +22,7 @@ use lockproof_probe::{
     look::{Look, Seen, Works},
     matrix::{Found, evidence},
     message::in_words,
+    surface::routes::Route,
     watch::Exposure,
     wear::Worn,
 };
@@ -138,6 +139,22 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// How many handlers a finding names.
+const HANDLERS: usize = 3;
+
+/// Adds whose code answers the routes of a finding, where the server has told.
+pub fn name_handlers(finding: &mut Finding, routes: &[Route]) {
+    let handlers: std::collections::BTreeSet<String> = finding
+        .routes
+        .iter()
+        .flat_map(|path| routes.iter().filter(move |route| route.path == *path))
+        .filter_map(|route| {
+            Some(format!("{} {} is answered by {}", route.method(), route.path, route.handler.as_ref()?))
+        })
+        .collect();
+    finding.evidence.extend(handlers.into_iter().take(HANDLERS));
 }
 
 /// The token where it should not be.

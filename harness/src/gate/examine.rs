@@ -123,6 +123,9 @@ impl Examiner<'_> {
             found.leaks.clear();
         }
         early.findings = diagnose::matrix(self.scene, &found);
+        for finding in &mut early.findings {
+            diagnose::name_handlers(finding, self.routes);
+        }
         if let Some(keys) = self.keys {
             let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;
             early.shown = !found.leaks.is_empty() || searched.iter().any(|l| l.seen_by == SeenBy::Anybody);

@@ -13,6 +13,7 @@ use lockproof_deploy::{
         carry::Carrier,
         source::{self, Fetched},
     },
+    inventory::Inventory,
     subject::PluginSource,
 };
 use lockproof_model::{
@@ -30,7 +31,11 @@ pub struct Shared {
     /// The dependencies of the lock.
     pub carrier: Carrier,
     plugins: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Fetched>>>>>,
+    inventories: Mutex<BTreeMap<String, Arc<OnceCell<Listed>>>>,
 }
+
+/// A server's own list of routes, or why there is none.
+pub type Listed = std::result::Result<Arc<Inventory>, String>;
 
 impl Shared {
     /// Nothing is done yet, and `jobs` subjects may be gated at once.
@@ -40,7 +45,14 @@ impl Shared {
             turns: Semaphore::new(jobs),
             carrier: Carrier::default(),
             plugins: Mutex::default(),
+            inventories: Mutex::default(),
         }
+    }
+
+    /// Where the list of the servers with this key goes.
+    pub fn inventory(&self, key: &str) -> Arc<OnceCell<Listed>> {
+        let mut inventories = self.inventories.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(inventories.entry(key.to_owned()).or_default())
     }
 
     /// The plugin on this machine, cloned by the first subject that asks.

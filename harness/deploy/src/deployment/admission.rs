@@ -70,7 +70,7 @@ impl Admission {
     }
 
     /// Gives the place back.
-    pub(super) fn leave(&self) {
+    pub fn leave(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 

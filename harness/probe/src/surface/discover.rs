@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 
 use regex::Regex;
 
-use super::routes::Route;
+use super::routes::{Route, shape};
 use crate::{
     client::Client,
     keys::{Keys, authorised},
@@ -118,14 +118,6 @@ fn method(rest: &str) -> String {
 
 /// Whether a path stands in the inventory, whatever its names are called.
 fn is_known(path: &str) -> bool {
-    let shape = |path: &str| -> Vec<String> {
-        path.split('?')
-            .next()
-            .unwrap_or_default()
-            .split('/')
-            .map(|part| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() })
-            .collect()
-    };
     let wanted = shape(path.strip_prefix("/api").filter(|p| p.starts_with('/')).unwrap_or(path));
     Route::all().iter().any(|route| shape(&route.path) == wanted)
 }

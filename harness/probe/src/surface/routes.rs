@@ -29,6 +29,9 @@ pub struct Route {
     /// Whether even that request leaves something behind, under a name of ours.
     #[serde(default)]
     pub writes: bool,
+    /// The function that answers and its file, where the server itself has told.
+    #[serde(skip)]
+    pub handler: Option<String>,
 }
 
 fn yes() -> bool {
@@ -61,7 +64,20 @@ impl Route {
     pub fn discovered(method: &str, path: &str) -> Self {
         let reads = matches!(method, "GET" | "HEAD");
         let body = if reads || method == "DELETE" { String::new() } else { "{}".to_owned() };
-        Self { method: method.to_owned(), path: path.to_owned(), api: false, body, changes: !reads, writes: false }
+        let (method, path) = (method.to_owned(), path.to_owned());
+        Self { method, path, api: false, body, changes: !reads, writes: false, handler: None }
+    }
+
+    /// A route that the server itself has listed, with the function that answers.
+    pub fn listed(method: &str, path: &str, handler: String) -> Self {
+        Self { handler: Some(handler), ..Self::discovered(method, path) }
+    }
+
+    /// Whether it is the same route, whatever its names are called; one that is below `/api` as well
+    /// stands for both.
+    pub fn is(&self, method: &str, path: &str) -> bool {
+        let bare = path.strip_prefix("/api").filter(|rest| self.api && rest.starts_with('/')).unwrap_or(path);
+        self.method == method && shape(&self.path) == shape(bare)
     }
 
     /// The method.
@@ -82,6 +98,12 @@ impl Route {
     pub fn free_ending(&self) -> bool {
         self.path.ends_with('}') && !self.path.contains('?')
     }
+}
+
+/// A path without its query, each name in it as `{}`.
+pub(crate) fn shape(path: &str) -> Vec<&str> {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect()
 }
 
 impl Fill {
@@ -111,6 +133,15 @@ mod tests {
         let fill = Fill { nonce: "lockproof-x".into() };
         assert_eq!(fill.apply("/a/{anything}/{folder}/{tail:.*}.js"), "/a/lockproof-x/checkpoints/lockproof-x.js");
         assert_eq!(fill.apply(r#"{"a": {}, "b": "{id}"}"#), r#"{"a": {}, "b": "lockproof-x"}"#);
+    }
+
+    #[test]
+    fn a_route_is_known_by_method_and_shape() {
+        let route = Route { api: true, ..Route::discovered("GET", "/history/{prompt_id}?max=1") };
+        assert!(route.is("GET", "/history/{id}"));
+        assert!(route.is("GET", "/api/history/{id}"));
+        assert!(!route.is("POST", "/history/{id}"));
+        assert!(!Route::discovered("GET", "/x").is("GET", "/api/x"));
     }
 
     #[test]

@@ -264,7 +264,20 @@ impl Gate<'_> {
             tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
         }
         let given = self.plan.routes.iter().cloned();
-        Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect()
+        let mut routes: Vec<Route> =
+            Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect();
+        add(&mut routes, &self.listed);
+        routes
+    }
+}
+
+/// Adds the routes that are not there yet.
+pub(super) fn add(routes: &mut Vec<Route>, more: &[Route]) {
+    for route in more {
+        match routes.iter_mut().find(|known| known.is(route.method().as_str(), &route.path)) {
+            Some(known) => known.handler = known.handler.take().or_else(|| route.handler.clone()),
+            None => routes.push(route.clone()),
+        }
     }
 }
 

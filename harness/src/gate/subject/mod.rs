@@ -11,6 +11,7 @@ use std::{
 };
 
 mod bring_up;
+mod inventory;
 mod judge;
 mod lasting;
 mod record;
@@ -114,7 +115,7 @@ pub struct Work<'a> {
 pub async fn gate(work: Work<'_>) -> Result<()> {
     let replays = Replays::read(&work.plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
     let mut gate = Gate::new(work, replays);
-    let done = gate.run().await;
+    let done = Box::pin(gate.run()).await;
     work.ledger.open().report.timings = Some(gate.clock.read());
     done
 }
@@ -155,6 +156,8 @@ struct Gate<'a> {
     layout: Option<Layout>,
     /// Whether the lock may go in before the first start, as far as is known.
     ahead: bool,
+    /// The routes that the server itself lists beyond the built-in inventory.
+    listed: Vec<Route>,
     /// Whether the mounts were checked.
     checked: AtomicBool,
     replays: Replays,
@@ -177,9 +180,15 @@ impl<'a> Gate<'a> {
             drawn: None,
             layout: None,
             ahead: true,
+            listed: Vec::new(),
             checked: AtomicBool::new(false),
             replays,
         }
+    }
+
+    fn work(&self) -> Work<'a> {
+        let Self { engine, run, plan, index, subject, ledger, listener, shared, .. } = *self;
+        Work { engine, run, plan, index, subject, ledger, listener, shared }
     }
 
     /// Takes a deployment down; what it started is counted.
@@ -193,7 +202,11 @@ impl<'a> Gate<'a> {
 impl Gate<'_> {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let brought = Box::pin(self.bring_up()).await?;
+        let work = self.work();
+        // Beside each other: both mostly wait for a server.
+        let (brought, listed) = tokio::join!(Box::pin(self.bring_up()), Box::pin(inventory::list(work)));
+        let mut brought = brought?;
+        self.take_in(&mut brought, listed);
         let (waiting, up_after) = (Instant::now(), begun.elapsed());
         let shared = self.shared;
         let _turn = shared.turns.acquire().await;

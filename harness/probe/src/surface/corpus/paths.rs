@@ -125,10 +125,10 @@ fn split(target: &str) -> (&str, &str) {
     target.find('?').map_or((target, ""), |at| target.split_at(at))
 }
 
-/// Other spellings of a path.
+/// Other spellings of a path; the root has none that would be another route to a lock.
 fn spellings(path: &str) -> Vec<String> {
     let rest = path.trim_start_matches('/');
-    let first = rest.chars().next().unwrap_or('x');
+    let Some(first) = rest.chars().next() else { return Vec::new() };
     let (head, last) = path.rsplit_once('/').unwrap_or(("", rest));
     let escaped_first = format!("/%{:02X}{}", u32::from(first), &rest[first.len_utf8()..]);
     let escaped_lower = format!("/%{:02x}{}", u32::from(first), &rest[first.len_utf8()..]);

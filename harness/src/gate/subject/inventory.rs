@@ -1,0 +1,208 @@
+//! The server's own list of its routes, from a start that nobody judges.
+//!
+//! The throw-away deployment has the subject's image, command, mounts (fresh volumes, copy-on-write
+//! binds) and lock, and is brought up beside the subject. Subjects that would give the same list share
+//! one.
+
+use std::sync::Arc;
+
+use super::{
+    Gate, Work,
+    bring_up::{self, BroughtUp},
+};
+use crate::gate::shared::Listed;
+use lockproof_deploy::{
+    deployment::{Deployment, ready::Readiness},
+    install,
+    inventory::{self, Inventory, ServerRoute},
+    layout,
+    subject::{MountSource, Subject},
+};
+use lockproof_model::{
+    error::{Error, Result},
+    report::RouteReport,
+    scheme::Scheme,
+};
+use lockproof_probe::surface::routes::Route;
+
+/// Gets the list of the subject's server.
+pub(super) async fn list(work: Work<'_>) -> Listed {
+    if work.subject.lock.scheme.in_front() {
+        return Err("the gated service is a proxy, which has no list of the server's routes".to_owned());
+    }
+    let cell = work.shared.inventory(&key(work.subject));
+    let make = || async { Box::pin(make(work)).await.map(Arc::new).map_err(|e| e.one_line()) };
+    Box::pin(cell.get_or_init(make)).await.clone()
+}
+
+impl Gate<'_> {
+    /// Takes the server's list into what is probed, and reports where the routes come from.
+    pub(super) fn take_in(&mut self, brought: &mut BroughtUp, listed: Listed) {
+        let name = &self.subject.name;
+        let mut report =
+            RouteReport { built_in: Route::all().len(), given: self.plan.routes.len(), ..Default::default() };
+        match listed {
+            Ok(inventory) => {
+                self.listed = beyond(&inventory, &self.subject.lock.scheme);
+                if !self.listed.is_empty() {
+                    let paths: Vec<_> = self.listed.iter().map(|r| format!("{} {}", r.method(), r.path)).collect();
+                    tracing::info!("{name}: listed by the server and probed as protected: {}", paths.join(", "));
+                }
+                report.registered = Some(inventory.routes.len());
+                report.middlewares = inventory.middlewares.iter().map(ToString::to_string).collect();
+            }
+            Err(why) => {
+                tracing::info!("{name}: the server's own list of routes is missing: {why}");
+                report.not_listed = Some(why);
+            }
+        }
+        report.beyond = self.listed.iter().map(|route| format!("{} {}", route.method(), route.path)).collect();
+        if let BroughtUp::Installed(installation) = brought {
+            let linked = installation.routes.len() - report.built_in - report.given;
+            report.linked = linked;
+            bring_up::add(&mut installation.routes, &self.listed);
+        }
+        self.ledger.open().report.routes = Some(report);
+    }
+}
+
+/// What two subjects have in common whose servers register the same routes. Named volumes are empty, or
+/// filled from the image, so they do not count.
+fn key(subject: &Subject) -> String {
+    let binds = subject.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Bind(_)));
+    let image = (&subject.image, &subject.command, &subject.entrypoint, &subject.env, &subject.working_dir);
+    let project = subject.compose.as_ref().map(|c| (&c.service, &c.project.sources));
+    format!("{image:?} {:?} {:?} {:?} {project:?}", subject.user, binds.collect::<Vec<_>>(), subject.lock)
+}
+
+async fn make(work: Work<'_>) -> Result<Inventory> {
+    let key = format!("s{}inventory", work.index);
+    let mut deployment = Box::pin(Deployment::create(work.engine, work.run, &key, work.subject)).await?;
+    deployment.share(&work.shared.places);
+    let listed = Box::pin(listed_by(&mut deployment, work)).await;
+    deployment.admission().leave();
+    let down = Box::pin(deployment.take_down()).await;
+    listed.and_then(|inventory| down.map(|()| inventory))
+}
+
+async fn listed_by(deployment: &mut Deployment, work: Work<'_>) -> Result<Inventory> {
+    let timeout = work.subject.ready_timeout;
+    if let Some(layout) = Box::pin(ahead(deployment, work)).await? {
+        inventory::put_helper(deployment, &layout).await?;
+        deployment.start().await?;
+        return inventory::read(deployment, timeout).await;
+    }
+    deployment.start().await?;
+    let Readiness::Ready { client, .. } = deployment.wait_ready().await? else {
+        return Err(Error::undecided("the server does not come up"));
+    };
+    let layout = layout::detect(deployment, &client).await?;
+    if work.subject.lock.install.is_some() {
+        Box::pin(install::install(deployment, &layout)).await?;
+    }
+    inventory::put_helper(deployment, &layout).await?;
+    deployment.restart_at_once().await?;
+    inventory::read(deployment, timeout).await
+}
+
+/// Installs the lock before the first start. `None`: it has to be installed in the running container.
+async fn ahead(deployment: &Deployment, work: Work<'_>) -> Result<Option<layout::Layout>> {
+    if work.subject.compose.is_some() {
+        return Ok(None);
+    }
+    let Some(layout) = layout::foresee(deployment).await? else { return Ok(None) };
+    let Some(custom_nodes) = layout.custom_nodes.first() else { return Ok(None) };
+    if !deployment.exists(custom_nodes).await? {
+        return Ok(None);
+    }
+    let lock = &work.subject.lock;
+    let Some(install) = &lock.install else { return Ok(Some(layout)) };
+    let Some(from) = install.from.as_ref().filter(|_| install.script.is_none()) else { return Ok(None) };
+    let plugin = work.shared.plugin(from, &lock.scheme).await?;
+    let installed = Box::pin(install::ahead::install(deployment, &layout, &work.shared.carrier, &plugin)).await?;
+    Ok(installed.map(|_| layout))
+}
+
+/// The routes of a list that the built-in inventory lacks and the scheme does not call public.
+pub(super) fn beyond(inventory: &Inventory, scheme: &Scheme) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for route in &inventory.routes {
+        let Some(path) = asked(route) else { continue };
+        // A handler of all methods is asked with one that reads and one that writes; HEAD follows GET.
+        let methods: &[&str] = match route.method.as_str() {
+            "*" => &["GET", "POST"],
+            "HEAD" | "OPTIONS" => continue,
+            method => &[method],
+        };
+        for method in methods {
+            let known = |routes: &[Route]| routes.iter().any(|known| known.is(method, &path));
+            if !known(Route::all()) && !known(&routes) && !scheme.is_public(method, &path) {
+                routes.push(Route::listed(method, &path, route.handler.to_string()));
+            }
+        }
+    }
+    routes
+}
+
+/// The path to ask for. A static directory is asked for a file of it; `None`: it holds what any visitor of
+/// any ComfyUI may have, the frontend's and the extensions' own files.
+fn asked(route: &ServerRoute) -> Option<String> {
+    let Some(directory) = &route.directory else {
+        return Some(route.path.clone()).filter(|path| path.starts_with('/'));
+    };
+    let packaged = ["/site-packages/", "/dist-packages/"].iter().any(|part| directory.contains(part));
+    if packaged || route.path.is_empty() || route.path.starts_with("/extensions/") {
+        return None;
+    }
+    let sample = route.sample.as_ref()?;
+    Some(format!("{}/{sample}", route.path.trim_end_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockproof_deploy::inventory::Handler;
+
+    use super::*;
+
+    fn route(method: &str, path: &str, files: Option<(&str, &str)>) -> ServerRoute {
+        ServerRoute {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            handler: Handler { name: "f".to_owned(), module: None, file: Some("/n.py".to_owned()) },
+            directory: files.map(|(directory, _)| directory.to_owned()),
+            sample: files.map(|(_, sample)| sample.to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_nobody_links_to_is_probed_and_nothing_twice() {
+        let routes = vec![
+            route("GET", "/system_stats", None),
+            route("GET", "/api/system_stats", None),
+            route("HEAD", "/gallery", None),
+            route("GET", "/gallery", None),
+            route("GET", "/gallery/{id}", None),
+            route("GET", "/gallery/{name}", None),
+            route("*", "/hook", None),
+            route("PUT", "/system_stats", None),
+            route("GET", "/login", None),
+            route("GET", "", Some(("/opt/venv/lib/python3/site-packages/frontend", "a.html"))),
+            route("GET", "/extensions/x", Some(("/opt/ComfyUI/custom_nodes/x/web", "a.html"))),
+            route("GET", "/pictures", Some(("/opt/ComfyUI/output", "a.png"))),
+        ];
+        let scheme = Scheme::find("comfyui-login", std::path::Path::new("")).expect("it is built in");
+        let inventory = Inventory { routes, middlewares: Vec::new() };
+        let seen: Vec<_> = beyond(&inventory, &scheme).iter().map(|r| format!("{} {}", r.method(), r.path)).collect();
+        assert_eq!(
+            seen,
+            [
+                "GET /gallery",
+                "GET /gallery/{id}",
+                "GET /hook",
+                "POST /hook",
+                "PUT /system_stats",
+                "GET /pictures/a.png"
+            ]
+        );
+    }
+}
