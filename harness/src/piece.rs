@@ -12,7 +12,8 @@ use crate::notebook::{self, CellEnding, Executed, Runner};
 use lockproof_model::{
     error::{Error, Result},
     event::Event,
-    finding::{Finding, Rule},
+    finding::{Finding, Rule, Severity},
+    summary::Summary,
 };
 use lockproof_replay::{Ending, Options, Outcome, outputs::Item, run::Progress, server::Server, source::Source};
 
@@ -184,6 +185,22 @@ impl Notebooks {
             keep: options.keep.as_ref().zip(path.file_name()).map(|(directory, name)| directory.join(name)),
             progress: self.progress.clone(),
         }
+    }
+}
+
+/// What the replays come to:
+///
+/// | outcomes | exit code |
+/// |---|---|
+/// | one changed or failed, or another finding that counts | 1 |
+/// | all skipped | 4 |
+/// | anything else | 0 |
+pub fn summary(replayed: &[Replayed]) -> Summary {
+    let mut findings = replayed.iter().flat_map(|replayed| &replayed.findings);
+    Summary {
+        failed: findings.any(|finding| finding.counts(Severity::Warning)),
+        undecided: replayed.iter().all(|replayed| replayed.outcome.ending == Ending::Skipped),
+        ..Summary::default()
     }
 }
 

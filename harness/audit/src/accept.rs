@@ -9,7 +9,7 @@
 //! A comment behind a line is about that line, one on a line of its own about the next; and where
 //! that line begins a block, about the whole block.
 
-use super::{Audit, Placed};
+use super::{subject::Audit, subject::Placed};
 use lockproof_compose::{Place, Project};
 use lockproof_model::{
     error::{Error, Result},

@@ -1,12 +1,14 @@
 //! `deploy/*` that stand in the service itself: its ports, its image, its command, its workspace.
 
-use super::{Found, Placed, Scene, proxy};
+use super::{
+    proxy,
+    scene::{Found, Scene},
+    subject::Placed,
+    workspace::WORKSPACE,
+};
 use crate::images;
 use lockproof_compose::Span;
 use lockproof_model::finding::Rule;
-
-/// The variable by which install scripts find the mounted workspace.
-pub(super) const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
     let mut found = Vec::new();
@@ -131,7 +133,7 @@ fn fails_open(scene: &Scene<'_>) -> Option<Found> {
 fn workspace(scene: &Scene<'_>) -> Option<Found> {
     let service = scene.service;
     let fix = |target: &str| format!("set it to what is mounted:\nenvironment:\n  {WORKSPACE}: {target}");
-    let mounted = super::remedy_workspace(service);
+    let mounted = super::workspace::candidates(service).into_iter().next().map(|c| c.target);
     if let Some(variable) = service.variable(WORKSPACE) {
         let value = variable.value.as_deref().map(str::trim).unwrap_or_default();
         let (message, evidence) = if value.is_empty() {

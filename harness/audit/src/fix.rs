@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use similar::TextDiff;
 
-use super::{Audit, Placed, remedy::Keep};
+use super::{remedy::Keep, subject::Audit, subject::Placed};
 use crate::remedy;
 use lockproof_compose::{Project, Service, Span, yaml::Kind};
 use lockproof_model::{

@@ -1,6 +1,6 @@
 //! `deploy/healthcheck`: a check that is red while the lock works.
 
-use super::{Found, Placed, Scene};
+use super::{scene::Found, scene::Scene, subject::Placed};
 use lockproof_model::finding::Rule;
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {

@@ -23,23 +23,25 @@ mod names;
 mod persist;
 mod proxy;
 pub mod remedy;
+mod scene;
 pub mod states;
+mod subject;
 pub mod tokens;
 pub mod workspace;
 
 use std::collections::BTreeMap;
 
-use self::{facts::Facts, states::Reading};
+pub use self::subject::{Audit, Placed, Subject};
+use self::{
+    facts::Facts,
+    scene::{Found, Scene},
+};
 use crate::images::dockerfile::Dockerfile;
-use lockproof_compose::{Project, Service, Span};
+use lockproof_compose::{Project, Service};
 use lockproof_model::{
     error::{Error, Result},
-    event::Event,
-    finding::{Finding, Rule},
-    report::{EventReport, LayoutReport, StateReport, SubjectReport, Survival},
+    finding::Finding,
     scheme::Scheme,
-    state::Owner,
-    verdict::Verdict,
 };
 
 /// How a project is audited.
@@ -51,69 +53,6 @@ pub struct Options {
     pub scheme: Scheme,
     /// What an engine says of images that it has, by their reference.
     pub images: BTreeMap<String, Dockerfile>,
-}
-
-/// What was read of a project.
-#[derive(Clone, Debug)]
-pub struct Audit {
-    /// Each service that runs ComfyUI.
-    pub subjects: Vec<Subject>,
-    /// The findings, with the place of each.
-    pub findings: Vec<(Finding, Placed)>,
-    /// What is odd, and what was not needed.
-    pub notes: Vec<String>,
-}
-
-/// A service that runs ComfyUI.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// Its name in the table and in every report.
-    pub name: String,
-    /// The service.
-    pub service: String,
-    /// The image, or how it is built.
-    pub image: String,
-    /// Where things are.
-    pub facts: Facts,
-    /// Where each state lies.
-    pub readings: Vec<Reading>,
-    /// What each event is expected to come to.
-    pub predicted: BTreeMap<Event, Option<Verdict>>,
-}
-
-/// Where a finding stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Placed {
-    /// In a file of the project.
-    At(Span),
-    /// In another file: its name, and the line from 1.
-    Elsewhere(String, u32),
-}
-
-/// A finding before it has a name for its subject.
-pub(crate) struct Found {
-    rule: Rule,
-    event: Option<Event>,
-    at: Placed,
-    message: String,
-    evidence: Vec<String>,
-    remedy: Option<String>,
-}
-
-impl Found {
-    fn new(rule: Rule, at: Span, message: impl Into<String>) -> Self {
-        Self { rule, event: None, at: Placed::At(at), message: message.into(), evidence: Vec::new(), remedy: None }
-    }
-
-    fn evidence(mut self, line: impl Into<String>) -> Self {
-        self.evidence.push(line.into());
-        self
-    }
-
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
-        self
-    }
 }
 
 /// The one service that runs ComfyUI: the one of that name, else the one that looks so.
@@ -228,15 +167,6 @@ fn index(project: &Project, name: &str) -> Result<usize> {
     })
 }
 
-/// What the modules that find things look at.
-pub(crate) struct Scene<'a> {
-    project: &'a Project,
-    service: &'a Service,
-    facts: &'a Facts,
-    subject: &'a Subject,
-    scheme: &'a Scheme,
-}
-
 fn subject(service: &Service, facts: Facts, options: &Options, prefix: &str) -> Subject {
     let readings = states::read(service, &facts, &options.scheme);
     let predicted =
@@ -275,49 +205,4 @@ fn finish(found: Found, project: &Project, subject: &Subject) -> (Finding, Place
         }
     }
     (finding, found.at)
-}
-
-impl Subject {
-    /// The subject as every report tells it. An event is predicted, and not run.
-    pub fn report(&self) -> SubjectReport {
-        let state = |reading: &Reading| StateReport {
-            state: reading.state,
-            // Where some of its paths last and others do not, those that decide.
-            paths: if reading.weakest.is_empty() { reading.paths.clone() } else { reading.weakest.clone() },
-            owner: reading.owner,
-            survives: reading
-                .survives
-                .iter()
-                .map(|(&event, &predicted)| (event, Survival { predicted, observed: None }))
-                .collect(),
-        };
-        let event = |(&event, &predicted): (&Event, &Option<Verdict>)| EventReport {
-            predicted,
-            skipped: Some("read, not run: `lockproof gate` proves it".to_owned()),
-            ..EventReport::new(event, Verdict::Locked)
-        };
-        SubjectReport {
-            name: self.name.clone(),
-            image: self.image.clone(),
-            layout: LayoutReport {
-                code_dir: self.facts.code_dir.clone(),
-                custom_nodes: self.facts.custom_nodes.clone(),
-                python: self.facts.python.clone(),
-            },
-            states: self.readings.iter().map(state).collect(),
-            events: self.predicted.iter().map(event).collect(),
-            ..SubjectReport::default()
-        }
-    }
-}
-
-/// Owners as a sentence says them.
-fn on(owner: Owner) -> &'static str {
-    owner.words()
-}
-
-/// The path in the container that is meant by a workspace: the broadest directory of the host, or
-/// named volume, that is mounted for writing.
-fn remedy_workspace(service: &Service) -> Option<String> {
-    crate::workspace::candidates(service).into_iter().next().map(|c| c.target)
 }

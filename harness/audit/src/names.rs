@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Found, Placed, Scene};
+use super::{scene::Found, scene::Scene, subject::Placed};
 use lockproof_compose::Project;
 use lockproof_model::finding::Rule;
 

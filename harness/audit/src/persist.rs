@@ -1,6 +1,6 @@
 //! `persist/*`: what does not last, and mounts that do not do what they seem to.
 
-use super::{Found, Scene, on, remedy::Keep, states::Reading};
+use super::{remedy::Keep, scene::Found, scene::Scene, states::Reading};
 use crate::{remedy, states};
 use lockproof_compose::{Mount, MountKind, volume::Type};
 use lockproof_model::{
@@ -48,7 +48,7 @@ fn lost(scene: &Scene<'_>, reading: &Reading) -> Vec<Found> {
         State::Data => "what users make",
     };
     let verb = if reading.state == State::Deps { "is installed on" } else { "lies on" };
-    let message = format!("{what} {verb} {}, which does not last", on(owner));
+    let message = format!("{what} {verb} {}, which does not last", owner.words());
     let mut evidence: Vec<String> =
         reading.weakest.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())).collect();
     if evidence.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Found, Scene};
+use super::{scene::Found, scene::Scene};
 use lockproof_compose::{Service, Span};
 use lockproof_model::finding::Rule;
 

@@ -11,6 +11,7 @@ use lockproof_model::{
     path::is_within,
     scheme::Scheme,
     state::{Owner, State},
+    state_map,
     verdict::Verdict,
 };
 
@@ -405,21 +406,10 @@ fn data(service: &Service, facts: &Facts) -> Reading {
     }
 }
 
-/// The verdict that the readings promise after `event`, if the lock holds when it is installed: the
-/// worst of what the scheme says of each lost state. `None` when a state that is not known might
-/// make it worse.
+/// The verdict that the readings promise after `event`, if the lock holds when it is installed.
 pub fn predict(readings: &[Reading], scheme: &Scheme, event: Event) -> Option<Verdict> {
-    let mut worst = Verdict::Locked;
-    let mut possible = Verdict::Locked;
-    for reading in readings {
-        let Some(loss) = scheme.verdict_without(reading.state) else { continue };
-        match reading.survives.get(&event).copied().flatten() {
-            Some(true) => {}
-            Some(false) => worst = worst.min(loss),
-            None => possible = possible.min(loss),
-        }
-    }
-    (worst <= possible).then_some(worst)
+    let survives = |reading: &Reading| (reading.state, reading.survives.get(&event).copied().flatten());
+    state_map::predict(scheme, Verdict::Locked, readings.iter().map(survives))
 }
 
 /// Where in the file a reading is decided: its mount, else the volumes of the service.

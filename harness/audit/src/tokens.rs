@@ -1,7 +1,7 @@
 //! `deploy/token-in-file` and `deploy/token-interpolated`: tokens where others read them, and tokens
 //! that Compose changes. No message holds a token.
 
-use super::{Found, Placed, Scene};
+use super::{scene::Found, scene::Scene, subject::Placed};
 use lockproof_compose::{Service, dotenv, interpolate::How, model::Variable};
 use lockproof_model::{finding::Rule, secret};
 

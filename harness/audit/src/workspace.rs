@@ -1,9 +1,11 @@
 //! The workspace of a service: the directory in the container that is mounted, and in which an
 //! install script may put what must last.
 
-use crate::deploy::WORKSPACE;
 use lockproof_compose::{Mount, MountKind, Service, in_container, volume::Type};
 use lockproof_model::path::is_within;
+
+/// The variable by which install scripts find the mounted workspace.
+pub(super) const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
 
 /// A directory that may be the workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]

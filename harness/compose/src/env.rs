@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::dotenv;
+use super::{dotenv, text};
 use lockproof_model::error::Result;
 
 /// The variables for interpolation.
@@ -52,7 +52,7 @@ impl Environment {
     /// A usage error when it cannot be read or is wrong.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let name = path.display().to_string();
-        let text = super::load::read_text(path, &name, "an env file")?;
+        let text = text::read_text(path, &name, "an env file")?;
         let parsed =
             dotenv::parse(&text, &|name| self.get(name).map(str::to_owned)).map_err(|wrong| wrong.explain(&name))?;
         self.files.extend(parsed.into_iter().filter_map(|variable| Some((variable.name, variable.value?))));

@@ -13,79 +13,13 @@
 //!
 //! `x` and `e` are interpolated themselves.
 
-use super::{
-    env::Environment,
-    error::Trouble,
-    source::Span,
-    yaml::{Kind, Node},
-};
+pub use super::raw::{How, Raw, Use};
 
 /// How deep `${A:-${B:-…}}` may go.
-const DEEPEST: usize = 50;
+pub(super) const DEEPEST: usize = 50;
 
 /// How long a value may become.
-const LONGEST: usize = 256 * 1024;
-
-/// What stood in a value before interpolation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Raw {
-    /// The text with its `$`.
-    pub text: String,
-    /// The variables that it uses.
-    pub uses: Vec<Use>,
-}
-
-impl Raw {
-    /// Whether what is left of the text comes from variables that are not set.
-    pub fn unset(&self) -> impl Iterator<Item = &str> {
-        self.uses.iter().filter(|u| u.how == How::Unset).map(|u| u.name.as_str())
-    }
-}
-
-/// One use of a variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// Its name.
-    pub name: String,
-    /// Where the value came from.
-    pub how: How,
-    /// Whether it stood without braces, as `$NAME`.
-    pub bare: bool,
-}
-
-/// Where the value of a variable came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// The environment.
-    Set,
-    /// The text behind `-` or `+`.
-    Default,
-    /// Nowhere: it is empty.
-    Unset,
-}
-
-/// Replaces the variables of every value below `node`.
-///
-/// # Errors
-/// A `$` that begins nothing, and a variable that must be set and is not.
-pub fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trouble> {
-    let span = node.span;
-    match &mut node.kind {
-        Kind::Scalar(scalar) if scalar.text.contains('$') => {
-            let mut uses = Vec::new();
-            let text = substitute(&scalar.text, &|name| env.get(name).map(str::to_owned), &mut uses)
-                .map_err(|problem| problem.trouble(span, env))?;
-            let grown = text.len().saturating_sub(scalar.text.len());
-            env.spend(grown).map_err(|()| Problem::TooLong.trouble(span, env))?;
-            let raw = std::mem::replace(&mut scalar.text, text);
-            scalar.raw = Some(Box::new(Raw { text: raw, uses }));
-        }
-        Kind::List(items) => items.iter_mut().try_for_each(|item| interpolate(item, env))?,
-        Kind::Map(entries) => entries.iter_mut().try_for_each(|entry| interpolate(&mut entry.value, env))?,
-        _ => {}
-    }
-    Ok(())
-}
+pub(super) const LONGEST: usize = 256 * 1024;
 
 /// What is wrong with a text with variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,34 +39,10 @@ pub enum Problem {
     TooLong,
 }
 
-impl Problem {
-    fn trouble(self, span: Span, env: &Environment) -> Trouble {
-        match self {
-            Self::Invalid(at) => Trouble::new(format!("`{at}` is no variable, so Compose refuses the file"), span)
-                .fix("write a dollar sign that is meant as one twice: `$$`"),
-            Self::Required { name, message } => {
-                let message = message.trim();
-                let what = if message.is_empty() {
-                    format!("the variable {name} must be set")
-                } else {
-                    format!("the variable {name} must be set: {message}")
-                };
-                Trouble::new(what, span).fix(env.how_to_set(&name))
-            }
-            Self::TooLong => {
-                Trouble::new(format!("with its variables, this value is longer than {LONGEST} bytes"), span)
-                    .fix("no compose file needs that; look at the variables")
-            }
-            Self::TooDeep => Trouble::new(format!("variables lie in each other more than {DEEPEST} deep"), span)
-                .fix("write the default out"),
-        }
-    }
-}
-
 /// Replaces the variables of `text`.
 ///
 /// # Errors
-/// As [`interpolate`].
+/// A `$` that begins nothing, and a variable that must be set and is not.
 pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>, uses: &mut Vec<Use>) -> Result<String, Problem> {
     replace(text, lookup, uses, 0)
 }

@@ -25,7 +25,10 @@ pub mod model;
 mod normalise;
 mod paths;
 pub mod port;
+pub mod raw;
 pub mod source;
+mod text;
+mod values;
 pub mod volume;
 pub mod yaml;
 

@@ -8,15 +8,14 @@ use std::{
 use super::{
     env::Environment,
     error::Trouble,
-    interpolate, merge, paths,
+    merge, paths,
     source::{Sources, Span},
+    text::{LARGEST, read_text},
+    values,
     yaml::{Entry, Kind, Node, Remark},
 };
 use crate::yaml;
 use lockproof_model::error::{Error, Result};
-
-/// A compose file is a few pages; anything larger is a mistake or an attack.
-const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// How often files may be included in all.
 const MOST_FILES: usize = 100;
@@ -119,7 +118,7 @@ impl Loader {
         }
         self.chain.push(here.clone());
         let mut document = self.parse(path, &here)?;
-        interpolate::interpolate(&mut document, env).map_err(|t| t.explain(&self.sources))?;
+        values::interpolate(&mut document, env).map_err(|t| t.explain(&self.sources))?;
         let included = self.includes(&mut document, directory, env)?;
         self.extends(&mut document, &here, env)?;
         for service in services_mut(&mut document) {
@@ -280,7 +279,7 @@ impl Loader {
                     Some(other) => other.clone(),
                     None => {
                         let mut other = self.parse(&relative(&path), &path).map_err(|e| self.through(e, at))?;
-                        interpolate::interpolate(&mut other, env).map_err(|t| t.explain(&self.sources))?;
+                        values::interpolate(&mut other, env).map_err(|t| t.explain(&self.sources))?;
                         let other = std::rc::Rc::new(other);
                         chain.files.insert(path.clone(), other.clone());
                         other
@@ -375,39 +374,4 @@ fn relative(path: &Path) -> PathBuf {
         Ok(here) => path.strip_prefix(here).map_or_else(|_| path.clone(), Path::to_owned),
         Err(_) => path,
     }
-}
-
-/// The text of a file that is as large as such a file can be.
-///
-/// # Errors
-/// A usage error when it cannot be read, is too large, or is no text.
-pub(super) fn read_text(path: &Path, name: &str, what: &str) -> Result<String> {
-    let fix = || format!("give {what} that can be read");
-    let unreadable = |e: &dyn std::fmt::Display| Error::usage(format!("cannot read {name}: {e}")).at(name).fix(fix());
-    let about = std::fs::metadata(path).map_err(|e| unreadable(&e))?;
-    if about.is_dir() {
-        return Err(unreadable(&"it is a directory"));
-    }
-    // A pipe of a shell, `<(…)`, is fine; a device that a file names would never end.
-    if !about.is_file() && !path.starts_with("/dev/fd") {
-        return Err(unreadable(&"it is no file"));
-    }
-    if about.len() > LARGEST {
-        return Err(Error::usage(format!("{name} is {} bytes long; {what} has at most {LARGEST}", about.len()))
-            .at(format!("{name}:1:1"))
-            .fix("give the right file"));
-    }
-    let mut bytes = Vec::new();
-    // What has no length, such as a pipe, ends here as well.
-    let file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, LARGEST + 1), &mut bytes).map_err(|e| unreadable(&e))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Error::usage(format!("{name} is longer than {LARGEST} bytes"))
-            .at(format!("{name}:1:1"))
-            .fix("give the right file"));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
-        Error::usage(format!("{name} is no text in UTF-8")).at(format!("{name}:{line}:1")).fix("save it as UTF-8")
-    })
 }

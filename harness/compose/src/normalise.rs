@@ -14,7 +14,7 @@ use super::{
     volume::Type,
     yaml::{Entry, Kind, Node, Remark},
 };
-use crate::{load, volume};
+use crate::{text, volume};
 use lockproof_model::error::{Error, Result};
 
 /// Makes a project of a document.
@@ -165,7 +165,7 @@ impl Reader {
                 }
                 continue;
             }
-            let text = load::read_text(Path::new(path), shown, "an env file").map_err(Wrong::File)?;
+            let text = text::read_text(Path::new(path), shown, "an env file").map_err(Wrong::File)?;
             let variables = dotenv::parse(&text, &|name| self.env.get(name).map(str::to_owned))
                 .map_err(|wrong| Wrong::File(wrong.explain(shown)))?;
             for variable in variables {

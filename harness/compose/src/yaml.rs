@@ -64,7 +64,7 @@ pub struct Scalar {
     /// Whether it was quoted, a block, or tagged as a string.
     pub quoted: bool,
     /// What stood there before interpolation, and what was put in; only where there was a `$`.
-    pub raw: Option<Box<super::interpolate::Raw>>,
+    pub raw: Option<Box<super::raw::Raw>>,
 }
 
 /// A key with its value.

@@ -21,4 +21,5 @@ pub mod scheme;
 pub mod secret;
 pub mod state;
 pub mod state_map;
+pub mod summary;
 pub mod verdict;

@@ -4,21 +4,13 @@ use std::{sync::PoisonError, time::Duration};
 
 use serde_json::json;
 
-use super::server::{Server, Trouble, holds};
+use super::server::{Server, Trouble, UnderWay, holds};
 use lockproof_probe::message::Request;
 
 /// How long the server may take to be told.
 const LONGEST: Duration = Duration::from_secs(5);
 /// The pause until it is looked for again.
 const AGAIN: Duration = Duration::from_millis(200);
-
-/// A prompt that was sent.
-#[derive(Clone, Debug)]
-pub(super) struct UnderWay {
-    prompt: String,
-    /// Whether the server said that it has it. A prompt without an answer may yet be queued.
-    accepted: bool,
-}
 
 /// What came of calling off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

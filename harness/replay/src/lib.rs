@@ -9,6 +9,7 @@ pub mod calling_off;
 mod circle;
 pub mod convert;
 pub mod editor;
+pub mod failure;
 pub mod info;
 pub mod json;
 pub mod metadata;
@@ -35,11 +36,12 @@ use std::{
 use serde_json::Value;
 
 use convert::Converted;
+use failure::Failure;
 use lockproof_model::error::{Error, Result};
 use outputs::Item;
 use problem::Problem;
 use prompt::Prompt;
-use run::{Failure, Progress};
+use run::Progress;
 use server::{Server, Trouble};
 use source::{Kind, Source};
 

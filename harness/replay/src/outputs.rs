@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
+    failure::{Failure, execution_error},
     pixels,
     prompt::Prompt,
-    run::{Failure, execution_error},
     server::Server,
 };
 use lockproof_model::secret::percent_encode;

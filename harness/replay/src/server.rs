@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::{calling_off::UnderWay, info::ObjectInfo, json};
+use super::{info::ObjectInfo, json};
 use lockproof_model::{scheme::Scheme, secret};
 use lockproof_probe::{
     client::Client,
@@ -29,6 +29,14 @@ pub struct Server {
     info: OnceCell<ObjectInfo>,
     /// The prompt that is under way, so that it can be called off.
     pub(super) under_way: Mutex<Option<UnderWay>>,
+}
+
+/// A prompt that was sent.
+#[derive(Clone, Debug)]
+pub(super) struct UnderWay {
+    pub(super) prompt: String,
+    /// Whether the server said that it has it. A prompt without an answer may yet be queued.
+    pub(super) accepted: bool,
 }
 
 /// Why the server did not do what it was asked.

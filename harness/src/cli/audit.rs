@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use super::{
     audit_view::View,
-    gate::{read_baseline, write_reports},
-    print,
+    output::print,
     progress::Talk,
+    reports::{read_baseline, write_reports},
     style::Style,
     values,
 };
@@ -26,10 +26,10 @@ use lockproof_compose::{self as compose, Environment, Project, Service};
 use lockproof_deploy::engine::{Engine, config::ImageSettings};
 use lockproof_model::{
     error::{Error, ErrorKind, Result},
-    exit,
     finding::Severity,
     report::Report,
     scheme::Scheme,
+    summary::Summary,
 };
 
 /// How long an engine may take to say what it knows of images. It is not needed.
@@ -198,7 +198,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         audit.notes.iter().for_each(|note| talk.line(&format!("note: {note}")));
     }
     for error in &errors {
-        super::complain(style, error);
+        super::output::complain(style, error);
     }
     if !arguments.fix && arguments.format != Format::Github {
         print(&audit_view::headline(&view, &audited, errors.len(), code))?;
@@ -295,15 +295,12 @@ fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity)
     if let Some(error) = errors.iter().find(|e| e.kind() == ErrorKind::Usage).or(errors.first()) {
         return error.exit_code();
     }
-    let counts = audited.iter().flat_map(|(_, a)| &a.findings).any(|(f, _)| f.counts(fail_on));
-    let unknown = audited
-        .iter()
-        .any(|(_, a)| a.subjects.is_empty() || a.subjects.iter().any(|s| s.predicted.values().any(Option::is_none)));
-    match (counts, unknown) {
-        (true, _) => exit::FAILED,
-        (false, true) => exit::UNDECIDED,
-        _ => exit::OK,
+    Summary {
+        failed: audited.iter().any(|(_, audit)| audit.counts(fail_on)),
+        undecided: audited.iter().any(|(_, audit)| audit.is_undecided()),
+        ..Summary::default()
     }
+    .exit_code()
 }
 
 /// The diffs of all files; with `write`, the files are written.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::print;
+use super::output::print;
 use lockproof_deploy::engine::{Engine, sweep::Whose};
 use lockproof_model::{error::Result, exit};
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{command, print};
+use super::output::print;
 use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
@@ -12,9 +12,9 @@ pub(super) struct Arguments {
     shell: clap_complete::Shell,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+pub(super) fn run(arguments: &Arguments, mut command: clap::Command) -> Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command(), "lockproof", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "lockproof", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(exit::OK)
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{print, signal, style::Style};
+use super::{output::print, signal, style::Style};
 use lockproof_deploy::{
     deployment::pace,
     engine::{

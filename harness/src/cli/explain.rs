@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{print, style::Style};
+use super::{output::print, style::Style};
 use lockproof_model::{error::Result, exit, finding::Rule};
 
 #[derive(Debug, Args)]

@@ -8,11 +8,19 @@ use std::{
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{print, probe::read_routes, progress::Talk, signal, style::Style, values};
+use super::{
+    output::print,
+    progress::Talk,
+    reports::{read_baseline, write_reports},
+    routes::read_routes,
+    signal,
+    style::Style,
+    values,
+};
 use crate::{
     config::{load, plan::Plan},
     gate::{self, Listener, Options},
-    report::{OpenReport, ReportTarget, append_summary, open_all, terminal},
+    report::{OpenReport, ReportTarget, open_all, terminal},
 };
 use lockproof_deploy::{
     engine::{Engine, Run},
@@ -243,35 +251,12 @@ pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Resu
     result
 }
 
-/// A report that cannot be written is complained of, and never changes the exit code.
-pub(super) fn write_reports(reports: Vec<OpenReport>, report: &Report) {
-    for open in reports {
-        if let Err(e) = open.write(report) {
-            tracing::error!("{e}");
-        }
-    }
-    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|p| !p.is_empty())
-        && let Err(e) = append_summary(Path::new(&path), report)
-    {
-        tracing::error!("{e}");
-    }
-}
-
 pub(super) fn read_plan(path: &Path) -> Result<Plan> {
     let file = load::load(path)?;
     let absolute =
         std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
     Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
-}
-
-pub(super) fn read_baseline(path: &Path) -> Result<Report> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::usage(format!("cannot read the baseline {}", path.display()))
-            .detail(e)
-            .fix("give a file that `--report json=PATH` has written")
-    })?;
-    Report::from_json(&text, &path.display().to_string())
 }
 
 /// Keeps only the subjects that were asked for.

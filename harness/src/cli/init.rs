@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 
-use super::{audit::ServiceArguments, print};
+use super::{audit::ServiceArguments, output::print};
 use lockproof_audit::{self as audit, tokens::token_variables};
 use lockproof_compose::{Project, Service};
 use lockproof_model::{

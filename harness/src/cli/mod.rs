@@ -10,17 +10,20 @@ mod doctor;
 mod explain;
 mod gate;
 mod init;
+mod output;
 mod probe;
 mod progress;
 mod replay;
+mod reports;
 mod reproduce;
+mod routes;
 mod signal;
 mod style;
 mod token;
 mod values;
 mod workspace;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +31,7 @@ use lockproof_model::{
     error::{Error, Result},
     exit,
 };
+use output::complain;
 use style::{Color, Style};
 
 /// Proves that the login of a ComfyUI server survives what happens to its container.
@@ -123,23 +127,7 @@ async fn run(cli: Cli, style: &Style) -> Result<u8> {
         Command::Doctor(arguments) => doctor::run(arguments, style).await,
         Command::Clean(arguments) => clean::run(arguments).await,
         Command::Explain(arguments) => explain::run(&arguments, style),
-        Command::Completions(arguments) => completions::run(&arguments),
-    }
-}
-
-fn complain(style: &Style, error: &Error) {
-    let red = if style.stderr_colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-    let _unwritable = writeln!(std::io::stderr(), "{red}: {error}");
-}
-
-/// Writes a result to standard output. A reader that has gone away is no error of ours.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::environment("cannot write to standard output").detail(e))
-        }
-        _ => Ok(()),
+        Command::Completions(arguments) => completions::run(&arguments, command()),
     }
 }
 

@@ -9,11 +9,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
-use super::{credential::TokenArguments, gate::write_reports, print, progress::Talk, style::Style, values};
+use super::{
+    credential::TokenArguments, output::print, progress::Talk, reports::write_reports, routes::read_routes,
+    style::Style, values,
+};
 use crate::{
     gate::{
-        diagnose::{self, Scene},
-        examine::{self, Claimed, Early, Examiner},
+        diagnose::Scene,
+        examine::{self, Claimed, Early, Examiner, Judged, Known},
     },
     report::{ReportTarget, open_all, terminal},
 };
@@ -21,12 +24,11 @@ use lockproof_model::{
     duration::Span,
     error::{Error, Result},
     event::Event,
-    exit,
-    finding::{Finding, Severity},
+    finding::Severity,
     names::USERNAME,
-    parse::parse_as,
-    report::{EventReport, ProbeCounts, Report, SubjectReport},
+    report::{EventReport, Report, SubjectReport},
     scheme::Scheme,
+    summary::Summary,
     verdict::Verdict,
 };
 use lockproof_probe::{
@@ -164,42 +166,20 @@ fn judge(
     started: Timestamp,
     took: Duration,
 ) -> Report {
-    let mut findings = examine::merge(scene, early, claimed);
-    findings.extend(diagnose::sentinels(scene, &early.look, None, &[], &early.findings));
+    let Judged { findings, verdict } = examine::judged(scene, early, claimed, Known::default(), |_| {});
     let mut event = EventReport::new(Event::Installed, Verdict::Locked);
-    match examine::verdict(early, claimed, &findings) {
-        Ok(verdict) => {
-            event.verdict = Some(verdict);
-            if matches!(verdict, Verdict::LockedOut | Verdict::Leaky) {
-                findings.extend(diagnose::token(scene, &early.look, false));
-            }
-        }
+    match verdict {
+        Ok(verdict) => event.verdict = Some(verdict),
         Err(why) => event.undecided = Some(why),
     }
     event.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    event.probes = ProbeCounts {
-        planned: early.counts.planned,
-        sent: client.sent(),
-        rejected: early.counts.rejected,
-        served: early.counts.served,
-        passed: early.counts.passed,
-        indeterminate: early.counts.indeterminate,
-    };
-    let code = exit_code(&event, &findings, arguments.fail_on);
+    event.probes = examine::probe_counts(&early.counts, client.sent());
+    let failed = event.as_it_must_be() == Some(false) || findings.iter().any(|f| f.counts(arguments.fail_on));
+    let summary = Summary { failed, undecided: event.undecided.is_some(), ..Summary::default() };
     let subject = SubjectReport { name: scene.subject.to_owned(), events: vec![event], ..Default::default() };
-    let mut report = Report::new(started, took, code, vec![subject], findings);
+    let mut report = Report::new(started, took, summary.exit_code(), vec![subject], findings);
     report.fail_on = arguments.fail_on;
     report
-}
-
-fn exit_code(event: &EventReport, findings: &[Finding], fail_on: Severity) -> u8 {
-    if event.as_it_must_be() == Some(false) || findings.iter().any(|f| f.counts(fail_on)) {
-        exit::FAILED
-    } else if event.undecided.is_some() {
-        exit::UNDECIDED
-    } else {
-        exit::OK
-    }
 }
 
 /// The password, which says nothing without a token to compare with.
@@ -216,13 +196,6 @@ fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
             .fix(format!("export {name}=…"))),
         password => Ok(Some(password)),
     }
-}
-
-/// The routes of a file that lists those beyond ComfyUI's own.
-pub(super) fn read_routes(path: &Path) -> Result<Vec<Route>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;
-    parse_as(&text, &path.display().to_string())
 }
 
 /// A first word with the server: is it there, is it ComfyUI, does something stand before it?

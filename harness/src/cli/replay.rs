@@ -15,16 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     credential::TokenArguments,
-    gate::{DEFAULT_CONFIG, read_plan, select, write_reports},
-    print,
+    gate::{DEFAULT_CONFIG, read_plan, select},
+    output::print,
     progress::Talk,
+    reports::write_reports,
     signal,
     style::Style,
 };
 use crate::{
     gate::{Listener, replays::report, subject},
     notebook::{self, Runner},
-    piece::{Notebooks, Piece, Place, Replayed},
+    piece::{self, Notebooks, Piece, Place, Replayed},
     report::{OpenReport, ReportTarget, open_all},
 };
 use lockproof_compose::env_file as dotenv;
@@ -33,8 +34,6 @@ use lockproof_model::{
     duration::Span,
     error::{Error, ErrorKind, Result},
     event::Event,
-    exit,
-    finding::Severity,
     report::{Report, SubjectReport},
     scheme::Scheme,
     secret,
@@ -129,7 +128,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         Some(subject) => work.on_subject(subject).await?,
         None => work.on_url().await?,
     };
-    let code = exit_code(&replayed);
+    let code = piece::summary(&replayed).exit_code();
     let replays = replayed.iter().map(|replayed| report(Event::Installed, &replayed.outcome)).collect();
     let findings = replayed.iter().flat_map(|replayed| replayed.findings.clone()).collect();
     let subject = SubjectReport { name, replays, ..Default::default() };
@@ -281,21 +280,6 @@ async fn interruptible<T>(server: &Server, work: impl Future<Output = Result<T>>
         CalledOff::Done => error.detail("the server's run was called off"),
         CalledOff::Untold => error.detail(CalledOff::UNTOLD),
     })
-}
-
-/// | outcomes | exit code |
-/// |---|---|
-/// | one changed or failed, or another finding that counts | 1 |
-/// | all skipped | 4 |
-/// | anything else | 0 |
-fn exit_code(replayed: &[Replayed]) -> u8 {
-    if replayed.iter().flat_map(|replayed| &replayed.findings).any(|finding| finding.counts(Severity::Warning)) {
-        exit::FAILED
-    } else if replayed.iter().all(|replayed| replayed.outcome.ending == Ending::Skipped) {
-        exit::UNDECIDED
-    } else {
-        exit::OK
-    }
 }
 
 fn told(replayed: &[Replayed], code: u8, style: &Style) -> String {

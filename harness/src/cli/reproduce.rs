@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{
     gate::{RunArguments, perform, prepare, select},
-    print,
+    output::print,
     progress::Talk,
     style::Style,
 };

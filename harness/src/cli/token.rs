@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{print, progress::Talk};
+use super::{output::print, progress::Talk};
 use crate::token::{self, DEFAULT_COST, Gatekeeper, Login, Place, Restart, Rotation, Source, Takes};
 use lockproof_compose::env_file::{self as dotenv, Spelling, TOKEN};
 use lockproof_deploy::engine::{Engine, Run};

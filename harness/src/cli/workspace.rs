@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{audit::ServiceArguments, print};
+use super::{audit::ServiceArguments, output::print};
 use lockproof_audit::{
     facts,
     workspace::{Candidate, candidates},

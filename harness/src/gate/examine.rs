@@ -5,10 +5,13 @@
 //! the same one.
 
 use super::diagnose::Scene;
-use crate::gate::diagnose;
+use crate::{gate::diagnose, state_map::StateMap};
+use lockproof_deploy::{install::Installed, layout::Layout};
 use lockproof_model::{
     finding::{Finding, Rule},
+    report::ProbeCounts,
     scheme::Scheme,
+    state::State,
     verdict::Verdict,
 };
 use lockproof_probe::{
@@ -177,6 +180,63 @@ impl Examiner<'_> {
             }
         }
         claimed
+    }
+}
+
+/// What is known beside the probes when an examination is judged.
+#[derive(Default)]
+pub struct Known<'a> {
+    /// What the credential before a rotation still opens.
+    pub old: Option<Finding>,
+    /// Where the states lie, where somebody could look.
+    pub map: Option<(&'a StateMap, &'a Layout, &'a Installed)>,
+    /// The states that the event took.
+    pub lost: &'a [State],
+    /// What was found by other means.
+    pub further: Vec<Finding>,
+    /// Whether the credential holds another token now, and that one works.
+    pub changed_token: bool,
+}
+
+/// What an examination comes to.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What is broken.
+    pub findings: Vec<Finding>,
+    /// The verdict, or the reason why there is none.
+    pub verdict: Result<Verdict, String>,
+}
+
+/// Judges an examination: every cause once, and the verdict that they add up to; `accept` marks what is
+/// tolerated, which does not count towards it.
+pub fn judged(
+    scene: Scene<'_>,
+    early: &Early,
+    claimed: &Claimed,
+    known: Known<'_>,
+    accept: impl Fn(&mut [Finding]),
+) -> Judged {
+    let mut findings = merge(scene, early, claimed);
+    findings.extend(known.old);
+    findings.extend(diagnose::sentinels(scene, &early.look, known.map, known.lost, &early.findings));
+    findings.extend(known.further);
+    accept(&mut findings);
+    let verdict = verdict(early, claimed, &findings);
+    if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
+        findings.extend(diagnose::token(scene, &early.look, known.changed_token));
+    }
+    Judged { findings, verdict }
+}
+
+/// The counts of probes as a report shows them.
+pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
+    ProbeCounts {
+        planned: counts.planned,
+        sent,
+        rejected: counts.rejected,
+        served: counts.served,
+        passed: counts.passed,
+        indeterminate: counts.indeterminate,
     }
 }
 

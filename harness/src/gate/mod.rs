@@ -25,11 +25,11 @@ use lockproof_deploy::{
     subject::Subject,
 };
 use lockproof_model::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     event::Event,
-    exit,
     finding::{Finding, Severity},
     report::{EventReport, LayoutReport, Report, SubjectReport},
+    summary::Summary,
     verdict::Verdict,
 };
 use shared::Shared;
@@ -269,25 +269,16 @@ fn today() -> jiff::civil::Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 
-/// 2 before work is not for here; then 1 if anything definitely failed, else 3, else 4, else 0.
+/// What the run comes to; usage errors before work are not for here.
 fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
     let events = || subjects.iter().flat_map(|s| &s.events);
-    let failed = events().any(|e| e.as_it_must_be() == Some(false)) || findings.iter().any(|f| f.counts(fail_on));
-    if failed {
-        return exit::FAILED;
-    }
-    let of_kind = |kind: ErrorKind| errors.iter().any(|e| e.kind() == kind);
-    if of_kind(ErrorKind::Usage) {
-        return exit::USAGE;
-    }
-    if of_kind(ErrorKind::Environment) {
-        return exit::ENVIRONMENT;
-    }
     let unplayed = subjects.iter().any(SubjectReport::has_replayed_nothing);
-    if !errors.is_empty() || events().any(|e| e.undecided.is_some()) || unplayed {
-        return exit::UNDECIDED;
+    Summary {
+        failed: events().any(|e| e.as_it_must_be() == Some(false)) || findings.iter().any(|f| f.counts(fail_on)),
+        errors: errors.iter().map(Error::kind).collect(),
+        undecided: unplayed || events().any(|e| e.undecided.is_some()),
     }
-    exit::OK
+    .exit_code()
 }
 
 /// The layout as a report shows it.
@@ -302,6 +293,7 @@ fn layout_report(layout: &lockproof_deploy::layout::Layout) -> LayoutReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockproof_model::exit;
     use lockproof_model::{
         finding::Rule,
         report::{ReplayOutcome, ReplayReport},

@@ -14,7 +14,7 @@
 use askama::Template;
 
 use super::{
-    Format, cannot_render,
+    format::{Format, cannot_render},
     text::{millis, visible},
     view::{Group, expected_word, groups, headline, remark, verdict_word},
 };

@@ -14,7 +14,7 @@
 //! }
 //! ```
 
-use super::{Format, cannot_render};
+use super::format::{Format, cannot_render};
 use lockproof_model::{error::Result, report::Report};
 
 /// The format `json`.

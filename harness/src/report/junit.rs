@@ -23,7 +23,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
 use super::{
-    Format, cannot_render,
+    format::{Format, cannot_render},
     text::{count, one_line, visible},
     view::{Standing, remark},
 };

@@ -9,7 +9,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Format, cannot_render};
+use super::format::{Format, cannot_render};
 use lockproof_model::{error::Result, report::Report};
 
 /// The format `ndjson`.

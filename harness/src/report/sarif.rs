@@ -18,7 +18,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Format, cannot_render,
+    format::{Format, cannot_render},
     view::{Standing, remark},
 };
 use lockproof_model::{

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{FORMATS, Format};
+use super::{format::Format, formats::FORMATS};
 use lockproof_model::{
     error::{Error, Result},
     report::Report,

@@ -1,19 +1,18 @@
 //! What a test has on the engine, and its removal when the test ends, however it does.
 
-use testcontainers::ContainerAsync;
+use testcontainers::{ContainerAsync, Image};
 
-use super::ComfyUi;
 use lockproof_deploy::engine::{Engine, Run};
 use lockproof_model::error::{Error, Result};
 
 /// The container, and everything else that carries the run's label.
-pub(super) struct Belongings {
+pub(super) struct Belongings<I: Image + 'static> {
     pub(super) run: Run,
-    pub(super) container: Option<ContainerAsync<ComfyUi>>,
+    pub(super) container: Option<ContainerAsync<I>>,
     removed: bool,
 }
 
-impl Belongings {
+impl<I: Image + 'static> Belongings<I> {
     pub(super) fn new() -> Self {
         Self { run: Run::new(), container: None, removed: false }
     }
@@ -28,7 +27,7 @@ impl Belongings {
 }
 
 /// Removes a container by testcontainers' own means, which otherwise would do it once more.
-pub(super) async fn remove_container(container: Option<ContainerAsync<ComfyUi>>) -> Result<()> {
+pub(super) async fn remove_container<I: Image>(container: Option<ContainerAsync<I>>) -> Result<()> {
     match container {
         Some(container) => container.rm().await.map_err(|e| {
             Error::environment("the container cannot be removed").detail(e).fix("remove it with `lockproof clean`")
@@ -37,7 +36,7 @@ pub(super) async fn remove_container(container: Option<ContainerAsync<ComfyUi>>)
     }
 }
 
-impl Drop for Belongings {
+impl<I: Image + 'static> Drop for Belongings<I> {
     fn drop(&mut self) {
         // testcontainers' own switch, for who wants to look at what a test left.
         let keep = std::env::var("TESTCONTAINERS_COMMAND").is_ok_and(|command| command == "keep");

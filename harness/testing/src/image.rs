@@ -7,9 +7,7 @@ use testcontainers::{
     core::{ContainerPort, WaitFor},
 };
 
-use super::{RunningComfyUi, belongings::Belongings};
 use lockproof_deploy::{
-    deployment::Deployment,
     engine::{Engine, Run, container::ContainerSpec},
     lab,
     subject::Subject,
@@ -33,7 +31,7 @@ const STARTUP: Duration = Duration::from_secs(300);
 /// the server on every interface.
 #[derive(Clone, Debug)]
 pub struct ComfyUi {
-    entry: SubjectEntry,
+    pub(super) entry: SubjectEntry,
     name: String,
     tag: String,
 }
@@ -151,23 +149,6 @@ impl ComfyUi {
         self
     }
 
-    /// Starts a container, published on 127.0.0.1 only, and waits until the server answers.
-    ///
-    /// # Errors
-    /// A usage error when the specification is wrong, and an environment error, with the last lines
-    /// of its log, when the container exits or the server does not answer. Nothing is left then.
-    pub async fn start(self) -> Result<RunningComfyUi> {
-        let here = std::env::current_dir()
-            .map_err(|e| Error::environment("there is no working directory").detail(e).fix("change into one"))?;
-        let subject = Subject::new(&self.entry, &SchemeEntry::default(), &here)?;
-        let engine = Engine::connect().await?;
-        let belongings = Belongings::new();
-        let deployment = Deployment::prepare(&engine, &belongings.run, "tc", &subject).await?;
-        let mut running = RunningComfyUi::new(self.of_image(deployment.image()), deployment, belongings);
-        running.make_container().await?;
-        Ok(running)
-    }
-
     /// A request for testcontainers alone, published on 127.0.0.1, for tests that combine it with
     /// other containers. It has no volumes, waits for the line that ComfyUI logs when it listens,
     /// and knows no re-creation: [`ComfyUi::start`] does.
@@ -216,7 +197,7 @@ impl ComfyUi {
     }
 
     /// The same, of the image that was found under its name.
-    fn of_image(mut self, image: &str) -> Self {
+    pub(super) fn of_image(mut self, image: &str) -> Self {
         (self.name, self.tag) = split(image);
         self
     }

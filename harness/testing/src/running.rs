@@ -10,14 +10,18 @@ use super::{
 };
 use lockproof_deploy::{
     deployment::{Deployment, ready::Readiness},
-    engine::exec::{Command, Output},
+    engine::{
+        Engine,
+        exec::{Command, Output},
+    },
     install::{self, Installed},
     lab::Kit,
     layout::{self, Layout},
     mint,
-    subject::{Install, PluginSource},
+    subject::{Install, PluginSource, Subject},
 };
 use lockproof_model::{
+    config::SchemeEntry,
     error::{Error, Result},
     verdict::Verdict,
 };
@@ -43,7 +47,7 @@ pub struct RunningComfyUi {
     client: Option<Client>,
     layout: Option<Layout>,
     installed: Option<Installed>,
-    belongings: Belongings,
+    belongings: Belongings<ComfyUi>,
 }
 
 impl fmt::Debug for RunningComfyUi {
@@ -53,13 +57,32 @@ impl fmt::Debug for RunningComfyUi {
     }
 }
 
+impl ComfyUi {
+    /// Starts a container, published on 127.0.0.1 only, and waits until the server answers.
+    ///
+    /// # Errors
+    /// A usage error when the specification is wrong, and an environment error, with the last lines
+    /// of its log, when the container exits or the server does not answer. Nothing is left then.
+    pub async fn start(self) -> Result<RunningComfyUi> {
+        let here = std::env::current_dir()
+            .map_err(|e| Error::environment("there is no working directory").detail(e).fix("change into one"))?;
+        let subject = Subject::new(&self.entry, &SchemeEntry::default(), &here)?;
+        let engine = Engine::connect().await?;
+        let belongings = Belongings::new();
+        let deployment = Deployment::prepare(&engine, &belongings.run, "tc", &subject).await?;
+        let mut running = RunningComfyUi::new(self.of_image(deployment.image()), deployment, belongings);
+        running.make_container().await?;
+        Ok(running)
+    }
+}
+
 impl RunningComfyUi {
-    pub(super) fn new(image: ComfyUi, deployment: Deployment, belongings: Belongings) -> Self {
+    fn new(image: ComfyUi, deployment: Deployment, belongings: Belongings<ComfyUi>) -> Self {
         Self { image, deployment, client: None, layout: None, installed: None, belongings }
     }
 
     /// Makes the next container, and waits until its server answers.
-    pub(super) async fn make_container(&mut self) -> Result<()> {
+    async fn make_container(&mut self) -> Result<()> {
         let specification = self.deployment.next_specification();
         // Readiness is waited for here, and not by lines of its log.
         let request = self.image.build(&specification).with_ready_conditions(vec![WaitFor::Nothing]);

@@ -1,9 +1,8 @@
 //! A lock that stands in front of ComfyUI: nothing is installed, but its credential's file is looked
 //! for where its configuration names it.
 
-use super::normalise;
 use crate::{deployment::Deployment, engine::exec::Command};
-use lockproof_model::error::Result;
+use lockproof_model::{error::Result, path::normalise};
 
 /// The file that a proxy's configuration names; `None` when none does.
 ///

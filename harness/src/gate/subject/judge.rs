@@ -8,7 +8,7 @@ use std::{
 use super::{Baseline, Gate, Installation};
 use crate::gate::{
     diagnose,
-    examine::{self, Early, Examiner},
+    examine::{self, Early, Examiner, Judged, Known},
     expect, today,
 };
 use lockproof_deploy::mint;
@@ -56,14 +56,8 @@ impl Examined {
         for seen in &self.look.sentinels {
             all.add(seen.decision);
         }
-        ProbeCounts {
-            planned: all.planned + self.look.sentinels.len() as u64,
-            sent: client.sent(),
-            rejected: all.rejected,
-            served: all.served,
-            passed: all.passed,
-            indeterminate: all.indeterminate,
-        }
+        all.planned += self.look.sentinels.len() as u64;
+        examine::probe_counts(&all, client.sent())
     }
 }
 
@@ -146,24 +140,21 @@ impl Gate<'_> {
             old = diagnose::old_keys(scene, &current.client, scheme, keys, &seen).await;
         }
         let claimed = self.examiner(current, event).claim(&early, suspicious).await;
-        let mut findings = examine::merge(scene, &early, &claimed);
-        findings.extend(old);
-        let map = Some((&current.map, &current.layout, &current.installed));
-        findings.extend(diagnose::sentinels(scene, &seen, map, &lost, &early.findings));
         let disturbed = claimed.disturbed || early.worn.is_some();
+        let mut further = Vec::new();
         if thorough && self.log_holds_token(current).await? {
-            findings.push(diagnose::logged(scene));
+            further.push(diagnose::logged(scene));
         }
         if let Some((baseline, _)) = before {
-            findings.extend(diagnose::session(scene, baseline.session, &seen));
+            further.extend(diagnose::session(scene, baseline.session, &seen));
         }
-        expect::mark_accepted(&mut findings, &self.plan.accept, today());
-        let verdict = examine::verdict(&early, &claimed, &findings);
+        let map = Some((&current.map, &current.layout, &current.installed));
+        let known = Known { old, map, lost: &lost, further, changed_token };
+        let Judged { mut findings, verdict } = examine::judged(scene, &early, &claimed, known, |findings| {
+            expect::mark_accepted(findings, &self.plan.accept, today());
+        });
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
-        if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
-            findings.extend(diagnose::token(scene, &seen, changed_token));
-        }
         let as_it_must_be = verdict.as_ref().is_ok_and(|v| {
             let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(*v)));
             report.verdict = Some(*v);

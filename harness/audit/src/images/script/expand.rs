@@ -10,7 +10,7 @@ use brush_parser::{
     word::{self, Parameter, ParameterExpr, ParameterTestType, SpecialParameter, TildeExpr, WordPiece},
 };
 
-use super::Environment;
+use super::outcome::Environment;
 
 /// What stands where something is not known; no script holds it.
 pub(super) const UNKNOWN: char = '\u{1a}';

@@ -1,0 +1,16 @@
+//! Routes beyond ComfyUI's own.
+
+use std::path::Path;
+
+use lockproof_model::{
+    error::{Error, Result},
+    parse::parse_as,
+};
+use lockproof_probe::surface::routes::Route;
+
+/// The routes of a file that lists those beyond ComfyUI's own.
+pub(super) fn read_routes(path: &Path) -> Result<Vec<Route>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;
+    parse_as(&text, &path.display().to_string())
+}
