@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::engine::archive::{Ownership, Tarball, unreadable};
 use lockproof_model::error::{Error, Result};
 
-static FIXTURES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures");
+static FIXTURES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/fixtures");
 
 /// The parts that a machine needs beside the images.
 const UNPACKED: [&str; 3] = ["plugins", "scripts", "demo"];
