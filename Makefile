@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gate gate reproduce test test-full check bench-gate clean-runs
+.PHONY: help setup setup-gate gate reproduce test test-full check bench-gate man clean-runs
 
 CARGO ?= cargo
 ARGS ?=
@@ -51,6 +51,9 @@ check: ## formatting, lints and documentation, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
+
+man: ## manual pages, one a command, into target/man
+	$(CARGO) run --locked --package lockproof --example manpages -- target/man
 
 clean-runs: setup-gate ## remove what a killed run left in the engine
 	@$(lockproof) clean $(ARGS)

@@ -131,8 +131,8 @@ async fn run(cli: Cli, style: &Style) -> Result<u8> {
     }
 }
 
-/// The whole command line, for completions and for the tests of `--help`.
-fn command() -> clap::Command {
+/// The whole command line, for completions, manual pages and the tests of `--help`.
+pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
