@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Baseline, Gate, Installation};
+use super::work::{Baseline, Gate, Installation};
 use crate::gate::{
+    clock::today,
     diagnose,
     examine::{self, Early, Examiner, Judged, Known},
-    expect, today,
+    expect,
 };
 use lockproof_deploy::mint;
 use lockproof_model::{
