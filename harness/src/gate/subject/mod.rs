@@ -79,6 +79,18 @@ pub async fn lend(
     Ok((lent.deployment, lent.client, lent.keys))
 }
 
+/// An event that has happened, and is watched until the server has settled.
+struct Began {
+    event: Event,
+    predicted: Option<Verdict>,
+    /// Since when, without the time that it waited for others.
+    begun: Instant,
+    watch: Watch,
+    /// The keys before a rotation.
+    old_keys: Keys,
+    ready: Duration,
+}
+
 impl Gate<'_> {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
@@ -197,6 +209,12 @@ impl Gate<'_> {
                 return Ok(true);
             }
         };
+        Box::pin(self.after(current, baseline, Began { event, predicted, begun, watch, old_keys, ready })).await
+    }
+
+    /// The rest of an event, once the server answers again: look, probe, judge.
+    async fn after(&mut self, current: &mut Installation, baseline: &Baseline, began: Began) -> Result<bool> {
+        let Began { event, predicted, begun, watch, old_keys, ready } = began;
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
         // What probing does to the server must not be taken for what the event did.
