@@ -324,11 +324,7 @@ impl EventReport {
     /// | any | any | the expected verdict |
     /// | `wipe` | `locked` | `claimable` and `locked-out` too: the credential went with the volumes |
     pub fn as_it_must_be(&self) -> Option<bool> {
-        let verdict = self.verdict?;
-        let wiped = self.event == Event::Wipe
-            && self.expected == Verdict::Locked
-            && matches!(verdict, Verdict::Claimable | Verdict::LockedOut);
-        Some(verdict == self.expected || wiped)
+        Some(self.verdict?.is_as_it_must_be(self.event, self.expected))
     }
 }
 

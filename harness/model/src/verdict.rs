@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Event;
+
 /// A verdict, worst first, so that the worst of several is their minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -35,6 +37,14 @@ impl Verdict {
             Self::Down => "down",
             Self::Locked => "locked",
         }
+    }
+
+    /// Whether this is as it must be after `event` at which another verdict was expected: a removal of
+    /// all volumes may leave a lock that anybody can claim, or that lets nobody in.
+    pub fn is_as_it_must_be(self, event: Event, expected: Self) -> bool {
+        let wiped =
+            event == Event::Wipe && expected == Self::Locked && matches!(self, Self::Claimable | Self::LockedOut);
+        self == expected || wiped
     }
 
     /// One sentence for a person who sees the word for the first time.

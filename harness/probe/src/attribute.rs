@@ -20,8 +20,8 @@ use http::Method;
 use super::{
     decide::Decision,
     look::is_refusal,
-    matrix::{Hit, Result},
     message::Request,
+    oracle::{Hit, Result},
 };
 use crate::surface::corpus::credentials::WRONG;
 use lockproof_model::finding::Rule;

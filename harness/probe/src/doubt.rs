@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     decide::{Decision, decide},
-    matrix::{Facts, Key, Matrix, Result, key},
     message::{Answer, Outcome, Request},
+    oracle::{Facts, Key, Matrix, Result, key},
 };
 use crate::{
     keys::authorised,

@@ -15,6 +15,7 @@ pub mod leak;
 pub mod look;
 pub mod matrix;
 pub mod message;
+mod oracle;
 mod pulse;
 pub mod sentinel;
 pub mod server;

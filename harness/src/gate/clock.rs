@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::{Timestamp, tz::TimeZone};
+
 use lockproof_deploy::deployment::Deployment;
 use lockproof_model::report::{Phase, Timings};
 
@@ -24,7 +26,7 @@ impl Clock {
     /// Counts time as `phase`.
     pub(super) fn add(&self, phase: Phase, time: Duration) {
         let mut timings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *timings.phases.entry(phase).or_default() += super::millis(time);
+        *timings.phases.entry(phase).or_default() += millis(time);
     }
 
     /// Counts the starts of a deployment that is about to be taken down.
@@ -36,4 +38,14 @@ impl Clock {
     pub(super) fn read(&self) -> Timings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// A time as reports have it.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The day in UTC.
+pub(super) fn today() -> jiff::civil::Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
 }

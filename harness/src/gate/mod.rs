@@ -4,21 +4,24 @@ mod clock;
 pub mod diagnose;
 pub mod examine;
 pub mod expect;
+mod ledger;
+mod listener;
 pub mod replays;
 pub mod shared;
 pub mod subject;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, stream};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use crate::config::plan::Plan;
-use expect::Losses;
+use clock::today;
+pub use ledger::{Ledger, SharedLedger};
+pub use listener::{Listener, Silent};
 use lockproof_deploy::{
     deployment::stack,
     engine::{Engine, Run, sweep::Whose},
@@ -28,31 +31,11 @@ use lockproof_model::{
     error::{Error, Result},
     event::Event,
     finding::{Finding, Severity},
-    report::{EventReport, LayoutReport, Report, SubjectReport},
+    report::{EventReport, Report, SubjectReport},
     summary::Summary,
     verdict::Verdict,
 };
 use shared::Shared;
-
-/// Who is told how the run goes on. Everything may be called from several subjects at once.
-pub trait Listener: Send + Sync {
-    /// A subject is at a new step.
-    fn step(&self, subject: &str, step: &str);
-    /// An event is done.
-    fn event(&self, subject: &str, event: &EventReport);
-    /// A subject is done.
-    fn done(&self, subject: &str);
-}
-
-/// Nobody is told.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Listener for Silent {
-    fn step(&self, _: &str, _: &str) {}
-    fn event(&self, _: &str, _: &EventReport) {}
-    fn done(&self, _: &str) {}
-}
 
 /// What decides the exit code beside the plan.
 #[derive(Clone, Debug)]
@@ -70,31 +53,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { fail_on: Severity::Warning, timeout: None, baseline: None, config: None }
-    }
-}
-
-/// What is known of one subject so far. It is written as the subject goes on, so that a run that is
-/// cut short still reports what it found.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// The subject's part of the report.
-    pub report: SubjectReport,
-    /// What was found.
-    pub findings: Vec<Finding>,
-    /// The states that each event took.
-    pub losses: Losses,
-    /// What stopped it.
-    pub error: Option<Error>,
-}
-
-/// A ledger that its subject writes and the run reads.
-#[derive(Clone, Debug, Default)]
-pub struct SharedLedger(Arc<Mutex<Ledger>>);
-
-impl SharedLedger {
-    /// The ledger, also after a panic of the subject that wrote it: what stands in it stands.
-    pub fn open(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -261,14 +219,6 @@ fn add_up(
     report
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn today() -> jiff::civil::Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
-}
-
 /// What the run comes to; usage errors before work are not for here.
 fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
     let events = || subjects.iter().flat_map(|s| &s.events);
@@ -279,15 +229,6 @@ fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error],
         undecided: unplayed || events().any(|e| e.undecided.is_some()),
     }
     .exit_code()
-}
-
-/// The layout as a report shows it.
-fn layout_report(layout: &lockproof_deploy::layout::Layout) -> LayoutReport {
-    LayoutReport {
-        code_dir: Some(layout.code_dir.clone()),
-        custom_nodes: Some(layout.custom_nodes_dir().to_owned()),
-        python: Some(layout.python.clone()),
-    }
 }
 
 #[cfg(test)]

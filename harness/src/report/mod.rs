@@ -8,7 +8,7 @@
 //! --report json=report.json --report junit=target/junit.xml
 //! ```
 //!
-//! Every text passes [`Report::redacted`] before a format sees it.
+//! Every text passes [`Report::redacted`](lockproof_model::report::Report::redacted) before a format sees it.
 
 mod format;
 mod formats;

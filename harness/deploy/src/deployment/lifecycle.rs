@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Deployment;
+use super::{Deployment, MadeBy, stack::Stack};
 use crate::engine::container::{ContainerSpec, Life};
 use lockproof_model::{
     error::{Error, Result},
@@ -51,11 +51,13 @@ impl Deployment {
     /// # Errors
     /// An environment error when the engine cannot.
     pub async fn restart(&self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.admission.enter_during(self.stack_restart()).await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => self.admission.enter_during(stack.restart()).await,
+            MadeBy::Engine => {
+                let id = self.container_id();
+                self.admission.enter_during(self.engine.restart(&id, self.subject.stop_timeout)).await
+            }
         }
-        let id = self.container_id();
-        self.admission.enter_during(self.engine.restart(&id, self.subject.stop_timeout)).await
     }
 
     /// The engine restarts the container without a grace: no event, but for what is read at a start.
@@ -69,24 +71,34 @@ impl Deployment {
 
     /// Stop, start.
     async fn stop_start(&self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.stack_stop_start().await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                stack.stop().await?;
+                self.admission.enter().await;
+                stack.start().await
+            }
+            MadeBy::Engine => {
+                self.engine.stop(&self.container_id(), self.subject.stop_timeout).await?;
+                self.start_container().await
+            }
         }
-        let id = self.container_id();
-        self.engine.stop(&id, self.subject.stop_timeout).await?;
-        self.start_container().await
     }
 
     /// SIGKILL by the engine, start. The engine takes its own kill for a stop by hand, so that no
     /// restart policy gets in between.
     async fn kill(&self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.stack_kill().await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                stack.kill().await?;
+                self.admission.enter().await;
+                stack.start().await
+            }
+            MadeBy::Engine => {
+                self.engine.kill(&self.container_id()).await?;
+                self.wait_until("its process ends", |life| !life.running).await?;
+                self.start_container().await
+            }
         }
-        let id = self.container_id();
-        self.engine.kill(&id).await?;
-        self.wait_until("its process ends", |life| !life.running).await?;
-        self.start_container().await
     }
 
     /// The main process is killed from outside, and the restart policy brings it back.
@@ -147,21 +159,33 @@ impl Deployment {
 
     /// A new container with the same named and anonymous volumes.
     async fn recreate(&mut self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.stack_recreate().await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                let journal = stack.note_volumes(&self.engine, &self.run).await?;
+                self.admission.enter().await;
+                self.up_by(stack, &["up", "-d", "--force-recreate"]).await?;
+                self.engine.remove_volume(&journal).await
+            }
+            MadeBy::Engine => {
+                self.stop_and_remove().await?;
+                self.make_container().await?;
+                self.start_container().await
+            }
         }
-        self.stop_and_remove().await?;
-        self.make_container().await?;
-        self.start_container().await
     }
 
     /// The container, its network and its anonymous volumes go; new ones come.
     async fn down_up(&mut self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.stack_down_up(false).await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                stack.down(&self.engine, &self.run, &["down"]).await?;
+                self.up_again().await
+            }
+            MadeBy::Engine => {
+                self.down().await?;
+                self.up().await
+            }
         }
-        self.down().await?;
-        self.up().await
     }
 
     /// `down-up`, started with no route out.
@@ -183,14 +207,45 @@ impl Deployment {
 
     /// `compose down --volumes`, `up`: named volumes go as well.
     async fn wipe(&mut self) -> Result<()> {
-        if self.stack.is_some() {
-            return self.stack_down_up(true).await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                stack.down(&self.engine, &self.run, &["down", "--volumes"]).await?;
+                self.up_again().await
+            }
+            MadeBy::Engine => {
+                self.down().await?;
+                for volume in std::mem::take(&mut self.named).into_values() {
+                    self.engine.remove_volume(&volume).await?;
+                }
+                self.up().await
+            }
         }
-        self.down().await?;
-        for volume in std::mem::take(&mut self.named).into_values() {
-            self.engine.remove_volume(&volume).await?;
+    }
+
+    /// `up -d` of a project that is down, as this deployment is to be now.
+    async fn up_again(&mut self) -> Result<()> {
+        let (isolated, image) = (self.isolated, self.image.clone());
+        if let MadeBy::Compose(stack) = &mut self.made_by {
+            self.network = stack.set_next(isolated, image);
         }
-        self.up().await
+        self.start().await
+    }
+
+    /// A command of Compose that brings containers up, and from then on the one that it has made.
+    pub(super) async fn up_by(&self, stack: &Stack, arguments: &[&str]) -> Result<()> {
+        let (up, found) = stack.up(&self.engine, arguments).await?;
+        if let Some(id) = found {
+            self.adopt(id);
+        }
+        match up {
+            Ok(()) if self.container_id().is_empty() => {
+                Err(Error::environment("Compose has made no container of the service"))
+            }
+            // One whose process cannot be started at all is down, and says why.
+            Err(e) if !matches!(self.life().await, Ok(Life { running: false, .. })) => Err(e),
+            Err(e) if !self.life().await?.never_ran() => Err(e),
+            _ => Ok(()),
+        }
     }
 
     async fn down(&mut self) -> Result<()> {

@@ -56,10 +56,19 @@ pub struct Deployment {
     containers_made: u32,
     volumes_made: u32,
     container: watch::Sender<String>,
-    /// The compose project that it is a service of, where it is one.
-    stack: Option<stack::Stack>,
+    /// Who makes its containers.
+    made_by: MadeBy,
     /// Its place among those that start.
     admission: Admission,
+}
+
+/// Who makes the containers of a deployment, and what they need.
+#[derive(Debug)]
+enum MadeBy {
+    /// The engine, from a specification of ours.
+    Engine,
+    /// Compose, from a copy of the project that the subject is a service of.
+    Compose(Box<stack::Stack>),
 }
 
 /// The engine, as the exposure watch needs it.
@@ -107,11 +116,13 @@ impl Deployment {
     /// # Errors
     /// An environment error when the engine cannot.
     pub async fn start(&mut self) -> Result<()> {
-        if self.stack.is_some() {
-            self.admission.enter().await;
-            return self.stack_up(&["up", "-d"]).await;
+        match &self.made_by {
+            MadeBy::Compose(stack) => {
+                self.admission.enter().await;
+                self.up_by(stack, &["up", "-d"]).await
+            }
+            MadeBy::Engine => self.start_container().await,
         }
-        self.start_container().await
     }
 
     /// Shares the places of a run from now on: its starts wait for one.
@@ -153,7 +164,7 @@ impl Deployment {
             containers_made: 0,
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
-            stack: None,
+            made_by: MadeBy::Engine,
             admission: Admission::default(),
         };
         deployment.make_binds().await?;
@@ -183,7 +194,7 @@ impl Deployment {
             containers_made: 0,
             volumes_made: 0,
             container: watch::Sender::new(String::new()),
-            stack: Some(stack),
+            made_by: MadeBy::Compose(Box::new(stack)),
             admission: Admission::default(),
         })
     }
@@ -411,7 +422,7 @@ impl Deployment {
     /// # Errors
     /// An environment error that names what could not be removed, after everything was tried.
     pub async fn take_down(self) -> Result<()> {
-        if let Some(stack) = self.stack {
+        if let MadeBy::Compose(stack) = self.made_by {
             return stack.take_down(&self.engine, &self.run).await;
         }
         let volumes = self.binds.volumes.iter().chain(self.named.values()).chain(self.anonymous.values());

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Gate, Installation, unlocked::Unlocked};
+use super::work::{BroughtUp, Gate, Installation};
 use crate::state_map::{Origin, StateMap};
 use lockproof_deploy::{
     deployment::{
@@ -30,14 +30,6 @@ use lockproof_probe::{
 
 /// The pause between two questions whether there is something behind a proxy.
 const BEHIND: Duration = Duration::from_millis(200);
-/// What came of bringing a subject up.
-pub(super) enum BroughtUp {
-    Installed(Box<Installation>),
-    /// No lock took hold: there is no token, and others get in.
-    Unlocked(Box<Unlocked>),
-    Down(Box<Deployment>, Down),
-}
-
 /// A subject whose lock is in, and in force.
 struct Up {
     deployment: Deployment,

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::{
-    Gate, Work,
-    bring_up::{self, BroughtUp},
+    bring_up,
+    work::{BroughtUp, Gate, Work},
 };
 use crate::gate::shared::Listed;
 use lockproof_deploy::{

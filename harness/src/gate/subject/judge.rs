@@ -5,18 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Baseline, Gate, Installation};
+use super::work::{Baseline, Gate, Installation};
 use crate::gate::{
+    clock::today,
     diagnose,
     examine::{self, Early, Examiner, Judged, Known},
-    expect, today,
+    expect,
 };
 use lockproof_deploy::mint;
 use lockproof_model::{
     error::Result,
     event::Event,
     finding::Finding,
-    report::{EventReport, Phase, ProbeCounts},
+    report::{Phase, ProbeCounts},
     state::State,
     verdict::Verdict,
 };
@@ -155,10 +156,8 @@ impl Gate<'_> {
         });
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
-        let as_it_must_be = verdict.as_ref().is_ok_and(|v| {
-            let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(*v)));
-            report.verdict = Some(*v);
-            report.as_it_must_be() == Some(true)
+        let as_it_must_be = verdict.as_ref().is_ok_and(|verdict| {
+            verdict.is_as_it_must_be(event, expect::expected(self.subject, event, Some(*verdict)))
         });
         // `wipe` takes the volumes because it was asked to.
         if event != Event::Wipe || !as_it_must_be {

@@ -1,6 +1,6 @@
 //! What must be there and must work after an event beside the lock: data, workflows and notebooks.
 
-use super::{Gate, Installation};
+use super::work::{Gate, Installation};
 use crate::{
     canary::{self, Canaries},
     gate::replays::Behind,

@@ -6,7 +6,6 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
@@ -16,97 +15,39 @@ mod judge;
 mod lasting;
 mod record;
 mod unlocked;
+mod work;
 
-use self::bring_up::BroughtUp;
+pub use self::work::Work;
+use self::work::{Baseline, BroughtUp, Gate, Installation};
 use super::{
-    Listener, SharedLedger, clock::Clock, diagnose, diagnose::Scene, expect, millis, replays::Replays, shared::Shared,
+    clock::millis, diagnose, diagnose::Scene, expect, ledger::SharedLedger, listener::Listener, replays::Replays,
+    shared::Shared,
 };
-use crate::{
-    canary::{Access, Canaries},
-    config::plan::Plan,
-    state_map::{StateMap, upgrade_is_effective},
-};
+use crate::{config::plan::Plan, state_map::upgrade_is_effective};
 use lockproof_deploy::{
     deployment::{Deployment, lifecycle::Performed, ready::Readiness},
     engine::{Engine, Run},
-    install::Installed,
-    layout::Layout,
     mint,
     subject::Subject,
 };
 use lockproof_model::{
     error::{ErrorKind, Result},
     event::Event,
-    finding::{Finding, Rule},
+    finding::Rule,
     report::{EventReport, Phase},
-    scheme::Scheme,
     verdict::Verdict,
 };
 use lockproof_probe::{
     client::Client,
     keys::Keys,
-    look::{Look, Reference, Works},
+    look::Reference,
     message::URL,
-    surface::routes::Route,
-    watch::{Guarded, Watch, guarded},
+    watch::{Watch, guarded},
 };
 use lockproof_replay as replay;
 
 /// How long the exposure watch goes on after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
-
-/// A subject with its lock installed.
-struct Installation {
-    deployment: Deployment,
-    client: Client,
-    layout: Layout,
-    installed: Installed,
-    keys: Keys,
-    map: StateMap,
-    ready: Duration,
-    checks: Vec<Finding>,
-    /// The routes that are probed: the inventory, and those that were discovered.
-    routes: Vec<Route>,
-    /// The last look, and after which event, as long as the lock was not worn out since.
-    last: Option<(Look, Event)>,
-    /// What was planted to see whether data lasts; `None` where that is still to be done.
-    canaries: Option<Canaries>,
-}
-
-impl Installation {
-    fn access<'s>(&'s self, scheme: &'s Scheme) -> Access<'s> {
-        Access { client: &self.client, scheme, keys: &self.keys }
-    }
-}
-
-/// What the first look found, against which events are compared.
-struct Baseline {
-    verdict: Verdict,
-    reference: Reference,
-    session: Works,
-    guarded: Vec<Guarded>,
-}
-
-/// The gate of one subject: what it works on, and whom it tells.
-#[derive(Clone, Copy)]
-pub struct Work<'a> {
-    /// The engine.
-    pub engine: &'a Engine,
-    /// The run.
-    pub run: &'a Run,
-    /// The whole plan.
-    pub plan: &'a Plan,
-    /// The place of the subject in the plan.
-    pub index: usize,
-    /// The subject.
-    pub subject: &'a Subject,
-    /// What it writes into.
-    pub ledger: &'a SharedLedger,
-    /// Who is told.
-    pub listener: &'a dyn Listener,
-    /// What it shares with the other subjects.
-    pub shared: &'a Shared,
-}
 
 /// Gates one subject, writing into its ledger as it goes.
 ///
@@ -139,64 +80,16 @@ pub async fn lend(
     Ok((lent.deployment, lent.client, lent.keys))
 }
 
-struct Gate<'a> {
-    engine: &'a Engine,
-    run: &'a Run,
-    plan: &'a Plan,
-    index: usize,
-    subject: &'a Subject,
-    ledger: &'a SharedLedger,
-    listener: &'a dyn Listener,
-    times_up: u32,
-    shared: &'a Shared,
-    clock: Clock,
-    /// The state map of the first installation, and what it was drawn for.
-    drawn: Option<(Installed, StateMap)>,
-    /// The layout of the first time that it was up.
-    layout: Option<Layout>,
-    /// Whether the lock may go in before the first start, as far as is known.
-    ahead: bool,
-    /// The routes that the server itself lists beyond the built-in inventory.
-    listed: Vec<Route>,
-    /// Whether the mounts were checked.
-    checked: AtomicBool,
-    replays: Replays,
-}
-
-impl<'a> Gate<'a> {
-    fn new(work: Work<'a>, replays: Replays) -> Self {
-        let Work { engine, run, plan, index, subject, ledger, listener, shared } = work;
-        Self {
-            engine,
-            run,
-            plan,
-            index,
-            subject,
-            ledger,
-            listener,
-            times_up: 0,
-            shared,
-            clock: Clock::default(),
-            drawn: None,
-            layout: None,
-            ahead: true,
-            listed: Vec::new(),
-            checked: AtomicBool::new(false),
-            replays,
-        }
-    }
-
-    fn work(&self) -> Work<'a> {
-        let Self { engine, run, plan, index, subject, ledger, listener, shared, .. } = *self;
-        Work { engine, run, plan, index, subject, ledger, listener, shared }
-    }
-
-    /// Takes a deployment down; what it started is counted.
-    async fn take_down(&self, deployment: Deployment) -> Result<()> {
-        self.clock.close(&deployment);
-        self.clock.add(Phase::Queue, deployment.admission().waited());
-        self.clock.measure(Phase::CleanUp, deployment.take_down()).await
-    }
+/// An event that has happened, and is watched until the server has settled.
+struct Began {
+    event: Event,
+    predicted: Option<Verdict>,
+    /// Since when, without the time that it waited for others.
+    begun: Instant,
+    watch: Watch,
+    /// The keys before a rotation.
+    old_keys: Keys,
+    ready: Duration,
 }
 
 impl Gate<'_> {
@@ -321,6 +214,12 @@ impl Gate<'_> {
                 return Ok(true);
             }
         };
+        Box::pin(self.after(current, baseline, Began { event, predicted, begun, watch, old_keys, ready })).await
+    }
+
+    /// The rest of an event, once the server answers again: look, probe, judge.
+    async fn after(&mut self, current: &mut Installation, baseline: &Baseline, began: Began) -> Result<bool> {
+        let Began { event, predicted, begun, watch, old_keys, ready } = began;
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
         // What probing does to the server must not be taken for what the event did.

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Gate, Installation, millis};
-use crate::gate::{diagnose, expect, layout_report};
+use super::work::{Gate, Installation};
+use crate::gate::{clock::millis, diagnose, expect};
 use lockproof_deploy::deployment::ready::Down;
 use lockproof_model::{
     error::{Error, Result},
@@ -19,7 +19,7 @@ impl Gate<'_> {
     /// Writes down what is known once the lock is installed.
     pub(super) fn enter(&self, current: &Installation) {
         let mut ledger = self.ledger.open();
-        ledger.report.layout = layout_report(&current.layout);
+        ledger.report.layout = super::work::layout_report(&current.layout);
         ledger.report.image = current.deployment.subject.image.clone();
         ledger.report.states = current
             .map

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gate, bring_up::BroughtUp, millis};
+use super::work::{BroughtUp, Entry, Gate, Unlocked, layout_report};
 use crate::gate::{
+    clock::millis,
     diagnose::{self, Scene},
-    expect, layout_report,
+    expect,
 };
 use lockproof_deploy::{
     deployment::{Deployment, lifecycle::Performed, ready::Readiness},
@@ -22,29 +23,11 @@ use lockproof_model::{
     verdict::Verdict,
 };
 use lockproof_probe::{
-    claim::{Claim, empty_token, form_claim},
+    claim::{empty_token, form_claim},
     client::Client,
     decide::{Kind, kind},
-    look::{Look, Reference, Seen, look},
+    look::{Reference, Seen, look},
 };
-
-/// A subject on which no lock took hold.
-pub(super) struct Unlocked {
-    pub(super) deployment: Deployment,
-    pub(super) client: Client,
-    pub(super) layout: Layout,
-    pub(super) ready: Duration,
-    pub(super) entry: Entry,
-    pub(super) why: Error,
-}
-
-/// How anybody gets into a server to which there is no token.
-pub(super) enum Entry {
-    /// It is public.
-    Open(Look),
-    /// It gives access away.
-    Claim(Claim),
-}
 
 impl Entry {
     fn verdict(&self) -> Verdict {

@@ -11,8 +11,7 @@ mod binds;
 mod images;
 
 use crate::{
-    deployment::Deployment,
-    engine::{Engine, Run, container::Life, cow::CowBinds, image::ImageFacts},
+    engine::{Engine, Run, cow::CowBinds, image::ImageFacts},
     subject::{ComposeSubject, Subject},
 };
 use command::Compose;
@@ -125,7 +124,7 @@ impl Stack {
     }
 
     /// `down`, and what a `down` forgets: the anonymous volumes.
-    async fn down(&self, engine: &Engine, run: &Run, arguments: &[&str]) -> Result<()> {
+    pub(super) async fn down(&self, engine: &Engine, run: &Run, arguments: &[&str]) -> Result<()> {
         let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
         let journal = self.journal(engine, run, &anonymous).await?;
         self.run_stopping(arguments).await?;
@@ -147,73 +146,44 @@ impl Stack {
         }
         down
     }
-}
 
-/// The events of a stack are Compose's own commands.
-impl Deployment {
-    fn stack(&self) -> Result<&Stack> {
-        self.stack.as_ref().ok_or_else(|| Error::usage("it is no compose subject"))
-    }
-
-    /// `up -d`, and from then on the container that Compose has made.
-    pub(super) async fn stack_up(&mut self, arguments: &[&str]) -> Result<()> {
-        let stack = self.stack()?;
-        let up = stack.run_stopping(arguments).await;
-        let found = stack.container(&self.engine).await?;
-        if let Some(id) = found {
-            self.adopt(id);
-        }
-        match up {
-            Ok(()) if self.container_id().is_empty() => {
-                Err(Error::environment("Compose has made no container of the service"))
-            }
-            // One whose process cannot be started at all is down, and says why.
-            Err(e) if !matches!(self.life().await, Ok(Life { running: false, .. })) => Err(e),
-            Err(e) if !self.life().await?.never_ran() => Err(e),
-            _ => Ok(()),
-        }
+    /// A command that brings it up: how it went, and the container of the gated service, where Compose
+    /// has made one.
+    pub(super) async fn up(&self, engine: &Engine, arguments: &[&str]) -> Result<(Result<()>, Option<String>)> {
+        let done = self.run_stopping(arguments).await;
+        Ok((done, self.container(engine).await?))
     }
 
     /// `restart`.
-    pub(super) async fn stack_restart(&self) -> Result<()> {
-        self.stack()?.run_stopping(&["restart"]).await
+    pub(super) async fn restart(&self) -> Result<()> {
+        self.run_stopping(&["restart"]).await
     }
 
-    /// `stop`, `start`.
-    pub(super) async fn stack_stop_start(&self) -> Result<()> {
-        self.stack()?.run_stopping(&["stop"]).await?;
-        self.admission.enter().await;
-        self.stack()?.run(&["start"]).await
+    /// `stop`.
+    pub(super) async fn stop(&self) -> Result<()> {
+        self.run_stopping(&["stop"]).await
     }
 
-    /// `kill`, `start`.
-    pub(super) async fn stack_kill(&self) -> Result<()> {
-        self.stack()?.run(&["kill"]).await?;
-        self.admission.enter().await;
-        self.stack()?.run(&["start"]).await
+    /// `start`.
+    pub(super) async fn start(&self) -> Result<()> {
+        self.run(&["start"]).await
     }
 
-    /// `up -d --force-recreate`.
-    pub(super) async fn stack_recreate(&mut self) -> Result<()> {
-        let stack = self.stack()?;
-        let anonymous = self.engine.anonymous_volumes_with(&[&stack.of_project()]).await?;
-        let journal = stack.journal(&self.engine, &self.run, &anonymous).await?;
-        self.admission.enter().await;
-        self.stack_up(&["up", "-d", "--force-recreate"]).await?;
-        self.engine.remove_volume(&journal).await
+    /// `kill`.
+    pub(super) async fn kill(&self) -> Result<()> {
+        self.run(&["kill"]).await
     }
 
-    /// `down`, `up -d`; with `--volumes`, named volumes go as well.
-    pub(super) async fn stack_down_up(&mut self, volumes: bool) -> Result<()> {
-        let arguments: &[&str] = if volumes { &["down", "--volumes"] } else { &["down"] };
-        self.stack()?.down(&self.engine, &self.run, arguments).await?;
-        let (isolated, image) = (self.isolated, self.image.clone());
-        if let Some(stack) = &mut self.stack {
-            stack.made.isolated = isolated;
-            stack.made.images.insert(stack.subject.service.clone(), image);
-            self.network = stack.network();
-        }
-        self.admission.enter().await;
-        self.stack_up(&["up", "-d"]).await
+    /// Writes down the anonymous volumes, which a re-creation may leave behind; gives the journal's name.
+    pub(super) async fn note_volumes(&self, engine: &Engine, run: &Run) -> Result<String> {
+        let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
+        self.journal(engine, run, &anonymous).await
+    }
+
+    /// What the next `up` brings up; gives the network of the gated service.
+    pub(super) fn set_next(&mut self, isolated: bool, image: String) -> String {
+        self.made.isolated = isolated;
+        self.made.images.insert(self.subject.service.clone(), image);
+        self.network()
     }
 }

@@ -30,6 +30,14 @@ impl Maker<'_> {
                 probes.push(confused(target, &format!("{path}{query}{separator}lockproof={disguise}")));
             }
         }
+        self.near_public_paths(&mut probes);
+        self.up_to_public_paths(&mut probes);
+        self.public_names(&mut probes);
+        probes
+    }
+
+    /// A public path before or behind the real one, in every way that something tidies.
+    fn near_public_paths(&self, probes: &mut Vec<Probe>) {
         for target in self.samples() {
             let (path, query) = split(&target.plain.target);
             for disguise in self.disguises() {
@@ -57,7 +65,10 @@ impl Maker<'_> {
                 probes.push(confused(target, &format!("http://{host}{path}{query}")));
             }
         }
-        // What a lock that decodes before it tidies takes for the public path, and the router does not.
+    }
+
+    /// What a lock that decodes before it tidies takes for the public path, and the router does not.
+    fn up_to_public_paths(&self, probes: &mut Vec<Probe>) {
         for target in self.reading().filter(|t| ANY_NAME.contains(&t.route.as_str())) {
             let (parent, _) = target.plain.target.rsplit_once('/').unwrap_or_default();
             let up = "..%2f".repeat(parent.matches('/').count());
@@ -66,43 +77,22 @@ impl Maker<'_> {
                 probes.push(confused(target, &spelled));
             }
         }
-        // A free segment that holds, or ends in, the name of something public.
+    }
+
+    /// A free segment that holds, or ends in, the name of something public.
+    fn public_names(&self, probes: &mut Vec<Probe>) {
         for target in self.targets.iter().filter(|t| t.free_ending) {
             for disguise in self.disguises() {
                 let name = disguise.trim_start_matches('/');
+                let whole = &target.plain.target;
+                let parent = whole.rsplit_once('/').map_or("", |(parent, _)| parent);
                 for ending in [format!("%2f{name}"), format!("/../{name}"), format!("-{name}"), format!("{name}%2f")] {
-                    let mut request = target.plain.clone();
-                    request.target.push_str(&ending);
-                    probes.push(Probe::trick(
-                        Rule::LockPathConfusion,
-                        &target.route,
-                        &target.plain,
-                        request,
-                        target.changes,
-                    ));
+                    probes.push(confused(target, &format!("{whole}{ending}")));
                 }
-                let mut request = target.plain.clone();
-                let parent = request.target.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-                request.target = format!("{parent}/{name}");
-                probes.push(Probe::trick(
-                    Rule::LockPathConfusion,
-                    &target.route,
-                    &target.plain,
-                    request,
-                    target.changes,
-                ));
-                let mut request = target.plain.clone();
-                request.target = format!("{parent}/{name}%2flockproof");
-                probes.push(Probe::trick(
-                    Rule::LockPathConfusion,
-                    &target.route,
-                    &target.plain,
-                    request,
-                    target.changes,
-                ));
+                probes.push(confused(target, &format!("{parent}/{name}")));
+                probes.push(confused(target, &format!("{parent}/{name}%2flockproof")));
             }
         }
-        probes
     }
 
     /// The scheme's own public paths first: those are the ones that its lock lets through.

@@ -1,0 +1,255 @@
+//! What a probe's answer means beside what the token gets, and beside the plain request's answer.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use http::{Method, StatusCode};
+use tokio::sync::OnceCell;
+
+use super::{
+    client::Client,
+    decide::{Decision, carries_data, decide, is_indeterminate, is_same, may_carry_data},
+    look::{is_refusal, when_asked},
+    message::{Answer, Outcome, Request},
+};
+use crate::{
+    keys::{Keys, authorised},
+    surface::{
+        corpus::Probe,
+        routes::{Fill, Route},
+    },
+};
+use lockproof_model::scheme::Scheme;
+
+/// Probes in flight at once: enough to hide the round trips.
+pub(super) const IN_FLIGHT: usize = 32;
+/// At a server that takes its time, what changes something is not sent one after the other.
+pub(super) const CHANGING_SLOW: usize = 8;
+/// From how long an answer takes on that is so.
+const SLOW: Duration = Duration::from_millis(150);
+
+/// One way around the lock that was found.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The probe.
+    pub probe: Probe,
+    /// What it got.
+    pub outcome: Outcome,
+}
+
+/// What is sent, and to whom it must be refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The server.
+    pub client: &'a Client,
+    /// How its lock works.
+    pub scheme: &'a Scheme,
+    /// The keys; without them, a route is judged by its answer alone.
+    pub keys: Option<&'a Keys>,
+    /// The routes, the discovered ones among them.
+    pub routes: &'a [Route],
+    /// Whether requests may be sent that change something.
+    pub mutating: bool,
+}
+
+/// One probe and what came of it, for attribution.
+#[derive(Debug)]
+pub(super) struct Result {
+    /// The probe.
+    pub(super) probe: Probe,
+    /// What it got; kept only where it says something.
+    pub(super) outcome: Option<Outcome>,
+    /// What that means.
+    pub(super) decision: Decision,
+    /// Whether the route is there at all, and answers this method.
+    pub(super) applies: bool,
+}
+
+impl Matrix<'_> {
+    /// What an outcome means, and whether the route is there.
+    pub(super) async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
+        let answer = match outcome {
+            Err(_) => return (Decision::Indeterminate, true),
+            Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
+            // Hardly any is worth the question what the token gets.
+            Ok(answer) if is_refusal(answer) && (self.keys.is_none() || !may_carry_data(answer)) => {
+                return (Decision::Rejected, true);
+            }
+            Ok(answer) => answer,
+        };
+        // Servers answer it by themselves, without asking anybody.
+        if probe.request.method == Method::OPTIONS && !is_override(probe) {
+            return (Decision::Rejected, true);
+        }
+        if self.keys.is_none() {
+            return (facts.by_itself(probe, answer), true);
+        }
+        let Some(token) = facts.token(self, &probe.reference).await else { return (Decision::Indeterminate, true) };
+        if facts.is_absent(&token) || token.status == StatusCode::METHOD_NOT_ALLOWED {
+            return (Decision::Rejected, false);
+        }
+        if is_indeterminate(&token) {
+            // Behind the lock the handler breaks, whoever asks: another refusal is the lock's own.
+            let refused = answer.status.is_client_error() && token.status == StatusCode::INTERNAL_SERVER_ERROR;
+            return (if refused { Decision::Rejected } else { Decision::Indeterminate }, true);
+        }
+        let comparable = alike(answer, &token) || carries_data(answer, &token);
+        let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
+        // Without a body, an answer that is like the refusal of the GET is as likely that refusal.
+        if probe.request.method == Method::HEAD
+            && let Some(Ok(plain)) = probe.control.as_ref().and_then(|control| facts.control(control))
+            && plain.status == answer.status
+            && plain.media_type() == answer.media_type()
+        {
+            return (Decision::Rejected, false);
+        }
+        // What the plain request gets as well is the route's own fault.
+        if decision.let_through()
+            && let Some(control) = &probe.control
+        {
+            let known = match facts.control(control) {
+                Some(Ok(plain)) if !is_indeterminate(plain) => plain.clone(),
+                // It was asked in a burst, perhaps, that the server did not bear.
+                _ => match when_asked(self.client, control).await {
+                    Ok(plain) if !is_indeterminate(&plain) => plain,
+                    _ => return (Decision::Indeterminate, true),
+                },
+            };
+            if !self.control_is_rejected(facts, probe, control, &known).await {
+                return (Decision::Rejected, false);
+            }
+        }
+        (decision, true)
+    }
+
+    /// Whether the plain request without a credential is refused, so that a trick says something.
+    async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request, plain: &Answer) -> bool {
+        // What changes something answers otherwise the second time: only a refusal on its face, or a
+        // page, is one.
+        if probe.changes {
+            return is_refusal(plain) || plain.media_type() == "text/html";
+        }
+        let token = facts.token(self, control).await;
+        if decide(&Ok(plain.clone()), token.as_ref()) != Decision::Rejected {
+            return false;
+        }
+        let (Some(keys), false) = (self.keys, is_refusal(plain)) else { return true };
+        // Not a refusal on its face: the data itself may have changed in between. Both once more.
+        let plain = self.client.send(control).await;
+        let token = self.client.send(&authorised(control.clone(), self.scheme, keys.token())).await;
+        token.is_ok_and(|token| decide(&plain, Some(&token)) == Decision::Rejected)
+    }
+}
+
+/// Whether a request with another method than GET asks to be taken for one.
+fn is_override(probe: &Probe) -> bool {
+    probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
+        || probe.request.target.contains("_method=")
+}
+
+/// The same kind of answer, by media type as well: the empty bodies of a handler and of the
+/// router's own 404 differ in nothing else.
+fn alike(one: &Answer, other: &Answer) -> bool {
+    is_same(one, other) && one.media_type() == other.media_type()
+}
+
+/// What is learnt once for all probes: what the controls get, and what the token gets.
+pub(super) struct Facts {
+    controls: HashMap<Key, Outcome>,
+    references: HashMap<Key, (Request, OnceCell<Answer>)>,
+    absent: Vec<Answer>,
+    /// Whether an answer takes long, whatever the work is.
+    pub(super) slow: bool,
+}
+
+/// What makes two requests the same.
+pub(super) type Key = (String, String, String);
+
+pub(super) fn key(request: &Request) -> Key {
+    let headers: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    (format!("{} {}", request.method, request.target), headers, String::from_utf8_lossy(&request.body).into_owned())
+}
+
+impl Facts {
+    pub(super) async fn learn(matrix: &Matrix<'_>, corpus: &[Probe], fill: &Fill) -> Self {
+        let mut references = HashMap::new();
+        let (mut known, mut reading, mut changing) = (HashSet::new(), Vec::new(), Vec::new());
+        for probe in corpus {
+            if let Some(control) = &probe.control
+                && known.insert(key(control))
+            {
+                if probe.changes { &mut changing } else { &mut reading }.push(control.clone());
+            }
+            for plain in std::iter::once(&probe.reference).chain(&probe.control) {
+                references.entry(key(plain)).or_insert_with(|| (plain.clone(), OnceCell::new()));
+            }
+        }
+        let ask = |request: Request| async move { (key(&request), when_asked(matrix.client, &request).await) };
+        let (rounds, begun) = (reading.len().div_ceil(IN_FLIGHT).max(1), Instant::now());
+        let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
+        let slow = begun.elapsed() / u32::try_from(rounds).unwrap_or(u32::MAX) > SLOW;
+        // They may take effect, and then their order shows in what others get.
+        let few = if slow { CHANGING_SLOW } else { 1 };
+        controls.extend(stream::iter(changing).map(ask).buffered(few).collect::<Vec<_>>().await);
+        let mut absent = Vec::new();
+        for target in ["/{}/nowhere", "/{}", "/api/{}", "//{}", "/{}.js", "/internal/{}"] {
+            let request = Request::get(target.replace("{}", &fill.nonce));
+            let request =
+                matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
+            absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
+        }
+        Self { controls, references, absent, slow }
+    }
+
+    fn control(&self, request: &Request) -> Option<&Outcome> {
+        self.controls.get(&key(request))
+    }
+
+    /// What the token gets for a plain request; asked once.
+    pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
+        let keys = matrix.keys?;
+        let (request, cell) = self.references.get(&key(plain))?;
+        let learn = || async {
+            match when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await {
+                Ok(answer) if !is_indeterminate(&answer) => Ok(answer),
+                // It says nothing, and may the next time.
+                outcome => Err(outcome.ok()),
+            }
+        };
+        match cell.get_or_try_init(learn).await {
+            Ok(answer) => Some(answer.clone()),
+            Err(nothing) => nothing,
+        }
+    }
+
+    /// What an answer means where there is no token to compare with: data is served; a page, or
+    /// what the plain request gets as well, is not.
+    fn by_itself(&self, probe: &Probe, answer: &Answer) -> Decision {
+        let silent =
+            probe.request.method == Method::OPTIONS || answer.body.is_empty() && answer.media_type().is_empty();
+        if silent || self.is_absent(answer) || !answer.status.is_success() || answer.media_type() == "text/html" {
+            return Decision::Rejected;
+        }
+        let plain = probe.control.as_ref().and_then(|control| self.control(control)?.as_ref().ok());
+        match plain {
+            Some(plain) if !is_refusal(plain) => Decision::Rejected,
+            _ => Decision::Served,
+        }
+    }
+
+    /// The references that were asked for, with that method.
+    pub(super) fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
+        self.references
+            .values()
+            .filter(|(request, cell)| cell.initialized() && request.method == *method)
+            .map(|(r, _)| r)
+    }
+
+    /// Whether an answer is what a path that does not exist gets.
+    fn is_absent(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::NOT_FOUND && self.absent.iter().any(|absent| alike(absent, answer))
+    }
+}
