@@ -34,11 +34,18 @@ gate: setup-gate ## set up, then gate the bundled demo (or what ARGS names): the
 reproduce: setup-gate ## set up, then tell the original bug and its fix as a timeline
 	@$(lockproof) reproduce $(ARGS)
 
+# SUITE=FILE runs the end-to-end tests on another image (tests/suite.rs), without those that it leaves out.
+ifdef SUITE
+test: setup
+	@$(engine) filter=$$($(CARGO) run --locked --quiet --package e2e --example suite_filter -- $(SUITE)) || exit; \
+	LOCKPROOF_SUITE=$(abspath $(SUITE)) $(CARGO) nextest run --locked --workspace -E "$$filter" $(ARGS)
+else
 test: setup ## set up, then run every test: documentation examples, then all with cargo nextest
 	@$(engine) status=0; \
 	$(CARGO) test --locked --doc --workspace || status=$$?; \
 	$(CARGO) nextest run --locked --workspace $(ARGS) || status=$$?; \
 	exit $$status
+endif
 
 test-full: setup ## the same with the long cross products (docs/testing.md): weekly, and before a release
 	@$(engine) $(CARGO) nextest run --locked --workspace --profile full $(ARGS)
@@ -51,6 +58,9 @@ check: ## formatting, lints and documentation, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --quiet
+	@# Advisories come from a database on the network: the project's CI checks them with its action.
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check bans licenses sources; \
+	else echo 'check: cargo-deny is not installed; licences, sources and duplicates were not checked'; fi
 
 man: ## manual pages, one a command, into target/man
 	$(CARGO) run --locked --package lockproof --example manpages -- target/man

@@ -289,7 +289,24 @@ need_engine() {
     esac
 }
 
+# What single tests compare with. Elsewhere such a test says that its tool is missing; in CI it fails.
+need_tools() {
+    if have docker-compose || docker compose version >/dev/null 2>&1; then
+        say "tests: Docker Compose is installed"
+    elif may_install; then
+        add docker-compose
+    fi
+    if python3 -c 'import dotenv' 2>/dev/null; then
+        say "tests: python-dotenv is installed"
+    elif ! python3 -m pip install --quiet python-dotenv </dev/null >/dev/null 2>&1 && may_install; then
+        add python3-dotenv
+    fi
+}
+
 need_cargo
 need_linker
 [ "${1:-}" = --no-tests ] || need_nextest
 need_engine
+if [ "${1:-}" != --no-tests ] && [ -n "${CI:-}" ]; then
+    need_tools
+fi

@@ -2,8 +2,15 @@
 //! nothing left behind.
 
 use lockproof_model::{config::AcceptEntry, event::Event, finding::Rule, verdict::Verdict};
+use rstest::rstest;
 
-use crate::{assert_said, command::Lockproof, derived::Derived, gate::Gate, suite::Suite};
+use crate::{
+    assert_said,
+    command::Lockproof,
+    derived::Derived,
+    gate::Gate,
+    suite::{Suite, suite},
+};
 
 #[test]
 fn an_unknown_key_is_shown_with_the_nearest_one() {
@@ -75,9 +82,8 @@ fn an_image_that_cannot_be_had_is_the_environment_s_fault() {
     settings.bind(|| insta::assert_snapshot!(said));
 }
 
-#[test]
-fn a_container_that_exits_at_once_is_down_and_its_last_lines_are_shown() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_container_that_exits_at_once_is_down_and_its_last_lines_are_shown(suite: Suite) {
     let subject = suite
         .subject("exits")
         // One stream: the engine does not keep the order between two of them.
@@ -94,9 +100,8 @@ fn a_container_that_exits_at_once_is_down_and_its_last_lines_are_shown() {
     assert_said!(ran, ran.complained());
 }
 
-#[test]
-fn a_port_that_never_opens_is_down_and_the_other_one_is_named() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_port_that_never_opens_is_down_and_the_other_one_is_named(suite: Suite) {
     let subject = suite.subject("port").with(|entry| {
         entry.port = Some(9000);
         entry.ready_timeout = Some(lockproof_model::duration::Span::seconds(8));
@@ -109,9 +114,8 @@ fn a_port_that_never_opens_is_down_and_the_other_one_is_named() {
     assert!(report.findings[0].remedy.contains("the container listens on port 8188"), "{}", ran.stdout);
 }
 
-#[test]
-fn what_is_not_done_in_time_is_undecided() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_is_not_done_in_time_is_undecided(suite: Suite) {
     let ran = Lockproof::gate_of(suite.subject("slow"), &[Event::Restart])
         .args(["--timeout", "2s", "--report", "json=report.json"])
         .run();
@@ -122,9 +126,8 @@ fn what_is_not_done_in_time_is_undecided() {
     assert_eq!(undecided, [Some("the run's time of 2 s was over"); 2]);
 }
 
-#[test]
-fn what_stands_in_the_baseline_does_not_count() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_stands_in_the_baseline_does_not_count(suite: Suite) {
     // The session key lies in the container's own layer: two warnings after each re-creation.
     let image = Derived::baked(&suite);
     let subject = suite.subject("known").image(image.name()).brings_its_lock().volume("login", suite.login());
@@ -148,9 +151,8 @@ fn what_stands_in_the_baseline_does_not_count() {
     assert!(counting.iter().all(|rule| known.contains(rule)), "{}", second.stdout);
 }
 
-#[test]
-fn what_is_accepted_counts_again_after_its_last_day() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_is_accepted_counts_again_after_its_last_day(suite: Suite) {
     // The holes of the real plugin, which the lab's has in this mode.
     let subject = || suite.subject("leaky").env("LAB_LOGIN_MODE", "faithful");
     let plain = Gate::of(subject()).run();
@@ -192,9 +194,8 @@ fn a_mistake_is_told_before_any_work_whatever_else_is_wrong() {
     assert_said!(ran, ran.said());
 }
 
-#[test]
-fn what_failed_goes_before_what_could_not_be_found_out() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_failed_goes_before_what_could_not_be_found_out(suite: Suite) {
     let dead = suite.subject("dead").shell("exit 1").with(|entry| entry.restart = None);
     // It never answers, and is given long enough for that not to be its fault.
     let slow = suite.subject("slow").shell("sleep 600");
@@ -207,9 +208,8 @@ fn what_failed_goes_before_what_could_not_be_found_out() {
     assert!(report.subjects[1].events.iter().all(|e| e.undecided.is_some()), "{}", ran.stdout);
 }
 
-#[test]
-fn a_flag_goes_before_the_environment_and_that_before_the_file() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_flag_goes_before_the_environment_and_that_before_the_file(suite: Suite) {
     // What was to be done is known although there was no time to do it.
     let planned = |env: Option<&str>, flag: Option<&str>| -> Vec<Event> {
         let mut gate = Lockproof::gate_of(suite.subject("a"), &[Event::Recreate]).args([

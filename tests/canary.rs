@@ -9,10 +9,11 @@ use lockproof_model::{
     state::{Owner, State},
     verdict::Verdict,
 };
+use rstest::rstest;
 
 use crate::{
     gate::{Gate, Outcome},
-    suite::{Source, Subject, Suite},
+    suite::{Source, Subject, Suite, suite},
 };
 
 /// A subject whose lock lies on volumes.
@@ -40,9 +41,8 @@ fn survival(outcome: &Outcome, event: Event) -> Survival {
     state.and_then(|state| state.survives.get(&event)).copied().unwrap_or_default()
 }
 
-#[test]
-fn each_kind_of_data_is_lost_with_the_place_where_it_lies() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn each_kind_of_data_is_lost_with_the_place_where_it_lies(suite: Suite) {
     let code = &suite.code_dir;
     let subject = locked(&suite, "data")
         .volume("input", format!("{code}/input"))
@@ -76,9 +76,8 @@ fn each_kind_of_data_is_lost_with_the_place_where_it_lies() {
     assert_eq!(outcome.report.exit_code, 1, "{}", outcome.told());
 }
 
-#[test]
-fn what_lies_on_volumes_is_there_and_equal_for_several_users_too() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_lies_on_volumes_is_there_and_equal_for_several_users_too(suite: Suite) {
     let several = suite.command.iter().cloned().chain(["--multi-user".to_owned()]);
     let subject = locked(&suite, "kept").keeps_data(&suite).command(several);
     let events = [Event::Kill, Event::DownUp, Event::Wipe];
@@ -94,9 +93,8 @@ fn what_lies_on_volumes_is_there_and_equal_for_several_users_too() {
     }
 }
 
-#[test]
-fn data_is_compared_where_the_lock_is_meant_to_be_lost() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn data_is_compared_where_the_lock_is_meant_to_be_lost(suite: Suite) {
     let subject = suite.subject("bare").with(|entry| {
         entry.expect.insert(Event::Installed, suite.installed);
         entry.expect.insert(Event::Recreate, Verdict::Open);

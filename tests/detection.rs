@@ -11,13 +11,14 @@ use lockproof_model::{
     event::Event,
     verdict::Verdict,
 };
+use rstest::rstest;
 
 use crate::{
     assert_said,
     command::Lockproof,
     derived::Derived,
     gate::{Gate, block_on},
-    suite::{Source, Subject, Suite},
+    suite::{Source, Subject, Suite, suite},
 };
 
 /// Brings a subject up, without a lock, and looks where things are.
@@ -52,15 +53,13 @@ fn usual(suite: &Suite) -> Layout {
     }
 }
 
-#[test]
-fn the_image_s_own_command_is_enough() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_image_s_own_command_is_enough(suite: Suite) {
     assert_eq!(found(suite.subject("usual")), usual(&suite));
 }
 
-#[test]
-fn the_code_may_lie_in_app() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_code_may_lie_in_app(suite: Suite) {
     let image = Derived::of(&suite, &format!("RUN mv {} /app\nWORKDIR /app", suite.code_dir));
     let layout = found(suite.subject("app").image(image.name()));
     assert_eq!(
@@ -70,17 +69,15 @@ fn the_code_may_lie_in_app() {
     assert_eq!(layout.python, suite.python());
 }
 
-#[test]
-fn a_base_directory_moves_custom_nodes_but_not_the_code() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_base_directory_moves_custom_nodes_but_not_the_code(suite: Suite) {
     let line = suite.command_line("--base-directory=/data/base");
     let layout = found(suite.subject("base").shell(format!("mkdir -p /data/base/custom_nodes && exec {line}")));
     assert_eq!(layout, Layout { custom_nodes: vec!["/data/base/custom_nodes".to_owned()], ..usual(&suite) });
 }
 
-#[test]
-fn extra_model_paths_may_add_custom_nodes() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn extra_model_paths_may_add_custom_nodes(suite: Suite) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = "shared:\n  base_path: /data\n  custom_nodes: nodes\n";
     std::fs::write(directory.path().join("extra.yaml"), file).expect("written");
@@ -93,9 +90,8 @@ fn extra_model_paths_may_add_custom_nodes() {
     assert_eq!(found(subject), Layout { custom_nodes: expected, ..usual(&suite) });
 }
 
-#[test]
-fn custom_nodes_are_found_behind_a_lock_too() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn custom_nodes_are_found_behind_a_lock_too(suite: Suite) {
     // Once it is locked, the server itself does not tell; the files and arguments do.
     let image = Derived::baked(&suite);
     let directory = tempfile::tempdir().expect("a directory");
@@ -111,29 +107,25 @@ fn custom_nodes_are_found_behind_a_lock_too() {
     assert_eq!(found(subject), Layout { custom_nodes: expected, ..usual(&suite) });
 }
 
-#[test]
-fn an_init_may_be_the_first_process() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn an_init_may_be_the_first_process(suite: Suite) {
     assert_eq!(found(suite.subject("init").with(|entry| entry.init = Some(true))), usual(&suite));
 }
 
-#[test]
-fn a_shell_may_start_the_server_and_stay() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_shell_may_start_the_server_and_stay(suite: Suite) {
     let line = suite.command_line("");
     assert_eq!(found(suite.subject("shell").shell(format!("echo starting; {line}; echo ended"))), usual(&suite));
 }
 
-#[test]
-fn the_script_may_be_named_from_another_directory() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_script_may_be_named_from_another_directory(suite: Suite) {
     let line = suite.command_line("").replace("main.py", &format!("{}/main.py", suite.code_dir));
     assert_eq!(found(suite.subject("elsewhere").shell(format!("cd / && exec {line}"))), usual(&suite));
 }
 
-#[test]
-fn the_python_of_the_system_is_told_from_a_virtual_environment() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_python_of_the_system_is_told_from_a_virtual_environment(suite: Suite) {
     // The environment's interpreter is a link to the system's, so both run the same file.
     let line = suite.command_line("").replacen("python", "/usr/bin/python3", 1);
     assert_eq!(found(suite.subject("system").shell(format!("exec {line}"))).python, "/usr/bin/python3");
@@ -143,9 +135,8 @@ fn the_python_of_the_system_is_told_from_a_virtual_environment() {
     assert_eq!(found(subject).python, "/usr/bin/python3");
 }
 
-#[test]
-fn a_server_of_another_user_gets_its_lock_from_that_user() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_server_of_another_user_gets_its_lock_from_that_user(suite: Suite) {
     let image = Derived::of(&suite, &format!("RUN chown -R 1000:1000 {} {}", suite.code_dir, suite.venv));
     let subject = suite
         .subject("user")
@@ -158,9 +149,8 @@ fn a_server_of_another_user_gets_its_lock_from_that_user() {
     assert_eq!(outcome.verdict(Event::Restart), suite.installed, "{}", outcome.told());
 }
 
-#[test]
-fn what_the_file_says_is_taken_as_it_is() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_the_file_says_is_taken_as_it_is(suite: Suite) {
     let given = LayoutEntry {
         code_dir: Some("/code".to_owned()),
         custom_nodes: Some("/nodes/".to_owned()),
@@ -171,9 +161,8 @@ fn what_the_file_says_is_taken_as_it_is() {
     assert_eq!((layout.custom_nodes_dir(), layout.python.as_str()), ("/nodes", "/usr/bin/python3"));
 }
 
-#[test]
-fn a_server_that_is_not_comfyui_is_told_what_to_write() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_server_that_is_not_comfyui_is_told_what_to_write(suite: Suite) {
     let subject = suite.subject("other").command([&suite.python(), "-m", "http.server", "8188"].map(str::to_owned));
     let ran = Lockproof::gate_of(subject, &[Event::Restart]).args(["--report", "json=report.json"]).run();
     ran.ends_with(4);

@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use crate::{
     gate::Gate,
-    suite::{Source, Suite},
+    suite::{Source, Suite, suite},
 };
 
 /// A custom node whose routes no page and no script mentions.
@@ -19,8 +19,7 @@ fn custom_node(name: &str) -> PathBuf {
 #[rstest]
 #[case::behind_the_lock("quiet-gallery", Verdict::Locked)]
 #[case::past_the_lock("quiet-gallery-exempt", Verdict::Leaky)]
-fn a_route_that_nothing_links_to_is_probed(#[case] node: &str, #[case] expected: Verdict) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn a_route_that_nothing_links_to_is_probed(suite: Suite, #[case] node: &str, #[case] expected: Verdict) {
     let subject =
         suite.subject("quiet").mount(Source::Bind(custom_node(node)), format!("{}/{node}", suite.custom_nodes()));
     let outcome = Gate::of(subject).run();

@@ -15,12 +15,11 @@ use crate::{
     assert_said,
     command::Lockproof,
     gate::Gate,
-    suite::{Subject, Suite},
+    suite::{Subject, Suite, suite},
 };
 
-#[test]
-fn the_command_tells_the_story() {
-    let Some(_) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_command_tells_the_story(#[from(suite)] _suite: Suite) {
     let ran = Lockproof::new(["reproduce", "--report", "json=report.json"]).run();
     ran.ends_with(0);
     let report = ran.report();
@@ -52,8 +51,7 @@ fn the_command_tells_the_story() {
 #[rstest]
 #[case::buggy("buggy", Verdict::Open)]
 #[case::fixed("fixed", Verdict::Locked)]
-fn on_the_suite_s_image_the_script_makes_the_difference(#[case] script: &str, #[case] then: Verdict) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn on_the_suite_s_image_the_script_makes_the_difference(suite: Suite, #[case] script: &str, #[case] then: Verdict) {
     let base = if script == "buggy" { "/app" } else { "/workspace" };
     let subject = with_script(&suite, script)
         .shell(format!(

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     derived::{Derived, Image},
     gate::Gate,
-    suite::{Source, Subject, Suite},
+    suite::{Source, Subject, Suite, suite},
 };
 
 /// Where a state lies.
@@ -203,6 +203,7 @@ fn the_model_is_this_table() {
 
 #[rstest]
 fn every_event_does_what_the_model_says(
+    suite: Suite,
     #[values(
         Layout::AllOnVolumes,
         Layout::NothingMounted,
@@ -225,7 +226,6 @@ fn every_event_does_what_the_model_says(
     )]
     layout: Layout,
 ) {
-    let Some(suite) = Suite::of_this_test() else { return };
     let built = Built::of(layout, &suite);
     let outcome = Gate::of(built.subject.clone()).events(layout.events().iter().copied()).run();
     for event in [Event::Installed].into_iter().chain(layout.events().iter().copied()) {

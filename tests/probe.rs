@@ -20,7 +20,7 @@ use crate::{
     command::{Lockproof, Ran},
     contract::{Server, State},
     gate::block_on,
-    suite::{Subject, Suite},
+    suite::{Subject, Suite, suite},
 };
 
 /// Brings a subject up in a state, and gives its address and token to `then`.
@@ -70,8 +70,7 @@ fn said(ran: &Ran, server: &str) -> String {
 #[case::without_the_plugin(State::NoPlugin)]
 #[case::before_there_is_a_password(State::LoginNoPassword)]
 #[case::with_a_password(State::LoginPassword)]
-fn each_recorded_state_is_seen_for_what_it_is(#[case] state: State) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn each_recorded_state_is_seen_for_what_it_is(suite: Suite, #[case] state: State) {
     let subject = suite.subject("probe").env("LAB_LOGIN_MODE", "faithful");
     with_server(subject, state, async |server| {
         let ran = probe(&server.base, server.token.as_deref(), &[]).await;
@@ -82,9 +81,8 @@ fn each_recorded_state_is_seen_for_what_it_is(#[case] state: State) {
     });
 }
 
-#[test]
-fn a_faithful_lab_has_exactly_the_holes_of_the_real_plugin() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_faithful_lab_has_exactly_the_holes_of_the_real_plugin(suite: Suite) {
     let subject = suite.subject("faithful").env("LAB_LOGIN_MODE", "faithful");
     with_server(subject, State::LoginPassword, async |server| {
         // It prints its token at each start that finds one.
@@ -100,9 +98,8 @@ fn a_faithful_lab_has_exactly_the_holes_of_the_real_plugin() {
     });
 }
 
-#[test]
-fn a_sound_lock_is_passed_through_tls_and_below_a_path() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_sound_lock_is_passed_through_tls_and_below_a_path(suite: Suite) {
     with_server(suite.subject("sound"), State::LoginPassword, async |server| {
         let token = server.token.as_deref();
         let address: SocketAddr = server.base.trim_start_matches("http://").parse().expect("an address");
@@ -243,9 +240,8 @@ fn a_server_that_is_down_is_told_within_a_line() {
     });
 }
 
-#[test]
-fn an_unclassified_route_is_probed_and_a_routes_file_names_more() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn an_unclassified_route_is_probed_and_a_routes_file_names_more(suite: Suite) {
     // A route of a custom node that the lock forgot, which only the file knows of.
     let node = "mkdir -p custom_nodes/forgotten && printf '%s\\n' \
          'from aiohttp import web' 'from server import PromptServer' \

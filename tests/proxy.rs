@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     command::{Lockproof, Ran},
-    suite::Suite,
+    suite::{Suite, lab},
 };
 
 /// What stands in the fixture's `htpasswd`.
@@ -45,10 +45,7 @@ fn rules(report: &Report) -> BTreeSet<&str> {
 #[case::the_proxy_is_named(Some("nginx"), "restart,kill,recreate,down-up")]
 #[case::comfyui_is_named(Some("comfyui"), "down-up")]
 #[case::nothing_is_named(None, "stop-start")]
-fn a_lock_in_a_proxy_holds(#[case] service: Option<&str>, #[case] events: &str) {
-    if !Suite::of_this_run().is_lab() {
-        return;
-    }
+fn a_lock_in_a_proxy_holds(#[from(lab)] _lab: Suite, #[case] service: Option<&str>, #[case] events: &str) {
     let project = copied("", "");
     let ran = gate(&project, service, events);
     ran.ends_with(0);
@@ -87,10 +84,13 @@ fn a_lock_in_a_proxy_holds(#[case] service: Option<&str>, #[case] events: &str) 
     "lock/trusted-header"
 )]
 #[case::the_lock_is_off("auth_basic \"ComfyUI\";", "auth_basic off;", Verdict::Open, "lock/open")]
-fn a_hole_in_a_proxy_is_found(#[case] from: &str, #[case] to: &str, #[case] verdict: Verdict, #[case] rule: &str) {
-    if !Suite::of_this_run().is_lab() {
-        return;
-    }
+fn a_hole_in_a_proxy_is_found(
+    #[from(lab)] _lab: Suite,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] verdict: Verdict,
+    #[case] rule: &str,
+) {
     let project = copied(from, to);
     let ran = gate(&project, Some("nginx"), "restart");
     ran.ends_with(1);
@@ -104,10 +104,7 @@ fn a_hole_in_a_proxy_is_found(#[case] from: &str, #[case] to: &str, #[case] verd
 #[rstest]
 #[case::that_is_there("location /view { auth_basic off; proxy_pass http://comfyui:8188; }", &[Some(Verdict::Leaky), None])]
 #[case::that_is_not_there("", &[Some(Verdict::Locked), None])]
-fn a_limiter_hides_no_hole(#[case] hole: &str, #[case] possible: &[Option<Verdict>]) {
-    if !Suite::of_this_run().is_lab() {
-        return;
-    }
+fn a_limiter_hides_no_hole(#[from(lab)] _lab: Suite, #[case] hole: &str, #[case] possible: &[Option<Verdict>]) {
     let limited = format!(
         "limit_req_zone $binary_remote_addr zone=all:1m rate=200r/s;\n\
          server {{\n    limit_req zone=all burst=20 nodelay;\n    {hole}"
@@ -122,11 +119,8 @@ fn a_limiter_hides_no_hole(#[case] hole: &str, #[case] possible: &[Option<Verdic
     assert_eq!(event.verdict.is_none(), event.undecided.is_some());
 }
 
-#[test]
-fn without_a_name_and_a_password_it_says_what_to_give() {
-    if !Suite::of_this_run().is_lab() {
-        return;
-    }
+#[rstest]
+fn without_a_name_and_a_password_it_says_what_to_give(#[from(lab)] _lab: Suite) {
     let project = copied("", "");
     let file = project.path().join("compose.yaml").display().to_string();
     let ran = Lockproof::new(["gate", "--compose", &file, "--scheme", "http-basic", "--events", "restart"]).run();

@@ -15,6 +15,7 @@ use lockproof_model::{event::Event, report::ReplayOutcome};
 use lockproof_probe::{keys::Keys, message::Request};
 use lockproof_replay::{Ending, source::Source, store};
 use lockproof_testcontainers::{ComfyUi, RunningComfyUi};
+use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,7 +25,7 @@ use tokio::{
 use crate::{
     command::{Lockproof, Ran},
     gate::{Gate, block_on},
-    suite::{Suite, patience},
+    suite::{Suite, patience, suite},
 };
 
 /// The workflows of this repository.
@@ -35,9 +36,8 @@ fn workflows() -> PathBuf {
 /// Those that every ComfyUI can run.
 const MODEL_FREE: [&str; 3] = ["blend-editor.json", "blend.json", "colours.json"];
 
-#[test]
-fn replays_are_the_same_before_and_after_four_events() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn replays_are_the_same_before_and_after_four_events(suite: Suite) {
     let subject = suite
         .subject("replays")
         .volume("nodes", suite.custom_nodes())
@@ -116,9 +116,8 @@ fn said(ran: &Ran, url: &str) -> String {
     seconds.replace_all(&text, "[time]").into_owned()
 }
 
-#[test]
-fn with_and_without_a_token_it_works_or_says_why_not() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn with_and_without_a_token_it_works_or_says_why_not(#[from(suite)] _suite: Suite) {
     let mut table = String::new();
     for locked in [false, true] {
         let lab = block_on(async { if locked { Lab::locked().await } else { Lab::open().await } });
@@ -164,9 +163,8 @@ fn copied(name: &str, to: &Path) -> PathBuf {
     to.join(name)
 }
 
-#[test]
-fn one_changed_pixel_is_found_and_shown() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn one_changed_pixel_is_found_and_shown(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let directory = tempfile::tempdir().expect("a directory");
     let workflow = copied("colours.json", directory.path());
@@ -202,9 +200,8 @@ fn long(directory: &Path, steps: u32) -> PathBuf {
     path
 }
 
-#[test]
-fn what_takes_too_long_is_called_off_wherever_it_is() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_takes_too_long_is_called_off_wherever_it_is(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let directory = tempfile::tempdir().expect("a directory");
     let workflow = long(directory.path(), 9000);
@@ -232,9 +229,8 @@ fn what_takes_too_long_is_called_off_wherever_it_is() {
     block_on(lab.wait_for(0, 0));
 }
 
-#[test]
-fn a_server_that_dies_in_mid_run_is_told() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_server_that_dies_in_mid_run_is_told(#[from(suite)] _suite: Suite) {
     let mut lab = block_on(Lab::open());
     let directory = tempfile::tempdir().expect("a directory");
     let running = replay(&lab.url, [long(directory.path(), 9000)]).begin();
@@ -316,9 +312,8 @@ async fn carry(client: TcpStream, to: SocketAddr, way: Way, hangs: Arc<AtomicBoo
     }
 }
 
-#[test]
-fn without_a_web_socket_the_history_is_asked() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_a_web_socket_the_history_is_asked(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let to = lab.url.strip_prefix("http://").and_then(|a| a.parse().ok()).expect("an address");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be had");
@@ -328,9 +323,8 @@ fn without_a_web_socket_the_history_is_asked() {
     assert!(ran.stdout.ends_with("lockproof: 2 same (exit 0)\n"), "{}", ran.stdout);
 }
 
-#[test]
-fn what_was_never_answered_is_called_off_or_said_to_go_on() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_was_never_answered_is_called_off_or_said_to_go_on(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let to = lab.url.strip_prefix("http://").and_then(|a| a.parse().ok()).expect("an address");
     let directory = tempfile::tempdir().expect("a directory");
@@ -364,9 +358,8 @@ fn what_was_never_answered_is_called_off_or_said_to_go_on() {
     assert!(begun.elapsed() < patience(20), "{:?}", begun.elapsed());
 }
 
-#[test]
-fn what_is_wrong_with_a_workflow_is_told_by_node_and_input() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_is_wrong_with_a_workflow_is_told_by_node_and_input(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, value: &Value| {
@@ -418,9 +411,8 @@ fn what_is_wrong_with_a_workflow_is_told_by_node_and_input() {
     settings.bind(|| insta::assert_snapshot!(said(&ran, &lab.url)));
 }
 
-#[test]
-fn what_the_server_lacks_is_skipped_and_never_passed() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn what_the_server_lacks_is_skipped_and_never_passed(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     let directory = tempfile::tempdir().expect("a directory");
     let workflow = copied("colours.json", directory.path());
@@ -435,9 +427,8 @@ fn what_the_server_lacks_is_skipped_and_never_passed() {
     insta::assert_snapshot!(said(&ran, &lab.url));
 }
 
-#[test]
-fn a_picture_that_the_server_saved_is_a_workflow() {
-    let Some(_suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_picture_that_the_server_saved_is_a_workflow(#[from(suite)] _suite: Suite) {
     let lab = block_on(Lab::open());
     replay(&lab.url, [workflows().join("colours.json")]).run().ends_with(0);
     let directory = tempfile::tempdir().expect("a directory");
@@ -451,9 +442,8 @@ fn a_picture_that_the_server_saved_is_a_workflow() {
     assert!(ran.ends_with(0).stdout.starts_with(Ending::Stored.name()), "{}", ran.stdout);
 }
 
-#[test]
-fn a_subject_is_brought_up_for_a_replay_and_taken_down() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_subject_is_brought_up_for_a_replay_and_taken_down(suite: Suite) {
     let subject = suite.subject("lent");
     let file = lockproof_model::config::ConfigFile { subjects: vec![subject.0], ..Default::default() };
     let files = MODEL_FREE.map(|name| workflows().join(name).display().to_string());

@@ -10,7 +10,7 @@ use crate::{
     command::{Lockproof, Running},
     gate::block_on,
     left::{self, Thing},
-    suite::{Source, Subject, Suite},
+    suite::{Source, Subject, Suite, suite},
 };
 
 /// A gate in the middle of its first event, with a line of its own for each step.
@@ -29,8 +29,7 @@ fn containers(things: &[Thing]) -> Vec<&str> {
 #[rstest]
 #[case::interrupt("INT", 130)]
 #[case::terminate("TERM", 143)]
-fn a_gate_that_is_interrupted_cleans_up_and_says_so(#[case] signal: &str, #[case] code: i32) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn a_gate_that_is_interrupted_cleans_up_and_says_so(suite: Suite, #[case] signal: &str, #[case] code: i32) {
     let running = in_mid_event(everything_mounted(&suite, Path::new("/usr/share/doc")));
     let things = running.things();
     for kind in ["container", "volume", "network"] {
@@ -55,8 +54,7 @@ fn everything_mounted(suite: &Suite, bind: &Path) -> Subject {
 #[rstest]
 #[case::by_the_clean_up(true)]
 #[case::by_the_next_run(false)]
-fn what_a_killed_gate_leaves_is_removed(#[case] by_clean: bool) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn what_a_killed_gate_leaves_is_removed(suite: Suite, #[case] by_clean: bool) {
     let host = host_directory();
     let before = bytes_below(host.path());
     let subject = suite
@@ -96,9 +94,8 @@ fn eventually_nothing(pid: u32) -> Vec<Thing> {
     left
 }
 
-#[test]
-fn a_gate_writes_nothing_into_the_host_s_directory() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_gate_writes_nothing_into_the_host_s_directory(suite: Suite) {
     let host = host_directory();
     let before = bytes_below(host.path());
     // The plugin, its key and its byte-code all go into the bind, as far as the container can see.
@@ -114,16 +111,14 @@ fn a_gate_writes_nothing_into_the_host_s_directory() {
     assert_eq!(bytes_below(host.path()), before);
 }
 
-#[test]
-fn a_gate_that_fails_leaves_nothing() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn a_gate_that_fails_leaves_nothing(suite: Suite) {
     let ran = Lockproof::gate_of(everything_mounted(&suite, Path::new("/usr/share/doc")), &[Event::Recreate]).run();
     ran.ends_with(1).left_nothing();
 }
 
-#[test]
-fn ports_are_published_on_the_loopback_address_only() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn ports_are_published_on_the_loopback_address_only(suite: Suite) {
     let running = in_mid_event(suite.subject("ports"));
     let things = running.things();
     let mut published = 0;

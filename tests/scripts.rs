@@ -3,8 +3,14 @@
 use std::{path::PathBuf, process::Command};
 
 use lockproof_model::{event::Event, finding::Rule, verdict::Verdict};
+use rstest::rstest;
 
-use crate::{assert_said, command::Lockproof, original_bug::with_script, suite::Suite};
+use crate::{
+    assert_said,
+    command::Lockproof,
+    original_bug::with_script,
+    suite::{Suite, suite},
+};
 
 fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../fixtures/scripts/{name}/install-comfyui-login.sh"))
@@ -36,9 +42,8 @@ fn the_scripts_differ_in_where_they_install() {
     assert!(!text("fixed").contains("/app"));
 }
 
-#[test]
-fn the_gate_says_that_the_workspace_is_unset() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn the_gate_says_that_the_workspace_is_unset(suite: Suite) {
     let subject = with_script(&suite, "fixed");
     let ran = Lockproof::gate_of(subject, &[Event::Restart]).args(["--report", "json=report.json"]).run();
     ran.ends_with(1);

@@ -9,7 +9,7 @@ use rstest::rstest;
 
 use crate::{
     gate::Gate,
-    suite::{Subject, Suite},
+    suite::{Subject, Suite, lab},
 };
 
 /// A deployment with one flaw.
@@ -124,9 +124,9 @@ fn deployment(suite: &Suite, case: &Case) -> Subject {
 }
 
 #[track_caller]
-fn is_found(case: &Case) {
-    let Some(suite) = Suite::of_this_test() else { return };
-    let outcome = Gate::of(deployment(&suite, case)).events(case.event).run();
+fn is_found(suite: &Suite, table: &[Case], flaw: &str) {
+    let case = table.iter().find(|case| case.flaw == flaw).expect("it is in the table");
+    let outcome = Gate::of(deployment(suite, case)).events(case.event).run();
     let event = case.event.unwrap_or(Event::Installed);
     assert_eq!(outcome.event(event).verdict, Some(case.verdict), "{}", outcome.told());
     let found = outcome.report.findings.iter().filter(|f| f.event == Some(event));
@@ -137,13 +137,29 @@ fn is_found(case: &Case) {
 }
 
 #[rstest]
-fn a_flaw_that_a_start_brings_is_found(#[values(0, 1, 2, 3)] index: usize) {
-    is_found(&AT_ONCE[index]);
+#[case::not_appended("not-appended")]
+#[case::guest_mode("guest-mode")]
+#[case::default_credential("default-credential")]
+#[case::cors_origin("cors-origin")]
+fn a_flaw_that_a_start_brings_is_found(#[from(lab)] suite: Suite, #[case] flaw: &str) {
+    is_found(&suite, AT_ONCE, flaw);
 }
 
 #[rstest]
-fn a_flaw_that_an_event_brings_to_light_is_found(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] index: usize) {
-    is_found(&AFTER_AN_EVENT[index]);
+#[case::token_in_log("token-in-log")]
+#[case::token_in_argv("token-in-argv")]
+#[case::key_each_start("key-each-start")]
+#[case::key_in_tmp("key-in-tmp")]
+#[case::key_from_host("key-from-host")]
+#[case::token_renewed("token-renewed")]
+#[case::sessions_outlive_rotation("sessions-outlive-rotation")]
+#[case::old_tokens_kept("old-tokens-kept")]
+#[case::boot_window("boot-window")]
+#[case::boot_window_long("boot-window-long")]
+#[case::token_bound_to_host("token-bound-to-host")]
+#[case::stale_lock_file("stale-lock-file")]
+fn a_flaw_that_an_event_brings_to_light_is_found(#[from(lab)] suite: Suite, #[case] flaw: &str) {
+    is_found(&suite, AFTER_AN_EVENT, flaw);
 }
 
 #[test]

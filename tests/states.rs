@@ -1,11 +1,12 @@
 //! Every state lost one at a time: the table of the design's story, made to happen by mounts.
 
 use lockproof_model::{event::Event, finding::Rule, state::State, verdict::Verdict};
+use rstest::rstest;
 
 use crate::{
     derived::Derived,
     gate::{Gate, Outcome},
-    suite::{Source, Subject, Suite},
+    suite::{Source, Subject, Suite, suite},
 };
 
 /// Puts a subject through one event and says what it lost and what became of it.
@@ -17,9 +18,8 @@ fn after(suite: &Suite, subject: Subject, event: Event) -> (Verdict, Vec<State>,
     (outcome.verdict(event), outcome.lost(event), outcome)
 }
 
-#[test]
-fn without_its_plugin_the_server_is_open() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_its_plugin_the_server_is_open(suite: Suite) {
     let subject = suite.subject("plugin").volume("login", suite.login()).volume("venv", &suite.venv);
     let (verdict, lost, outcome) = after(&suite, subject, Event::Recreate);
     assert_eq!(verdict, Verdict::Open, "{}", outcome.told());
@@ -28,9 +28,8 @@ fn without_its_plugin_the_server_is_open() {
     assert_eq!(outcome.rules(Event::Recreate), [Rule::LockOpen, Rule::PersistPlugin, Rule::PersistSessionKey]);
 }
 
-#[test]
-fn without_its_dependencies_the_server_is_open() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_its_dependencies_the_server_is_open(suite: Suite) {
     let subject = suite.subject("deps").volume("nodes", suite.custom_nodes()).volume("login", suite.login());
     let (verdict, lost, outcome) = after(&suite, subject, Event::Recreate);
     assert_eq!(verdict, Verdict::Open, "{}", outcome.told());
@@ -38,9 +37,8 @@ fn without_its_dependencies_the_server_is_open() {
     assert_eq!(outcome.rules(Event::Recreate), [Rule::LockOpen, Rule::PersistDeps]);
 }
 
-#[test]
-fn without_a_single_one_of_its_dependencies_the_server_is_open() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_a_single_one_of_its_dependencies_the_server_is_open(suite: Suite) {
     // The environment lasts, but for one package in it, over which an unnamed volume is mounted.
     let package = crate::derived::site_packages(&suite) + "/" + &suite.dependency;
     let subject = suite
@@ -60,9 +58,8 @@ fn without_a_single_one_of_its_dependencies_the_server_is_open() {
     );
 }
 
-#[test]
-fn without_its_credential_the_first_visitor_gets_the_key() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_its_credential_the_first_visitor_gets_the_key(suite: Suite) {
     let subject = suite.subject("credential").volume("nodes", suite.custom_nodes()).volume("venv", &suite.venv);
     let (verdict, lost, outcome) = after(&suite, subject, Event::Recreate);
     assert_eq!(verdict, Verdict::Claimable, "{}", outcome.told());
@@ -72,9 +69,8 @@ fn without_its_credential_the_first_visitor_gets_the_key() {
     assert!(!rules.contains(&Rule::LockOpen), "{}", outcome.told());
 }
 
-#[test]
-fn without_its_session_key_the_lock_holds_and_people_log_in_again() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn without_its_session_key_the_lock_holds_and_people_log_in_again(suite: Suite) {
     // With the plugin in the image, its key is the one thing in the container's own layer.
     let image = Derived::baked(&suite);
     let subject = suite.subject("session-key").image(image.name()).brings_its_lock().volume("login", suite.login());
@@ -86,9 +82,8 @@ fn without_its_session_key_the_lock_holds_and_people_log_in_again() {
     assert_eq!(outcome.report.exit_code, 1);
 }
 
-#[test]
-fn when_nothing_is_lost_there_is_nothing_to_tell() {
-    let Some(suite) = Suite::of_this_test() else { return };
+#[rstest]
+fn when_nothing_is_lost_there_is_nothing_to_tell(suite: Suite) {
     let subject = suite
         .subject("nothing")
         .volume("nodes", suite.custom_nodes())

@@ -25,7 +25,8 @@
 //! LOCKPROOF_SUITE=suite.yaml cargo nextest run --package e2e
 //! ```
 //!
-//! A test that is left out passes, and prints why.
+//! `make test SUITE=suite.yaml` does the same, without the tests that are left out, and prints the reason of each.
+//! A left-out test that is run all the same fails.
 
 use std::{
     collections::BTreeMap,
@@ -43,6 +44,7 @@ use lockproof_model::{
     names::LAB_REPOSITORY as REPOSITORY,
     verdict::Verdict,
 };
+use rstest::fixture;
 use serde::Deserialize;
 
 /// Names the file that swaps the suite.
@@ -108,18 +110,31 @@ struct File {
     left_out: BTreeMap<String, String>,
 }
 
-impl Suite {
-    /// The suite of this run, for the test that asks; `None`: the suite leaves it out.
-    pub(crate) fn of_this_test() -> Option<Self> {
-        let suite = Self::of_this_run();
-        let test = name_of_this_test();
-        if let Some(why) = suite.why_left_out(&test) {
-            eprintln!("{test} is left out by the suite: {why}");
-            return None;
-        }
-        Some(suite)
+/// The suite of this run, for a test that any image can run.
+///
+/// # Panics
+/// When the suite leaves the test out: `make test SUITE=FILE` does not run it then.
+#[fixture]
+pub(crate) fn suite() -> Suite {
+    let suite = Suite::of_this_run();
+    let test = name_of_this_test();
+    if let Some(why) = suite.why_left_out(&test) {
+        panic!("the suite leaves {test} out ({why}): `make test SUITE=FILE` does not run it");
     }
+    suite
+}
 
+/// The lab, for a test of its switches, its stand-in nodes or its name in compose files.
+///
+/// # Panics
+/// With any other image.
+#[fixture]
+pub(crate) fn lab(suite: Suite) -> Suite {
+    assert!(suite.is_lab(), "it needs the lab's image: `make test SUITE=FILE` does not run it");
+    suite
+}
+
+impl Suite {
     /// The suite of this run.
     pub(crate) fn of_this_run() -> Self {
         match std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {

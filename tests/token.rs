@@ -160,8 +160,12 @@ fn every_reader_that_is_here_reads_what_the_table_says(
     for written in [Written::Single, Written::Bare, Written::Double, Written::DoubleEscaped] {
         let dir = env_file(&written.line());
         let Some(read) = reader.read(dir.path(), ".env") else {
-            // A shell is everywhere.
-            assert_ne!(reader, Reader::Shell);
+            // A shell is everywhere, and the set-up installs the others for CI; Compose v2 has no Debian package.
+            let installed = !matches!(reader, Reader::ComposeV2Interpolation | Reader::ComposeV2EnvFile);
+            assert!(
+                reader != Reader::Shell && !(installed && std::env::var_os("CI").is_some()),
+                "{reader:?} is missing"
+            );
             eprintln!("{reader:?} is not on this machine");
             return;
         };

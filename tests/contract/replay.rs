@@ -11,14 +11,16 @@ use lockproof_model::{config::ConfigFile, error::Result};
 use rstest::rstest;
 
 use super::{Report, Server, State, Subject, replay_all};
-use crate::{gate::block_on, suite::Suite};
+use crate::{
+    gate::block_on,
+    suite::{Suite, suite},
+};
 
 #[rstest]
 #[case::without_the_plugin(State::NoPlugin)]
 #[case::before_there_is_a_password(State::LoginNoPassword)]
 #[case::with_a_password(State::LoginPassword)]
-fn every_recorded_exchange_is_answered_as_it_was(#[case] state: State) {
-    let Some(suite) = Suite::of_this_test() else { return };
+fn every_recorded_exchange_is_answered_as_it_was(suite: Suite, #[case] state: State) {
     // The lab's plugin has the holes of the recorded one in this mode; a real one has its own.
     let subject = suite.subject("contract").env("LAB_LOGIN_MODE", "faithful");
     let file = ConfigFile { subjects: vec![subject.0], ..ConfigFile::default() };

@@ -181,6 +181,8 @@ pub enum Phase {
     Create,
     /// The lock is installed, its states are mapped, a token is minted.
     Install,
+    /// The server's own list of routes is read, from a start of its own.
+    Inventory,
     /// Waiting until fewer other servers start.
     Queue,
     /// What happens to the container: stopped, killed, removed, made anew.
@@ -199,9 +201,10 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Install,
+        Self::Inventory,
         Self::Queue,
         Self::Event,
         Self::Start,
@@ -216,6 +219,7 @@ impl Phase {
         match self {
             Self::Create => "create",
             Self::Install => "install",
+            Self::Inventory => "inventory",
             Self::Queue => "queue",
             Self::Event => "event",
             Self::Start => "start",

@@ -1,14 +1,14 @@
 //! The server's own list of its routes, from a start that nobody judges.
 //!
 //! The throw-away deployment has the subject's image, command, mounts (fresh volumes, copy-on-write
-//! binds) and lock, and is brought up beside the subject. Subjects that would give the same list share
+//! binds) and lock, and is brought up once the subject is. Subjects that would give the same list share
 //! one.
 
 use std::sync::Arc;
 
 use super::{
     bring_up,
-    work::{BroughtUp, Gate, Work},
+    work::{Gate, Installation, Work},
 };
 use crate::gate::shared::Listed;
 use lockproof_deploy::{
@@ -37,7 +37,7 @@ pub(super) async fn list(work: Work<'_>) -> Listed {
 
 impl Gate<'_> {
     /// Takes the server's list into what is probed, and reports where the routes come from.
-    pub(super) fn take_in(&mut self, brought: &mut BroughtUp, listed: Listed) {
+    pub(super) fn take_in(&mut self, installation: &mut Installation, listed: Listed) {
         let name = &self.subject.name;
         let mut report =
             RouteReport { built_in: Route::all().len(), given: self.plan.routes.len(), ..Default::default() };
@@ -57,11 +57,8 @@ impl Gate<'_> {
             }
         }
         report.beyond = self.listed.iter().map(|route| format!("{} {}", route.method(), route.path)).collect();
-        if let BroughtUp::Installed(installation) = brought {
-            let linked = installation.routes.len() - report.built_in - report.given;
-            report.linked = linked;
-            bring_up::add(&mut installation.routes, &self.listed);
-        }
+        report.linked = installation.routes.len().saturating_sub(report.built_in + report.given);
+        bring_up::add(&mut installation.routes, &self.listed);
         self.ledger.open().report.routes = Some(report);
     }
 }

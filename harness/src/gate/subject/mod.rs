@@ -95,11 +95,13 @@ struct Began {
 impl Gate<'_> {
     async fn run(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let work = self.work();
-        // Beside each other: both mostly wait for a server.
-        let (brought, listed) = tokio::join!(Box::pin(self.bring_up()), Box::pin(inventory::list(work)));
-        let mut brought = brought?;
-        self.take_in(&mut brought, listed);
+        let mut brought = Box::pin(self.bring_up()).await?;
+        if let BroughtUp::Installed(installation) = &mut brought {
+            // Not beside it: a subject that does not come up would take two places among those that start.
+            let work = self.work();
+            let listed = self.clock.measure(Phase::Inventory, Box::pin(inventory::list(work))).await;
+            self.take_in(installation, listed);
+        }
         let (waiting, up_after) = (Instant::now(), begun.elapsed());
         let shared = self.shared;
         let _turn = shared.turns.acquire().await;
