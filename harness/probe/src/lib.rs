@@ -18,6 +18,9 @@ pub mod message;
 mod pulse;
 pub mod sentinel;
 pub mod server;
+mod service;
+#[cfg(test)]
+mod stand_in;
 pub mod surface;
 pub mod watch;
 pub mod wear;
