@@ -22,5 +22,6 @@ mod service;
 #[cfg(test)]
 mod stand_in;
 pub mod surface;
+pub mod visitor;
 pub mod watch;
 pub mod wear;

@@ -162,7 +162,7 @@ impl Gate<'_> {
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
-            findings.extend(diagnose::token(scene, &seen, changed_token));
+            findings.extend(diagnose::token(scene, &seen, changed_token, claimed.tried && claimed.undecided.is_none()));
         }
         let as_it_must_be = verdict.as_ref().is_ok_and(|v| {
             let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(*v)));

@@ -22,10 +22,12 @@ use lockproof_model::{
     verdict::Verdict,
 };
 use lockproof_probe::{
-    claim::{Claim, empty_token, form_claim},
+    claim::{Claim, empty_token},
     client::Client,
     decide::{Kind, kind},
     look::{Look, Reference, Seen, look},
+    surface::routes::Route,
+    visitor::Visitor,
 };
 
 /// A subject on which no lock took hold.
@@ -176,6 +178,6 @@ async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
     }
     match empty_token(client, scheme, &seen).await {
         Some(claim) => Some(Entry::Claim(claim)),
-        None => form_claim(client, scheme, &seen).await.map(Entry::Claim),
+        None => Visitor::new(client, scheme, None, Route::all(), &seen).visit().await.claim.map(Entry::Claim),
     }
 }
