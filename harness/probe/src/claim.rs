@@ -1,34 +1,24 @@
-//! Whether a visitor can obtain access from the server itself. It is decided by doing: random
-//! credentials are posted to the login form, and the cookie that comes back is tried.
-
-use std::sync::OnceLock;
-
-use regex::Regex;
+//! How a visitor obtains access from the server itself; and the empty token, which changes nothing.
 
 use super::{
     client::Client,
     decide::{Kind, decide, kind},
-    look::{Look, Works, is_refusal, session_works},
+    look::{Look, is_refusal},
     message::{Outcome, Request, in_words},
 };
 use crate::{
-    keys::form,
     surface::corpus::credentials::{WRONG, empty_values},
+    visitor::Step,
 };
-use lockproof_model::{
-    scheme::{Presentation, Scheme},
-    secret,
-};
+use lockproof_model::scheme::{Presentation, Scheme};
 
 /// How a visitor gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// In one sentence.
     pub how: String,
-    /// The request that does it.
-    pub request: Request,
-    /// What it got.
-    pub got: String,
+    /// The requests that do it, in their order, and what each got.
+    pub steps: Vec<Step>,
     /// Whether it was the empty token.
     pub empty_token: bool,
 }
@@ -47,7 +37,8 @@ pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Optio
             let outcome = client.send(&request).await;
             // Where any token will do, it is not the empty one that is taken for the token.
             if through(&outcome) && !through(&client.send(&wrong).await) {
-                return Some(Claim { how, request, got: in_words(&outcome), empty_token: true });
+                let got = in_words(&outcome);
+                return Some(Claim { how, steps: vec![Step { request, got }], empty_token: true });
             }
         }
     }
@@ -76,82 +67,4 @@ fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, Strin
         }
     }
     forms
-}
-
-/// Posts credentials that nobody knows to the login form, then those that products are shipped
-/// with, then asks to be a guest. When one works, the server's state has changed.
-pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
-    let login = scheme.login.as_ref()?;
-    let (user, password) = (secret::random(12), secret::random(24));
-    // Nobody's, and others each time: reports would differ in them and in nothing else.
-    secret::register_as(&user, "A-VISITOR");
-    secret::register_as(&password, "MADE-UP");
-    let guest = Request::new(http::Method::POST, login.path.clone())
-        .header("Content-Type", "application/x-www-form-urlencoded")
-        .body(format!("guest_mode=1&{}=guest&{}=guest", login.username, login.password));
-    let mut tries = vec![
-        (form(login, &user, &password), "the login form takes a password that a visitor has just made up"),
-        (form(login, "admin", "admin"), "the login form takes a default password (admin/admin)"),
-        (form(login, "admin", "password"), "the login form takes a default password (admin/password)"),
-        (form(login, "comfyui", "comfyui"), "the login form takes a default password (comfyui/comfyui)"),
-        (form(login, "", ""), "the login form takes an empty password"),
-        (guest, "the login form lets a visitor in as a guest"),
-        // The first time it may only have set the password, and let nobody in yet.
-        (form(login, &user, &password), "the login form takes a password that a visitor has made up before"),
-    ];
-    // A page may have more buttons than the one that logs in: to reset, to register.
-    if let Ok(page) = client.send(&Request::get(login.path.clone())).await {
-        for (name, value) in named_buttons(&String::from_utf8_lossy(&page.body)) {
-            let mut pressed = form(login, &user, &password);
-            let text = format!(
-                "{}&{}={}",
-                String::from_utf8_lossy(&pressed.body),
-                secret::percent_encode(&name),
-                secret::percent_encode(&value)
-            );
-            pressed.body = text.into();
-            tries.push((pressed, "a button of the login page gives access to whoever presses it"));
-        }
-    }
-    for (request, how) in tries {
-        let outcome = client.send(&request).await;
-        let Some(cookie) = outcome.as_ref().ok().and_then(|a| a.cookies()) else { continue };
-        if session_works(client, scheme, &cookie, &look.sentinels).await == Works::Yes {
-            return Some(Claim { how: how.to_owned(), request, got: in_words(&outcome), empty_token: false });
-        }
-    }
-    None
-}
-
-/// The buttons of a page that send a name of their own, with their values.
-fn named_buttons(page: &str) -> Vec<(String, String)> {
-    static BUTTON: OnceLock<Option<Regex>> = OnceLock::new();
-    static ATTRIBUTE: OnceLock<Option<Regex>> = OnceLock::new();
-    let button = BUTTON.get_or_init(|| Regex::new(r#"(?is)<(?:button|input)\b([^>]*)>"#).ok());
-    let attribute = ATTRIBUTE.get_or_init(|| Regex::new(r#"(?i)\b(name|value|type)\s*=\s*["']([^"']*)["']"#).ok());
-    let (Some(button), Some(attribute)) = (button, attribute) else { return Vec::new() };
-    button
-        .captures_iter(page)
-        .filter_map(|found| {
-            let inside = &found[1];
-            let get = |name: &str| {
-                attribute.captures_iter(inside).find(|a| a[1].eq_ignore_ascii_case(name)).map(|a| a[2].to_owned())
-            };
-            let is_button =
-                found[0].to_lowercase().starts_with("<button") || get("type").is_some_and(|t| t == "submit");
-            is_button.then(|| Some((get("name")?, get("value").unwrap_or_default()))).flatten()
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buttons_with_a_name_are_found() {
-        let page = r#"<input name="username"><button>Log in</button>
-            <button type="submit" name="reset" value="1">Forgotten?</button><input type='submit' name='go'>"#;
-        assert_eq!(named_buttons(page), [("reset".to_owned(), "1".to_owned()), ("go".to_owned(), String::new())]);
-    }
 }

@@ -35,8 +35,7 @@ impl Decision {
 /// | a web socket that is closed at once | any | rejected |
 /// | 3xx or 4xx with the data of the token's answer | 2xx | served |
 /// | 401, 407 | any | rejected |
-/// | redirect | the same redirect | served |
-/// | redirect | anything else | rejected |
+/// | redirect | any, the same redirect too | rejected |
 /// | 2xx or 101 | the same status and kind of body | served |
 /// | 403 and other 4xx | the same status and kind of body, and not 403 | passed |
 /// | anything else | anything else | rejected |
@@ -66,10 +65,10 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     if !is_same(answer, token) {
         return Decision::Rejected;
     }
-    if status.is_success() || status.is_redirection() || status == StatusCode::SWITCHING_PROTOCOLS {
+    if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         Decision::Served
-    } else if status == StatusCode::FORBIDDEN {
-        // Refused to everybody, so the lock may have had no part in it.
+    } else if status == StatusCode::FORBIDDEN || status.is_redirection() {
+        // Refused or sent elsewhere, whoever asks: the lock may have had no part in it.
         Decision::Rejected
     } else {
         Decision::Passed
@@ -77,7 +76,7 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
 }
 
 /// Keys by which an object says what went wrong, and not what was asked for.
-const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
+pub(crate) const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
 
 /// Whether a refusal by its status holds the data that the token gets: an object with the same keys
 /// and values of the same types, a list that is not empty, or the same bytes. What the token is told
@@ -346,7 +345,7 @@ mod tests {
         #[test]
         fn the_token_s_own_answer_is_never_a_rejection_unless_it_is_one(token in any_answer()) {
             let decision = decide(&Ok(token.clone()), Some(&token));
-            let refused = matches!(token.status.as_u16(), 401 | 403 | 407);
+            let refused = matches!(token.status.as_u16(), 401 | 403 | 407) || token.status.is_redirection();
             prop_assert_eq!(decision == Decision::Rejected, refused && !is_indeterminate(&token));
         }
     }

@@ -19,6 +19,10 @@ mod oracle;
 mod pulse;
 pub mod sentinel;
 pub mod server;
+mod service;
+#[cfg(test)]
+mod stand_in;
 pub mod surface;
+pub mod visitor;
 pub mod watch;
 pub mod wear;

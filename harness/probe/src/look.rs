@@ -9,6 +9,7 @@ use super::{
     decide::{Decision, decide, is_indeterminate},
     message::{Answer, Outcome, Request, in_words},
     sentinel::{is_from_the_handler, sentinels},
+    service::{doubt, hint, is_service},
 };
 use crate::keys::{Keys, authorised};
 use lockproof_model::scheme::Scheme;
@@ -72,7 +73,11 @@ impl Look {
     /// The first sentinel of which nothing can be said, in words.
     pub fn undecided(&self) -> Option<String> {
         let seen = self.sentinels.iter().find(|s| s.decision == Decision::Indeterminate)?;
-        Some(format!("{} {} got {}", seen.request.method, seen.request.target, in_words(&seen.anonymous)))
+        let got = format!("{} {} got {}", seen.request.method, seen.request.target, in_words(&seen.anonymous));
+        match &seen.anonymous {
+            Ok(answer) if !is_indeterminate(answer) => Some(format!("{got} ({})", hint(&seen.request, answer))),
+            _ => Some(got),
+        }
     }
 
     /// The token's answers, for later looks at a server that rejects the token.
@@ -101,8 +106,11 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
     let mut seen = Vec::new();
     for (index, ((request, anonymous), token)) in requests.into_iter().zip(anonymous).zip(token).enumerate() {
         // A token that is rejected now tells what the route gives by what it gave before.
-        let usable = token.as_ref().ok().filter(|a| !is_refusal(a) && !is_indeterminate(a));
-        let reference = usable.or_else(|| known.0.get(index).and_then(Option::as_ref));
+        let before = known.0.get(index).and_then(Option::as_ref);
+        // So does a page, or a 404 that hides the route.
+        let as_before = |now: &&Answer| before.is_none_or(|before| before.status == now.status);
+        let usable = token.as_ref().ok().filter(|a| !is_refusal(a) && !is_indeterminate(a)).filter(as_before);
+        let reference = usable.or(before);
         let mut decision = decide(&anonymous, reference);
         // Without anything to compare with, the handler's own words tell.
         if decision == Decision::Indeterminate
@@ -129,9 +137,10 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
         }
     }))
     .await;
+    doubt(&mut seen);
     let token = match keys {
         None => Works::Absent,
-        Some(_) => works(seen.iter().map(|s| &s.token), known),
+        Some(_) => works(&seen, known),
     };
     let session = match keys.and_then(Keys::session) {
         None => Works::Absent,
@@ -159,11 +168,11 @@ pub async fn session_works(client: &Client, scheme: &Scheme, cookie: &str, seen:
 }
 
 /// Whether a token opens: it is not refused anywhere, and somewhere it is served.
-fn works<'a>(answers: impl Iterator<Item = &'a Outcome>, known: &Reference) -> Works {
+fn works(seen: &[Seen], known: &Reference) -> Works {
     let mut unknown = false;
     let mut served = false;
-    for (index, outcome) in answers.enumerate() {
-        match outcome {
+    for (index, seen) in seen.iter().enumerate() {
+        match &seen.token {
             Ok(answer) if is_indeterminate(answer) => unknown = true,
             Ok(answer) if is_refusal(answer) => return Works::No,
             Ok(answer) => {
@@ -174,7 +183,10 @@ fn works<'a>(answers: impl Iterator<Item = &'a Outcome>, known: &Reference) -> W
                 {
                     return Works::No;
                 }
-                served |= answer.status.is_success();
+                // What everybody gets is a service only where it is ComfyUI's own.
+                let is_own = |anonymous: &Answer| !super::decide::is_same(anonymous, answer);
+                served |= is_service(&seen.request, answer)
+                    || answer.status.is_success() && seen.anonymous.as_ref().map_or(true, is_own);
             }
             Err(_) => unknown = true,
         }

@@ -99,11 +99,8 @@ pub fn sentinels(
 /// A visitor can obtain access.
 pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
     let rule = if claim.empty_token { Rule::LockEmptyToken } else { Rule::LockClaimable };
-    let mut finding = scene.finding(rule, claim.how.clone()).evidence(format!(
-        "{}  →  {}",
-        claim.request.curl(scene.base),
-        claim.got
-    ));
+    let mut finding = scene.finding(rule, claim.how.clone());
+    finding.evidence = claim.steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();
     if scene.event == Event::Wipe {
         // The credential went with the volumes, as was asked for.
         finding.severity = Severity::Warning;
@@ -197,7 +194,9 @@ pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
 }
 
 /// The token of record is rejected: either the credential has changed, or nobody gets in.
-pub fn token(scene: Scene<'_>, look: &Look, changed: bool) -> Option<Finding> {
+///
+/// `tried`: whether a visitor has tried to get in, and could not.
+pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Option<Finding> {
     if look.token != Works::No {
         return None;
     }
@@ -210,7 +209,8 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool) -> Option<Finding> {
             .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
             .evidence("the token that the credential file holds now works")
     } else {
-        scene.finding(Rule::LockLockedOut, "the token of record is rejected, and nobody gets in")
+        let others = if tried { "nobody gets in" } else { "whether a visitor gets in was not tried" };
+        scene.finding(Rule::LockLockedOut, format!("the token of record is rejected, and {others}"))
     };
     Some(shown.into_iter().fold(finding, Finding::evidence))
 }

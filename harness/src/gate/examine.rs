@@ -15,15 +15,16 @@ use lockproof_model::{
     verdict::Verdict,
 };
 use lockproof_probe::{
-    claim::{empty_token, form_claim},
+    claim::empty_token,
     client::Client,
     decide::Decision,
     judge,
     keys::Keys,
-    leak::{self, SeenBy},
+    leak::{self, Leak, SeenBy},
     look::{Look, Reference, Works, look, patiently},
     matrix::{Counts, Found, Matrix},
     surface::routes::Route,
+    visitor::Visitor,
     wear::Worn,
 };
 
@@ -78,6 +79,10 @@ pub struct Claimed {
     pub shown: bool,
     /// Whether trying has changed the server's state.
     pub disturbed: bool,
+    /// Whether the lock's forms were tried.
+    pub tried: bool,
+    /// Why not all of them could be.
+    pub undecided: Option<String>,
 }
 
 impl Examiner<'_> {
@@ -150,8 +155,8 @@ impl Examiner<'_> {
         Worn::between(before, &again, self.scheme, self.keys)
     }
 
-    /// Tries to obtain access from the server itself: the empty token, and with `forms` what the
-    /// login form takes. The last one changes the server's state when it works.
+    /// Tries to obtain access from the server itself: the empty token, and with `forms` whatever a visitor
+    /// is asked for and given. The last one may change the server's state.
     pub async fn claim(&self, early: &Early, forms: bool) -> Claimed {
         let mut claimed = Claimed::default();
         let look = &early.look;
@@ -166,13 +171,18 @@ impl Examiner<'_> {
         if !forms {
             return claimed;
         }
-        if let Some(claim) = form_claim(self.client, self.scheme, look).await {
+        let visited = Visitor::new(self.client, self.scheme, self.keys, self.routes, look).visit().await;
+        claimed.tried = true;
+        claimed.undecided = visited.undecided;
+        claimed.disturbed = visited.is_disturbed || visited.claim.is_some();
+        let shown = visited.shown.map(|step| Leak { seen_by: SeenBy::Anybody, request: step.request, got: step.got });
+        if let Some(claim) = visited.claim {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
-            claimed.disturbed = true;
-        } else if let Some(keys) = self.keys
-            && let Some(leak) = leak::in_answer_to_login(self.client, self.scheme, keys).await
-        {
+        } else if let Some(leak) = match (shown, self.keys) {
+            (None, Some(keys)) => leak::in_answer_to_login(self.client, self.scheme, keys).await,
+            (shown, _) => shown,
+        } {
             claimed.shown = true;
             // Said already where pages and errors hold it as well.
             if !early.shown {
@@ -223,7 +233,12 @@ pub fn judged(
     accept(&mut findings);
     let verdict = verdict(early, claimed, &findings);
     if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
-        findings.extend(diagnose::token(scene, &early.look, known.changed_token));
+        findings.extend(diagnose::token(
+            scene,
+            &early.look,
+            known.changed_token,
+            claimed.tried && claimed.undecided.is_none(),
+        ));
     }
     Judged { findings, verdict }
 }
@@ -271,6 +286,9 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     match (verdict, early.throttled) {
         // What was found is there; that there is nothing more cannot be said.
         (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
+        (Ok(Verdict::Locked), None) if claimed.undecided.is_some() => {
+            Err(claimed.undecided.clone().unwrap_or_default())
+        }
         (Ok(Verdict::Locked), None) if silent > 0 => Err(format!(
             "{silent} of {} probes were answered by nobody, also when they were asked again one by one: let \
              lockproof's address pass the rate limit, or see the server's log",

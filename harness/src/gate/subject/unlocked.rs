@@ -23,10 +23,12 @@ use lockproof_model::{
     verdict::Verdict,
 };
 use lockproof_probe::{
-    claim::{empty_token, form_claim},
+    claim::empty_token,
     client::Client,
     decide::{Kind, kind},
     look::{Reference, Seen, look},
+    surface::routes::Route,
+    visitor::Visitor,
 };
 
 impl Entry {
@@ -159,6 +161,6 @@ async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
     }
     match empty_token(client, scheme, &seen).await {
         Some(claim) => Some(Entry::Claim(claim)),
-        None => form_claim(client, scheme, &seen).await.map(Entry::Claim),
+        None => Visitor::new(client, scheme, None, Route::all(), &seen).visit().await.claim.map(Entry::Claim),
     }
 }

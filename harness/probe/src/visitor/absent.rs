@@ -1,0 +1,58 @@
+//! What strangers get for what is not there, to tell a route of the lock from its refusal.
+
+use http::Method;
+
+use crate::{
+    client::Client,
+    decide::is_same,
+    message::{Answer, Request},
+};
+use lockproof_model::secret;
+
+/// The answers to a path that nobody has, twice: a refusal may hold an id.
+#[derive(Clone, Debug)]
+pub(super) struct Absent {
+    answers: Vec<(String, Answer)>,
+    is_stable: bool,
+}
+
+impl Absent {
+    /// Asks for two made-up paths, and answers as a browser and as a script.
+    pub(super) async fn learn(client: &Client, method: &Method) -> Self {
+        let mut answers = Vec::new();
+        for accept in ["text/html", "*/*"] {
+            for _ in 0..2 {
+                let path = format!("/lockproof-{}", secret::random(8));
+                let request = Request::new(method.clone(), &*path).header("Accept", accept);
+                if let Ok(answer) = client.send(&request).await {
+                    answers.push((path, answer));
+                }
+            }
+        }
+        let is_stable = answers.chunks(2).all(|two| match two {
+            [one, other] => text(one) == text(other),
+            _ => false,
+        });
+        Self { answers, is_stable }
+    }
+
+    /// Whether an answer to `path` is what a path gets that nobody has.
+    pub(super) fn is(&self, path: &str, answer: &Answer) -> bool {
+        matches!(answer.status.as_u16(), 404 | 405 | 501)
+            || self.answers.iter().any(|(made_up, absent)| {
+                is_same(answer, absent)
+                    && (!self.is_stable
+                        || text(&(path.to_owned(), answer.clone())) == text(&(made_up.clone(), absent.clone())))
+            })
+    }
+
+    /// The answers themselves, one of each kind.
+    pub(super) fn samples(&self) -> impl Iterator<Item = (&str, &Answer)> {
+        self.answers.iter().step_by(2).map(|(path, answer)| (path.as_str(), answer))
+    }
+}
+
+/// A body without the path that it may repeat.
+fn text((path, answer): &(String, Answer)) -> String {
+    String::from_utf8_lossy(&answer.body).replace(path.as_str(), "")
+}

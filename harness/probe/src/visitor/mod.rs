@@ -1,0 +1,236 @@
+//! Whether a visitor can obtain access from the server itself. It is decided by doing: what the lock asks
+//! strangers for is sent to it, and whatever a stranger is given is tried as a key.
+//!
+//! The shortest ways come first: what is only read, what one form takes, what an account gets that a
+//! visitor has made. All of it changes a server's state, and comes last on a subject.
+
+mod absent;
+mod brake;
+mod candidate;
+mod crawl;
+mod form;
+mod html;
+mod oracle;
+mod script;
+mod tries;
+
+use std::{collections::HashSet, time::Duration};
+
+use brake::Brake;
+use candidate::{candidates, links};
+use form::Purpose;
+use html::on_this_server;
+use http::Method;
+use oracle::Oracle;
+
+use crate::{
+    claim::Claim,
+    client::Client,
+    decide::is_indeterminate,
+    keys::{Keys, authorised},
+    look::{Look, Works, is_refusal},
+    message::{Answer, Outcome, Request, in_words},
+    surface::routes::Route,
+};
+use lockproof_model::scheme::Scheme;
+
+/// How long the pauses of a lock that blocks after wrong tries are waited for altogether: two rounds of
+/// comfyui-sentinel's, 60 s and 90 s.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How many different candidates are tried altogether.
+const CANDIDATES: usize = 160;
+/// How many links of one answer are followed.
+const LINKS: usize = 2;
+
+/// One request of a chain and what it got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The request.
+    pub request: Request,
+    /// What it got, in words.
+    pub got: String,
+}
+
+/// A visit: the server, and what is known of its lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    client: &'a Client,
+    scheme: &'a Scheme,
+    keys: Option<&'a Keys>,
+    routes: &'a [Route],
+    look: &'a Look,
+    patience: Duration,
+}
+
+/// What a visitor has got.
+#[derive(Clone, Debug, Default)]
+pub struct Visited {
+    /// How access was obtained.
+    pub claim: Option<Claim>,
+    /// Where the token of record itself was shown.
+    pub shown: Option<Step>,
+    /// Why not everything could be tried.
+    pub undecided: Option<String>,
+    /// Whether the server's state may have changed, though nobody got in.
+    pub is_disturbed: bool,
+}
+
+/// The state of a visit.
+struct Visit<'a> {
+    visitor: Visitor<'a>,
+    oracle: Oracle,
+    brake: Brake,
+    tried: HashSet<String>,
+    visited: Visited,
+}
+
+impl<'a> Visitor<'a> {
+    /// A visitor of a server whose lock was looked at, with the routes that are known beyond the usual.
+    pub fn new(
+        client: &'a Client,
+        scheme: &'a Scheme,
+        keys: Option<&'a Keys>,
+        routes: &'a [Route],
+        look: &'a Look,
+    ) -> Self {
+        Self { client, scheme, keys, routes, look, patience: PATIENCE }
+    }
+
+    /// Waits no longer than that altogether for a lock that blocks after wrong tries.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Tries everything.
+    pub async fn visit(self) -> Visited {
+        let oracle = Oracle::new(self.look, self.scheme);
+        let brake = Brake::new(self.patience);
+        let mut visit = Visit { visitor: self, oracle, brake, tried: HashSet::new(), visited: Visited::default() };
+        if !visit.oracle.can_tell() {
+            return visit.visited;
+        }
+        let site = crawl::Site::explore(&self).await;
+        visit.visited.claim = match visit.read(&site).await {
+            Some(claim) => Some(claim),
+            None => visit.try_forms(&site).await,
+        };
+        visit.leave().await
+    }
+}
+
+impl Visit<'_> {
+    /// Tries what pages and errors hold as a key.
+    async fn read(&mut self, site: &crawl::Site) -> Option<Claim> {
+        for (request, answer) in &site.read {
+            let step = Step { request: request.clone(), got: in_words(&Ok(answer.clone())) };
+            if let Some(steps) = self.check(&[step], answer).await {
+                let how = format!("{} gives a key to anybody who asks", request.path());
+                return Some(Claim { how, steps, empty_token: false });
+            }
+        }
+        None
+    }
+
+    /// Sends one try; the outcome, and the chain of requests by which it opens the lock, if it does.
+    async fn attempt(&mut self, earlier: &[Step], request: Request) -> Option<(Outcome, Option<Vec<Step>>)> {
+        let outcome = self.brake.send(self.visitor.client, &request).await?;
+        let Ok(answer) = &outcome else { return Some((outcome, None)) };
+        let posted = request.method == Method::POST;
+        let path = request.path().to_owned();
+        let steps: Vec<Step> = earlier.iter().cloned().chain([Step { request, got: in_words(&outcome) }]).collect();
+        if let Some(chain) = self.check(&steps, answer).await {
+            return Some((outcome, Some(chain)));
+        }
+        if !posted {
+            return Some((outcome, None));
+        }
+        let onward: Vec<String> =
+            links(answer).iter().filter_map(|link| key_bearing(link, &path)).take(LINKS).collect();
+        for link in onward {
+            let follow = Request::get(link).header("Accept", "text/html");
+            let followed = self.brake.send(self.visitor.client, &follow).await?;
+            if let Ok(answer) = &followed {
+                let more: Vec<Step> =
+                    steps.iter().cloned().chain([Step { request: follow, got: in_words(&followed) }]).collect();
+                if let Some(chain) = self.check(&more, answer).await {
+                    return Some((outcome, Some(chain)));
+                }
+            }
+        }
+        Some((outcome, None))
+    }
+
+    /// Shows what an answer holds to the sentinels; the whole chain, if one of them opens.
+    async fn check(&mut self, steps: &[Step], answer: &Answer) -> Option<Vec<Step>> {
+        for candidate in candidates(answer) {
+            let known = |keys: &Keys| keys.forms().contains(&candidate.value);
+            if self.visitor.keys.is_some_and(known) {
+                // That one opens the lock, of course; that strangers are shown it is a finding of its own.
+                self.visited.shown = self.visited.shown.take().or_else(|| steps.last().cloned());
+                continue;
+            }
+            let mark = format!("{}={}", candidate.name, candidate.value);
+            if self.tried.len() >= CANDIDATES || !self.tried.insert(mark.clone()) {
+                continue;
+            }
+            if let Some(last) = self.oracle.opens(self.visitor.client, &mut self.brake, &candidate).await {
+                // It may be asked for again, by a shorter request.
+                self.tried.remove(&mark);
+                return Some(steps.iter().cloned().chain([last]).collect());
+            }
+        }
+        None
+    }
+
+    /// The end of a visit: a lock that shuts the address out is waited for.
+    async fn leave(mut self) -> Visited {
+        if self.visited.claim.is_none() {
+            self.visited.undecided = self.brake.given_up().map(str::to_owned);
+            if self.is_shut_out().await {
+                self.visited.is_disturbed = true;
+                let why = "since the tries on its forms, the lock refuses the token of record from this address";
+                self.visited.undecided.get_or_insert_with(|| why.to_owned());
+            }
+        }
+        self.visited
+    }
+
+    /// Whether the token of record, which worked before, works no more from here.
+    async fn is_shut_out(&self) -> bool {
+        let Visitor { client, scheme, keys, look, .. } = self.visitor;
+        let (Some(keys), Works::Yes) = (keys, look.token) else { return false };
+        let Some(seen) = look.sentinels.iter().find(|s| s.request.method == Method::GET) else { return false };
+        let request = authorised(seen.request.clone(), scheme, keys.token());
+        let mut waited = Duration::ZERO;
+        for pause in [0, 1, 3, 10, 30].map(Duration::from_secs) {
+            waited += pause;
+            if waited > self.visitor.patience {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            if client.send(&request).await.is_ok_and(|answer| !is_refusal(&answer) && !is_indeterminate(&answer)) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// A link of this server that carries something which only its receiver should have.
+fn key_bearing(link: &str, path: &str) -> Option<String> {
+    // The server may call itself by another name.
+    let local = match link.split_once("://") {
+        Some((_, rest)) => rest.find('/').map(|start| rest[start..].to_owned())?,
+        None => on_this_server(link, path)?,
+    };
+    let local = local.split('#').next().unwrap_or_default().to_owned();
+    let (_, query) = local.split_once('?').unwrap_or_default();
+    let carries = ["token", "key", "code", "ticket", "sig", "otp"].iter().any(|word| query.contains(word))
+        || Purpose::from_words(&local) == Some(Purpose::Reset)
+            && local.rsplit('/').next().is_some_and(|s| s.len() >= 8);
+    carries.then_some(local)
+}
+
+#[cfg(test)]
+mod tests;

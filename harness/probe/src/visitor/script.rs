@@ -1,0 +1,177 @@
+//! What scripts send: the calls with their paths, and the names of the fields that go with them.
+
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+use super::form::{Encoding, Field, Form, Purpose};
+
+/// How far before a call the fields of its body may be put together, and how far behind it its options go.
+const BEFORE: usize = 1200;
+const BEHIND: usize = 700;
+/// A script has hardly more calls that concern its lock.
+const CALLS: usize = 24;
+
+/// What a script asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    /// What it posts.
+    pub(super) forms: Vec<Form>,
+    /// What it gets.
+    pub(super) reads: Vec<String>,
+}
+
+impl Calls {
+    /// The calls of a script that concern a lock: by their paths, or by the names of their fields.
+    pub(super) fn parse(script: &str) -> Self {
+        let mut calls = Self::default();
+        let Some(pattern) = call_pattern() else { return calls };
+        let found: Vec<_> = pattern.captures_iter(script).collect();
+        for (index, call) in found.iter().enumerate() {
+            let (Some(all), Some(path)) = (call.get(0), call.get(2)) else { continue };
+            let path = path.as_str().split(['$', '#']).next().unwrap_or_default();
+            if path.len() < 2 || path.starts_with("//") {
+                continue;
+            }
+            let last = index.checked_sub(1).and_then(|i| found.get(i)?.get(0)).map_or(0, |m| m.end());
+            let next = found.get(index + 1).and_then(|c| c.get(0)).map_or(script.len(), |m| m.start());
+            let before = slice(script, all.start().saturating_sub(BEFORE).max(last), all.start());
+            let behind = slice(script, all.end(), (all.end() + BEHIND).min(next));
+            let (mut fields, json) = fields(before, behind);
+            let concerns =
+                Purpose::from_words(path).is_some() || fields.iter().any(|f| f.is_password() || f.is_guest());
+            if !concerns || calls.forms.len() + calls.reads.len() >= CALLS {
+                continue;
+            }
+            let head = call.get(1).map_or("", |m| m.as_str()).to_ascii_lowercase();
+            let posts = head.contains("post") || head.contains("put") || method(behind) == "POST";
+            if posts {
+                fields.retain(|field| !field.name.is_empty());
+                let encoding = if json { Encoding::Json } else { Encoding::Form };
+                calls.forms.push(Form::new(path, "", fields, Vec::new(), encoding));
+            } else {
+                calls.reads.push(path.to_owned());
+            }
+        }
+        calls
+    }
+}
+
+fn slice(text: &str, from: usize, to: usize) -> &str {
+    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let to = (0..=to.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(from..to).unwrap_or_default()
+}
+
+/// The method that the options of a call name.
+fn method(behind: &str) -> String {
+    static METHOD: OnceLock<Option<Regex>> = OnceLock::new();
+    METHOD
+        .get_or_init(|| Regex::new(r#"\b(?:method|type)\s*:\s*["'`]([A-Za-z]+)["'`]"#).ok())
+        .as_ref()
+        .and_then(|method| method.captures(behind))
+        .map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
+}
+
+/// The fields of a call's body, with the values that are written down, and whether they go as JSON.
+fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
+    static APPENDED: OnceLock<Option<Regex>> = OnceLock::new();
+    static LITERAL: OnceLock<Option<Regex>> = OnceLock::new();
+    static MEMBER: OnceLock<Option<Regex>> = OnceLock::new();
+    let appended = r#"\.(?:append|set)\(\s*["'`]([A-Za-z][\w-]*)["'`]\s*,\s*(?:["'`]([^"'`]*)["'`])?"#;
+    let literal = r"(JSON\.stringify\(|URLSearchParams\(|(?:body|data)\s*[:=]\s*|^\s*,\s*)\{([^{}]*)\}";
+    let member = r#"["']?([A-Za-z][\w-]*)["']?\s*(?::\s*(?:["'`]([^"'`]*)["'`]|(true|false|\d+)\b|[^,]+))?(?:,|$)"#;
+    let (Some(appended), Some(literal), Some(member)) = (
+        APPENDED.get_or_init(|| Regex::new(appended).ok()),
+        LITERAL.get_or_init(|| Regex::new(literal).ok()),
+        MEMBER.get_or_init(|| Regex::new(member).ok()),
+    ) else {
+        return (Vec::new(), false);
+    };
+    let mut fields: Vec<Field> = Vec::new();
+    let mut add = |name: &str, value: &str| {
+        let options = ["method", "headers", "credentials", "body", "mode", "cache", "redirect"];
+        if !options.contains(&name) && !fields.iter().any(|field| field.name == name) {
+            fields.push(Field { value: value.to_owned(), ..Field::named(name) });
+        }
+    };
+    for text in [before, behind] {
+        for found in appended.captures_iter(text) {
+            // Headers are appended, too.
+            if !found[1].contains("Content-Type") && !found[1].eq_ignore_ascii_case("Accept") {
+                add(&found[1], found.get(2).map_or("", |value| value.as_str()));
+            }
+        }
+    }
+    let mut json = false;
+    for text in [behind, before] {
+        for found in literal.captures_iter(text) {
+            // The second argument of `axios.post` is the body, that of `fetch` its options.
+            json |= found[1].starts_with("JSON") || found[1].trim() == "," && !found[2].contains("method");
+            for part in member.captures_iter(found[2].trim()) {
+                let value = part.get(2).or_else(|| part.get(3)).map_or("", |value| value.as_str());
+                add(&part[1], value);
+            }
+        }
+    }
+    (fields, json || behind.contains("application/json") || behind.contains("JSON.stringify"))
+}
+
+fn call_pattern() -> Option<&'static Regex> {
+    static CALL: OnceLock<Option<Regex>> = OnceLock::new();
+    let call = r#"((?:fetchApi|\bfetch|axios(?:\.[a-z]+)?|\$\.[a-zA-Z]+|\.open)\(\s*(?:\{[^{}]*?url\s*:\s*|["'`](?:GET|POST|PUT|get|post|put)["'`]\s*,\s*|[a-zA-Z_.]*URL\(\s*)?)["'`](/[^"'`\s]*)["'`]?\)?"#;
+    CALL.get_or_init(|| Regex::new(call).ok()).as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(script: &str) -> Vec<String> {
+        let calls = Calls::parse(script);
+        let names = |form: &Form| {
+            let named = form.fields.iter().map(|f| match f.value.as_str() {
+                "" => f.name.clone(),
+                value => format!("{}={value}", f.name),
+            });
+            named.collect::<Vec<_>>().join(",")
+        };
+        let posts = calls.forms.iter().map(|f| format!("{:?} {} {:?} {}", f.purpose, f.path, f.encoding, names(f)));
+        posts.chain(calls.reads.iter().map(|path| format!("GET {path}"))).collect()
+    }
+
+    #[test]
+    fn calls_are_read_with_the_names_of_their_fields() {
+        assert_eq!(
+            told(
+                r#"const d = new FormData(form); d.set("guest_login", "true");
+                   const r = await fetch("/login", { method: "POST", body: d });"#
+            ),
+            ["LogIn /login Form guest_login=true"]
+        );
+        assert_eq!(
+            told(
+                r#"fetch('/api/join', {method:'POST',headers:{'Content-Type':'application/json'},body:JSON.stringify({email, secret_pw: p, guest: true})})"#
+            ),
+            ["Register /api/join Json email,secret_pw,guest=true"]
+        );
+        assert_eq!(
+            told(r#"axios.post(`/v1/token`, { "user": u, "pass": p }); axios.get("/guest/key?x=1")"#),
+            ["LogIn /v1/token Json user,pass", "GET /guest/key?x=1"]
+        );
+        assert_eq!(
+            told(
+                r#"var x = new XMLHttpRequest(); x.open("POST", "/unlock"); x.send(new URLSearchParams({ code: c }))"#
+            ),
+            ["LogIn /unlock Form code"]
+        );
+    }
+
+    #[test]
+    fn calls_that_concern_no_lock_are_left_out() {
+        assert_eq!(
+            told(r#"api.fetchApi("/queue"); fetch("/prompt", {method: "POST", body: JSON.stringify({prompt})})"#),
+            [""; 0]
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! What a visitor sends to a form: what he has just made up, what products are shipped with, the wish to
+//! be a guest, and then an account of his own.
+
+use http::StatusCode;
+
+use super::{
+    Step, Visit,
+    crawl::{Site, usual_fields},
+    form::{Credentials, Encoding, Form, Purpose, send},
+};
+use crate::{
+    claim::Claim,
+    message::{Answer, Outcome},
+};
+use lockproof_model::secret;
+
+/// Passwords that products are shipped with.
+const DEFAULTS: [(&str, &str); 3] = [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui")];
+/// By which a form lets guests in, one by one as they are told.
+const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
+/// How many forms an account that was made is shown to.
+const DOORS: usize = 4;
+
+/// A name and a password that nobody has.
+struct MadeUp {
+    user: String,
+    password: String,
+}
+
+impl MadeUp {
+    /// Letters and digits; and what rules for passwords ask for besides.
+    fn new() -> Self {
+        let made = Self { user: secret::random(12), password: format!("{}A1!", secret::random(21)) };
+        // Nobody's, and others each time: reports would differ in them and in nothing else.
+        secret::register_as(&made.user, "A-VISITOR");
+        secret::register_as(&made.password, "MADE-UP");
+        made
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        Credentials { user: &self.user, password: &self.password, guest: false }
+    }
+}
+
+/// What one try gave.
+enum Tried {
+    In(Vec<Step>),
+    Out(Outcome),
+}
+
+impl Visit<'_> {
+    /// Tries every form, the shortest chains first.
+    pub(super) async fn try_forms(&mut self, site: &Site) -> Option<Claim> {
+        let of = |purpose: Purpose| site.forms.iter().filter(move |form| form.purpose == purpose);
+        for form in of(Purpose::LogIn) {
+            let found = self.log_in(form).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        for form in of(Purpose::Guest) {
+            if let Some(steps) = self.ask_as_guest(form).await {
+                return Some(self.claim(form, "lets a visitor in as a guest", steps));
+            }
+        }
+        let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
+        for form in of(Purpose::Register).chain(of(Purpose::Reset)) {
+            let found = self.make_account(form, &doors).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// A form that lets in who has a password, in both encodings.
+    async fn log_in(&mut self, form: &Form) -> Option<Claim> {
+        let made_up = MadeUp::new();
+        let form = &with_usual_fields(form);
+        let just = made_up.credentials();
+        // On a first run, whatever is posted first becomes the password.
+        if let Tried::In(steps) = self.send(form, form.encoding, &just, &[]).await? {
+            return Some(self.claim(form, "takes a password that a visitor has just made up", steps));
+        }
+        if let Some(steps) = self.ask_as_guest(form).await {
+            return Some(self.claim(form, "lets a visitor in as a guest", steps));
+        }
+        for encoding in [form.encoding, form.encoding.other()] {
+            let mut tries = Vec::new();
+            if encoding != form.encoding {
+                tries.push((just, "takes a password that a visitor has just made up".to_owned()));
+            }
+            // A lock that counts wrong tries has been asked for these at its first form.
+            if !self.brake.has_blocked() || form.is_seen && encoding == form.encoding {
+                for (user, password) in DEFAULTS {
+                    let how = format!("takes a default password ({user}/{password})");
+                    tries.push((Credentials { user, password, guest: false }, how));
+                }
+            }
+            let nothing = Credentials { user: "", password: "", guest: false };
+            tries.push((nothing, "takes an empty password".to_owned()));
+            tries.push((Credentials { password: "", ..just }, "takes an empty password".to_owned()));
+            // The first time it may only have set the password, and let nobody in yet.
+            tries.push((just, "takes a password that a visitor has made up before".to_owned()));
+            for (with, how) in tries {
+                match self.send(form, encoding, &with, &[]).await? {
+                    Tried::In(steps) => return Some(self.claim(form, &how, steps)),
+                    // It does not read this encoding: the other tries would say no more.
+                    Tried::Out(outcome) if encoding != form.encoding && is_not_read(&outcome) => break,
+                    Tried::Out(_) => {}
+                }
+            }
+        }
+        // A page may have more buttons than the one that logs in: to reset, to register.
+        for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
+            let pressed = [(name.as_str(), value.as_str())];
+            if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &pressed).await? {
+                return Some(self.claim(form, "has a button that gives access to whoever presses it", steps));
+            }
+        }
+        None
+    }
+
+    /// Asks to be a guest, in every way at once; then which of them it was.
+    async fn ask_as_guest(&mut self, form: &Form) -> Option<Vec<Step>> {
+        let flags: Vec<(&str, &str)> = form
+            .fields
+            .iter()
+            .filter(|field| field.is_guest())
+            .map(|field| (field.name.as_str(), "true"))
+            .chain(GUEST)
+            .collect();
+        for encoding in [form.encoding, form.encoding.other()] {
+            let guest = Credentials { user: "guest", password: "guest", guest: true };
+            let Tried::In(steps) = self.send(&with_usual_fields(form), encoding, &guest, &distinct(&flags)).await?
+            else {
+                continue;
+            };
+            for flag in std::iter::once(&[][..]).chain(flags.iter().map(std::slice::from_ref)) {
+                let pairs: Vec<_> =
+                    flag.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+                if let Some((_, Some(shorter))) = self.attempt(&[], send(&form.path, encoding, &pairs)).await {
+                    return Some(shorter);
+                }
+            }
+            return Some(steps);
+        }
+        None
+    }
+
+    /// Makes an account, or sets a password, and logs in with it.
+    async fn make_account(&mut self, form: &Form, doors: &[&Form]) -> Option<Claim> {
+        let resets = form.purpose == Purpose::Reset;
+        let how = if resets {
+            "gives access to whoever has forgotten a password"
+        } else {
+            "lets a visitor make an account that gets in"
+        };
+        let form = &with_usual_fields(form);
+        for encoding in [form.encoding, form.encoding.other()] {
+            let made_up = MadeUp::new();
+            let with =
+                if resets { Credentials { user: "admin", ..made_up.credentials() } } else { made_up.credentials() };
+            let (outcome, chain) = self.attempt(&[], form.request(encoding, &with, &[])).await?;
+            if let Some(steps) = chain {
+                self.visited.is_disturbed = true;
+                return Some(self.claim(form, how, steps));
+            }
+            let Ok(answer) = &outcome else { continue };
+            if !is_taken(answer) {
+                continue;
+            }
+            self.visited.is_disturbed = true;
+            let made = Step { request: form.request(encoding, &with, &[]), got: crate::message::in_words(&outcome) };
+            for door in doors {
+                for encoding in [door.encoding, door.encoding.other()] {
+                    let request = with_usual_fields(door).request(encoding, &with, &[]);
+                    if let (_, Some(steps)) = self.attempt(std::slice::from_ref(&made), request).await? {
+                        return Some(self.claim(form, how, steps));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    async fn send(
+        &mut self,
+        form: &Form,
+        encoding: Encoding,
+        with: &Credentials<'_>,
+        extra: &[(&str, &str)],
+    ) -> Option<Tried> {
+        let (outcome, chain) = self.attempt(&[], form.request(encoding, with, extra)).await?;
+        Some(chain.map_or(Tried::Out(outcome), Tried::In))
+    }
+
+    fn claim(&self, form: &Form, what: &str, steps: Vec<Step>) -> Claim {
+        let is_main = self.visitor.scheme.login.as_ref().is_some_and(|login| login.path == form.path);
+        let bare = form.path.split('?').next().unwrap_or_default();
+        let who = if is_main { "the login form" } else { bare };
+        Claim { how: format!("{who} {what}"), steps, empty_token: false }
+    }
+}
+
+/// A form of whose fields nothing is known is asked with those that are usual.
+fn with_usual_fields(form: &Form) -> Form {
+    let is_known = form.has_password()
+        || form.purpose == Purpose::Guest
+        || form.purpose == Purpose::Reset && !form.fields.is_empty();
+    if is_known { form.clone() } else { form.clone().with_fields(&usual_fields(form.purpose)) }
+}
+
+fn distinct<'a>(flags: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for flag in flags {
+        if !seen.iter().any(|(name, _)| name == &flag.0) {
+            seen.push(*flag);
+        }
+    }
+    seen
+}
+
+/// Whether a server does not read what was sent to it.
+fn is_not_read(outcome: &Outcome) -> bool {
+    outcome.as_ref().is_ok_and(|answer| {
+        matches!(
+            answer.status,
+            StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY
+        ) || answer.status.is_server_error()
+    })
+}
+
+/// Whether what was sent may have been taken.
+fn is_taken(answer: &Answer) -> bool {
+    answer.status.is_success() || answer.status.is_redirection()
+}
