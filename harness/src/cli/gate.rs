@@ -25,6 +25,7 @@ use lockproof_model::{
     error::{Error, Result},
     event::Event,
     finding::Severity,
+    read,
     report::Report,
 };
 use lockproof_probe::surface::routes::Route;
@@ -266,7 +267,7 @@ pub(super) fn read_plan(path: &Path) -> Result<Plan> {
 }
 
 pub(super) fn read_baseline(path: &Path) -> Result<Report> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = read::text(path, read::LONG).map_err(|e| {
         Error::usage(format!("cannot read the baseline {}", path.display()))
             .detail(e)
             .fix("give a file that `--report json=PATH` has written")

@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod gate;
 mod init;
+mod parallel;
 mod probe;
 mod progress;
 mod replay;

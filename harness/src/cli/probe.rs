@@ -25,6 +25,7 @@ use lockproof_model::{
     finding::{Finding, Severity},
     names::USERNAME,
     parse::parse_as,
+    read,
     report::{EventReport, ProbeCounts, Report, SubjectReport},
     scheme::Scheme,
     verdict::Verdict,
@@ -220,7 +221,7 @@ fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
 
 /// The routes of a file that lists those beyond ComfyUI's own.
 pub(super) fn read_routes(path: &Path) -> Result<Vec<Route>> {
-    let text = std::fs::read_to_string(path)
+    let text = read::text(path, read::SHORT)
         .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;
     parse_as(&text, &path.display().to_string())
 }
