@@ -11,6 +11,7 @@ mod file;
 mod format;
 mod lacking;
 pub mod proxy;
+mod queued;
 mod run;
 mod scan;
 mod settings;
