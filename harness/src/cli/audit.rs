@@ -193,7 +193,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         print(&audit_view::annotations(&audited, arguments.fail_on))?;
     }
     for (_, audit) in &audited {
-        audit.notes.iter().for_each(|note| talk.line(&format!("note: {note}")));
+        audit.notes.iter().chain(&audit.unread).for_each(|note| talk.line(&format!("note: {note}")));
     }
     for error in &errors {
         super::complain(style, error);
@@ -279,7 +279,7 @@ fn environment(env: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// 2 for a file that cannot be read; then 1 if a finding counts, else 3 or 4 for an audit that broke, else 4
-/// for a prediction that could not be made, else 0.
+/// for what was not read or could not be predicted, else 0.
 fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity) -> u8 {
     if errors.iter().any(|e| e.kind() == ErrorKind::Usage) {
         return exit::USAGE;
@@ -291,7 +291,9 @@ fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity)
         return error.exit_code();
     }
     let unknown = |a: &Audit| {
-        a.subjects.is_empty() || a.subjects.iter().any(|s| s.predicted.values().any(Option::is_none))
+        !a.unread.is_empty()
+            || a.subjects.is_empty()
+            || a.subjects.iter().any(|s| s.predicted.values().any(Option::is_none))
     };
     if audited.is_empty() || audited.iter().any(|(_, a)| unknown(a)) { exit::UNDECIDED } else { exit::OK }
 }

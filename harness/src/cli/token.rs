@@ -356,7 +356,9 @@ fn in_log(path: &Path) -> Result<String> {
     } else {
         read::bytes(path, read::LONG)
     };
-    let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
+    let text = text
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
     let token = token::token_in_log(&text).ok_or_else(|| {
         Error::usage("there is no token in this log")
             .at(path.display())

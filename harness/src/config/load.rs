@@ -20,9 +20,11 @@ const LARGEST: u64 = 1024 * 1024;
 pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
     let text = read::text(path, LARGEST).map_err(|e| match e.kind() {
-        ErrorKind::FileTooLarge => Error::usage(format!("{shown} has more than {LARGEST} bytes, the limit of a configuration"))
-            .at(&shown)
-            .fix("give the right file with --config"),
+        ErrorKind::FileTooLarge => {
+            Error::usage(format!("{shown} has more than {LARGEST} bytes, the limit of a configuration"))
+                .at(&shown)
+                .fix("give the right file with --config")
+        }
         _ => unreadable(path, &e),
     })?;
     parse(&text, &shown.to_string())

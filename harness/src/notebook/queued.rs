@@ -189,10 +189,8 @@ mod tests {
                     list(pending, "waits")
                 );
                 seen.lock().expect("a lock").push(text);
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 let _sent = stream.write_all(answer.as_bytes()).await;
             }
         });

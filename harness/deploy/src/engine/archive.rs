@@ -367,7 +367,8 @@ mod tests {
     async fn a_stream_without_an_end_is_not_read_to_it() {
         let endless = futures_util::stream::repeat_with(|| Ok::<_, ()>(Bytes::from_static(b"12345678")));
         assert_eq!(collect(endless, 100).await, Ok(Collected::TooMuch));
-        let chunks = || futures_util::stream::iter([Ok::<_, ()>(Bytes::from_static(b"123")), Ok(Bytes::from_static(b"45"))]);
+        let chunks =
+            || futures_util::stream::iter([Ok::<_, ()>(Bytes::from_static(b"123")), Ok(Bytes::from_static(b"45"))]);
         assert_eq!(collect(chunks(), 5).await, Ok(Collected::All(b"12345".to_vec())));
         assert_eq!(collect(chunks(), 4).await, Ok(Collected::TooMuch));
         let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"123")), Err("gone")]);

@@ -373,7 +373,9 @@ impl Engine {
                 LogOutput::StdIn { .. } => {}
             }
             if text.len() > LARGEST_LOG {
-                return Err(Error::environment(format!("the last {count} lines of the container's log have more than {LARGEST_LOG} bytes")));
+                return Err(Error::environment(format!(
+                    "the last {count} lines of the container's log have more than {LARGEST_LOG} bytes"
+                )));
             }
         }
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -441,7 +443,9 @@ impl Engine {
                         line(String::from_utf8_lossy(&whole).trim_end());
                     }
                     if pending.len() > LONGEST_LINE {
-                        return Err(Error::environment(format!("a line of the container's log has more than {LONGEST_LINE} bytes")));
+                        return Err(Error::environment(format!(
+                            "a line of the container's log has more than {LONGEST_LINE} bytes"
+                        )));
                     }
                 }
                 LogOutput::StdErr { message } => {
