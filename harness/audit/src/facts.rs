@@ -8,6 +8,7 @@ use crate::images::{
     dockerfile::Dockerfile,
     script::{self, Come, Script},
 };
+use crate::inside::{self, Unread};
 use lockproof_compose::{Service, in_container};
 use lockproof_model::{
     path::is_within,
@@ -61,6 +62,8 @@ pub struct Facts {
     pub fails_open: bool,
     /// Where the facts come from, in words.
     pub from: Vec<String>,
+    /// Files that are named and were not read because they are outside the project, in words.
+    pub unread: Vec<String>,
 }
 
 /// An entry point that lies beside the compose file.
@@ -75,13 +78,10 @@ pub struct ScriptFile {
 /// Subdirectories by which the directory of the code is known.
 const BELOW_CODE: [&str; 8] = ["custom_nodes", "models", "input", "output", "user", "temp", "login", "workflows"];
 
-/// The largest script that is read.
-const LARGEST: u64 = 256 * 1024;
-
 /// Reads a service; `image` is what an engine says of its image, in the shape of a Dockerfile.
 pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
     let mut facts = Facts { port: 8188, ..Facts::default() };
-    let dockerfile = image.cloned().or_else(|| dockerfile(service));
+    let dockerfile = image.cloned().or_else(|| dockerfile(service, &mut facts.unread));
     let variable = |name: &str| {
         let own = service.value(name).map(str::to_owned);
         own.or_else(|| dockerfile.as_ref().and_then(|d| d.variable(name)))
@@ -105,24 +105,32 @@ pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
 }
 
 /// The Dockerfile of a build, where it lies on this machine.
-fn dockerfile(service: &Service) -> Option<Dockerfile> {
+fn dockerfile(service: &Service, unread: &mut Vec<String>) -> Option<Dockerfile> {
     let build = service.build.as_ref()?;
     let text = match &build.inline {
         Some(text) => text.clone(),
         None => {
             let name = build.dockerfile.as_deref().unwrap_or("Dockerfile");
-            small_text(&Path::new(&build.context).join(name))?
+            let context = Path::new(&build.context);
+            let path = context.join(name);
+            // Docker takes one from outside the context; a project has it inside itself.
+            let text =
+                inside::text(context, &path).or_else(|_| inside::text(&inside::project(&service.directory), &path));
+            note(unread, &path, text)?
         }
     };
     Some(Dockerfile::read(&text, &build.args, build.target.as_deref()))
 }
 
-fn small_text(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    if !about.is_file() || about.len() > LARGEST {
-        return None;
+/// The text that was read; that a file is outside is noted.
+fn note(unread: &mut Vec<String>, path: &Path, text: Result<String, Unread>) -> Option<String> {
+    if text == Err(Unread::Outside) {
+        let line = format!("{} is outside the project and was not read", path.display());
+        if !unread.contains(&line) {
+            unread.push(line);
+        }
     }
-    std::fs::read_to_string(path).ok()
+    text.ok()
 }
 
 /// Command and entry point, the service's own or the image's, and the scripts that they name.
@@ -142,8 +150,9 @@ fn read_start(
         service.working_dir.as_ref().map(|w| w.text.clone()).or_else(|| dockerfile.and_then(|d| d.workdir.clone()));
     // The first script that is read is the one that people know as the entry point.
     let first = RefCell::new(None);
+    let unread = RefCell::new(std::mem::take(&mut facts.unread));
     let file = |path: &str| {
-        let file = local_script(service, dockerfile, path)?;
+        let file = local_script(service, dockerfile, path, &mut unread.borrow_mut())?;
         first.borrow_mut().get_or_insert_with(|| file.clone());
         Some((file.path, file.text))
     };
@@ -152,6 +161,7 @@ fn read_start(
     let quoted = words.map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), std::borrow::Cow::into_owned));
     let mut script = script::read(&quoted.collect::<Vec<_>>().join(" "), workdir.as_deref(), &environment);
     facts.script_file = first.take();
+    facts.unread = unread.take();
     match &facts.script_file {
         Some(file) => facts.from.push(from_here(&file.path)),
         // The entry point of an image that nobody could read may do more than the command says.
@@ -186,9 +196,14 @@ pub(super) fn from_here(path: &str) -> String {
 }
 
 /// The file of this machine that is a script of the container.
-fn local_script(service: &Service, dockerfile: Option<&Dockerfile>, inside: &str) -> Option<ScriptFile> {
-    let read = |path: std::path::PathBuf| {
-        let text = small_text(&path)?;
+fn local_script(
+    service: &Service,
+    dockerfile: Option<&Dockerfile>,
+    inside: &str,
+    unread: &mut Vec<String>,
+) -> Option<ScriptFile> {
+    let mut read = |root: &Path, path: &Path| {
+        let text = note(unread, path, inside::text(root, path))?;
         Some(ScriptFile { path: path.display().to_string(), text })
     };
     if let Some(mount) = service.mount_of(inside)
@@ -196,15 +211,15 @@ fn local_script(service: &Service, dockerfile: Option<&Dockerfile>, inside: &str
     {
         let below = inside.strip_prefix(&mount.target).unwrap_or_default().trim_start_matches('/');
         let path = if below.is_empty() { source.into() } else { Path::new(source).join(below) };
-        return read(path);
+        return read(&inside::project(&service.directory), &path);
     }
     let context = &service.build.as_ref()?.context;
     for (from, to) in &dockerfile?.copies {
         if let Some(below) = inside.strip_prefix(to.as_str()) {
             let below = below.trim_start_matches('/');
-            let path = Path::new(context).join(from);
+            let path = inside::in_context(Path::new(context), from);
             let path = if below.is_empty() { path } else { path.join(below) };
-            if let Some(file) = read(path) {
+            if let Some(file) = read(Path::new(context), &path) {
                 return Some(file);
             }
         }

@@ -19,6 +19,7 @@ mod find;
 pub mod fix;
 mod health;
 pub mod images;
+mod inside;
 mod names;
 mod persist;
 mod proxy;
@@ -131,7 +132,7 @@ pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit
     } else {
         options.services.iter().map(|name| index(project, name)).collect::<Result<_>>()?
     };
-    let mut audit = Audit { subjects: Vec::new(), findings: Vec::new(), notes: Vec::new() };
+    let mut audit = Audit { subjects: Vec::new(), findings: Vec::new(), notes: Vec::new(), unread: Vec::new() };
     let surroundings = names::Surroundings::of(project);
     for n in chosen {
         let (service, facts) = &facts[n];
@@ -144,6 +145,8 @@ pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit
         found.extend(proxy::findings(&scene));
         found.extend(names::findings(&scene, &surroundings));
         audit.notes.extend(proxy::note(&scene));
+        audit.notes.extend(proxy::unread(&scene).iter().map(|text| format!("{}: {text}", service.name)));
+        audit.notes.extend(facts.unread.iter().map(|text| format!("{}: {text}", service.name)));
         for found in found {
             let (finding, placed) = finish(found, project, &subject);
             audit.findings.push((finding, placed));
@@ -152,6 +155,9 @@ pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit
     }
     for remark in &project.remarks {
         audit.notes.push(format!("{}: {}", project.sources.place(remark.at), remark.text));
+    }
+    for remark in &project.unread {
+        audit.unread.push(format!("{}: {}", project.sources.place(remark.at), remark.text));
     }
     accept::apply(project, &mut audit)?;
     Ok(audit)

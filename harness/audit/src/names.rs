@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{scene::Found, scene::Scene, subject::Placed};
+use super::{inside, scene::Found, scene::Scene, subject::Placed};
 use lockproof_compose::Project;
 use lockproof_model::finding::Rule;
 
@@ -12,9 +12,6 @@ const MEANT: &str = "COMFYUI_API_TOKEN";
 
 /// Names that it also goes by.
 const OTHERS: [&str; 4] = ["COMFYUI_API_KEY", "COMFYUI_TOKEN", "COMFY_API_TOKEN", "COMFYUI_AUTH_TOKEN"];
-
-/// The largest file that is looked through.
-const LARGEST: u64 = 256 * 1024;
 
 /// How many files are looked through.
 const MOST: usize = 60;
@@ -33,9 +30,9 @@ impl Surroundings {
         for source in project.sources.all() {
             found.add(&source.path, &source.text);
         }
+        let around = inside::project(&project.directory);
         for path in beside(&project.directory) {
-            let small = path.metadata().is_ok_and(|about| about.is_file() && about.len() <= LARGEST);
-            if small && let Ok(text) = std::fs::read_to_string(&path) {
+            if let Ok(text) = inside::text(&around, &path) {
                 found.add(&path, &text);
             }
         }

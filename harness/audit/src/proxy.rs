@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{scene::Found, scene::Scene};
+use super::{
+    inside::{self, Unread},
+    scene::{Found, Scene},
+};
 use lockproof_compose::{Service, Span};
 use lockproof_model::finding::Rule;
 
@@ -66,6 +69,19 @@ pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
     ))
 }
 
+/// The configuration of proxies that is outside the project, where nobody knows whether it asks for a login.
+pub(super) fn unread(scene: &Scene<'_>) -> Vec<String> {
+    let others = scene.project.services.iter().filter(|s| s.name != scene.service.name && is_one_of(s, &SERVERS));
+    others
+        .flat_map(|service| service.mounts.iter().map(move |mount| (service, mount)))
+        .filter_map(|(service, mount)| Some((service, mount.source.as_deref().filter(|s| s.starts_with('/'))?)))
+        .filter(|(service, source)| {
+            inside::confined(&inside::project(&service.directory), Path::new(source)) == Err(Unread::Outside)
+        })
+        .map(|(_, source)| format!("{source} is outside the project and was not read"))
+        .collect()
+}
+
 /// Images that ask for a login by themselves.
 const GATES: [&str; 6] = ["oauth2-proxy", "authelia", "authentik", "vouch-proxy", "keycloak-gatekeeper", "pomerium"];
 
@@ -76,14 +92,7 @@ const SERVERS: [&str; 6] = ["nginx", "caddy", "traefik", "haproxy", "apache", "h
 pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
     for service in scene.project.services.iter().filter(|s| s.name != scene.service.name) {
         let image = service.image.as_ref().map(|i| i.text.to_lowercase()).unwrap_or_default();
-        let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
-        let name = name.split(':').next().unwrap_or_default();
-        let built = service.build.as_ref().map(|b| b.context.to_lowercase()).unwrap_or_default();
-        let is = |list: &[&str]| {
-            list.iter()
-                .any(|word| name.contains(word) || service.name.to_lowercase().contains(word) || built.ends_with(word))
-        };
-        if is(&GATES) {
+        if is_one_of(service, &GATES) {
             return Some(Proxy {
                 name: service.name.clone(),
                 evidence: format!("image: {image}"),
@@ -92,7 +101,7 @@ pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
                 basic: false,
             });
         }
-        if is(&SERVERS)
+        if is_one_of(service, &SERVERS)
             && let Some((evidence, at)) = login_of(service)
         {
             let basic = !["auth_request", "forward_auth", "auth_jwt"].iter().any(|word| evidence.contains(word));
@@ -116,6 +125,16 @@ pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
     })
 }
 
+/// Whether a service's image, name or build context has one of these names.
+fn is_one_of(service: &Service, names: &[&str]) -> bool {
+    let image = service.image.as_ref().map(|i| i.text.to_lowercase()).unwrap_or_default();
+    let name = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    let built = service.build.as_ref().map(|b| b.context.to_lowercase()).unwrap_or_default();
+    let called = service.name.to_lowercase();
+    names.iter().any(|word| name.contains(word) || called.contains(word) || built.ends_with(word))
+}
+
 /// Words of a configuration that asks for a login.
 const LOGIN: [&str; 8] = [
     "auth_basic",
@@ -135,7 +154,7 @@ fn login_of(service: &Service) -> Option<(String, Span)> {
         if [source, mount.target.as_str()].iter().any(|p| p.contains("htpasswd") || p.ends_with("passwd")) {
             return Some((format!("a file of passwords at {}", mount.target), mount.at));
         }
-        for text in texts(Path::new(source)) {
+        for text in texts(&inside::project(&service.directory), Path::new(source)) {
             if let Some(word) = LOGIN.iter().find(|word| {
                 text.lines()
                     .any(|l| !l.trim_start().starts_with('#') && l.contains(**word) && !l.contains("auth_basic off"))
@@ -163,12 +182,9 @@ fn login_of(service: &Service) -> Option<(String, Span)> {
 }
 
 /// The text of a configuration file, or of those in a directory.
-fn texts(path: &Path) -> Vec<String> {
-    let small = |path: &Path| {
-        let about = std::fs::metadata(path).ok()?;
-        (about.is_file() && about.len() < 256 * 1024).then(|| std::fs::read_to_string(path).ok())?
-    };
-    if !path.is_absolute() {
+fn texts(project: &Path, path: &Path) -> Vec<String> {
+    let small = |path: &Path| inside::text(project, path).ok();
+    if !path.is_absolute() || inside::confined(project, path).is_err() {
         return Vec::new();
     }
     if path.is_dir() {

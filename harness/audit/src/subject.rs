@@ -20,6 +20,8 @@ pub struct Audit {
     pub findings: Vec<(Finding, Placed)>,
     /// What is odd, and what was not needed.
     pub notes: Vec<String>,
+    /// What was not read and may change a prediction: the audit is undecided.
+    pub unread: Vec<String>,
 }
 
 impl Audit {
@@ -28,9 +30,11 @@ impl Audit {
         self.findings.iter().any(|(finding, _)| finding.counts(fail_on))
     }
 
-    /// Whether there was nothing to read, or something cannot be predicted.
+    /// Whether something was not read, there was nothing to read, or something cannot be predicted.
     pub fn is_undecided(&self) -> bool {
-        self.subjects.is_empty() || self.subjects.iter().any(|s| s.predicted.values().any(Option::is_none))
+        !self.unread.is_empty()
+            || self.subjects.is_empty()
+            || self.subjects.iter().any(|s| s.predicted.values().any(Option::is_none))
     }
 }
 

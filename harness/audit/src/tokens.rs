@@ -130,11 +130,8 @@ fn interpolated(variable: &Variable) -> Option<Found> {
 /// A token in `.env` that v2 changes.
 fn in_dot_env(scene: &Scene<'_>) -> Vec<Found> {
     let path = scene.project.directory.join(".env");
-    let Ok(about) = path.symlink_metadata() else { return Vec::new() };
-    if about.len() > 1024 * 1024 {
-        return Vec::new();
-    }
-    let Ok(text) = std::fs::read_to_string(&path) else { return Vec::new() };
+    // Compose itself has read it, wherever a link leads.
+    let Ok(text) = lockproof_model::read::text(&path, lockproof_model::read::SHORT) else { return Vec::new() };
     let Ok(variables) = dotenv::parse(&text, &|name| scene.project.env.get(name).map(str::to_owned)) else {
         return Vec::new();
     };

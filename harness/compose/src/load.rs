@@ -38,6 +38,8 @@ pub(super) struct Loaded {
     pub document: Node,
     /// What is odd.
     pub remarks: Vec<Remark>,
+    /// Included files that were not read.
+    pub unread: Vec<Remark>,
     /// The comments of all files.
     pub comments: Vec<Remark>,
     /// The variables of the project.
@@ -60,7 +62,14 @@ pub(super) fn load(files: &[PathBuf], directory: &Path, env: Environment) -> Res
     }
     let mut document = document.ok_or_else(|| Error::usage("there is no compose file to read"))?;
     merge::settle(&mut document);
-    Ok(Loaded { sources: loader.sources, document, remarks: loader.remarks, comments: loader.comments, env })
+    Ok(Loaded {
+        sources: loader.sources,
+        document,
+        remarks: loader.remarks,
+        unread: loader.unread,
+        comments: loader.comments,
+        env,
+    })
 }
 
 /// Reads a text as if it were a file in `directory`.
@@ -74,13 +83,21 @@ pub(super) fn load_text(text: &str, directory: &Path, env: Environment) -> Resul
     loader.parsed.insert(path.clone(), whole);
     let mut document = loader.file(&path, directory, &env)?;
     merge::settle(&mut document);
-    Ok(Loaded { sources: loader.sources, document, remarks: loader.remarks, comments: loader.comments, env })
+    Ok(Loaded {
+        sources: loader.sources,
+        document,
+        remarks: loader.remarks,
+        unread: loader.unread,
+        comments: loader.comments,
+        env,
+    })
 }
 
 #[derive(Default)]
 struct Loader {
     sources: Sources,
     remarks: Vec<Remark>,
+    unread: Vec<Remark>,
     comments: Vec<Remark>,
     /// The files that are being read, each included by the one before.
     chain: Vec<PathBuf>,
@@ -187,8 +204,9 @@ impl Loader {
                     .fix("write the path of a compose file, or `path:`");
                 return Err(wrong.explain(&self.sources));
             };
-            if first.contains("://") || first.starts_with("git@") || first.starts_with("oci:") {
-                self.remarks.push(Remark { at: item.span, text: format!("`{first}` lies elsewhere and was not read") });
+            if files.iter().any(|(file, _)| is_remote(file)) {
+                let text = format!("`{first}` is not on this machine and was not read: what it includes is unknown");
+                self.unread.push(Remark { at: item.span, text });
                 continue;
             }
             let base = directory.join(first).parent().unwrap_or(directory).to_owned();
@@ -365,6 +383,11 @@ fn take(node: &mut Node, key: &str) -> Option<Node> {
     let Kind::Map(entries) = &mut node.kind else { return None };
     let place = entries.iter().position(|entry| entry.key == key)?;
     Some(entries.remove(place).value)
+}
+
+/// Whether an included file is one of a remote repository or registry.
+fn is_remote(file: &str) -> bool {
+    file.contains("://") || file.starts_with("git@") || file.starts_with("oci:") || file.starts_with("github.com/")
 }
 
 /// A path as people would write it from here.

@@ -1,5 +1,7 @@
 //! A project as it will be brought up: each value still knows where it stands.
 
+use std::path::PathBuf;
+
 use super::{
     interpolate::Raw,
     port::Port,
@@ -28,6 +30,8 @@ pub struct Project {
     pub profiles: Vec<String>,
     /// What is odd, and what cannot be known.
     pub remarks: Vec<Remark>,
+    /// Files that it includes and that were not read: what they say is unknown.
+    pub unread: Vec<Remark>,
     /// The comments of its files.
     pub comments: Vec<Remark>,
     /// The variables that it was interpolated with.
@@ -43,6 +47,8 @@ pub struct Service {
     pub name: String,
     /// Where its name stands.
     pub at: Span,
+    /// The directory of the project.
+    pub directory: PathBuf,
     /// The image.
     pub image: Option<Text>,
     /// How the image is built.

@@ -22,7 +22,7 @@ use lockproof_model::error::{Error, Result};
 /// # Errors
 /// A usage error with place for values of the wrong shape.
 pub(super) fn project(loaded: Loaded, directory: &Path, profiles: Vec<String>) -> Result<Project> {
-    let Loaded { sources, document, remarks, comments, env } = loaded;
+    let Loaded { sources, document, remarks, unread, comments, env } = loaded;
     let mut reader = Reader { env, remarks, volumes: Vec::new() };
     let explain = |trouble: Trouble| trouble.explain(&sources);
     reader.volumes = volumes(&document);
@@ -43,6 +43,7 @@ pub(super) fn project(loaded: Loaded, directory: &Path, profiles: Vec<String>) -
         volumes: reader.volumes,
         profiles,
         remarks: reader.remarks,
+        unread,
         comments,
         env: reader.env,
         sources,
@@ -121,6 +122,7 @@ impl Reader {
         Ok(Service {
             name: entry.key.clone(),
             at: entry.at,
+            directory: directory.to_owned(),
             image: text("image"),
             build: node.get("build").and_then(build),
             command: node.get("command").and_then(words),

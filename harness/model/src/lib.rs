@@ -14,6 +14,7 @@ pub mod finding;
 pub mod names;
 pub mod parse;
 pub mod path;
+pub mod read;
 pub mod remedy;
 pub mod report;
 pub mod restart;

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -116,7 +116,7 @@ impl Client {
 
     /// Waits, as the server asks; `false`, at once, when it has asked for too much already.
     pub async fn wait(&self, pause: Duration) -> bool {
-        let worth_it = self.shared.throttled.lock().is_ok_and(|mut throttled| throttled.wait(Instant::now(), pause));
+        let worth_it = self.throttled().wait(Instant::now(), pause);
         if worth_it {
             tokio::time::sleep(pause).await;
         }
@@ -125,7 +125,11 @@ impl Client {
 
     /// Whether the server has asked for more patience than there is.
     pub fn is_out_of_patience(&self) -> bool {
-        self.shared.throttled.lock().is_ok_and(|throttled| throttled.spent >= PATIENCE)
+        self.throttled().spent >= PATIENCE
+    }
+
+    fn throttled(&self) -> MutexGuard<'_, Throttled> {
+        self.shared.throttled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one request and reads its answer.

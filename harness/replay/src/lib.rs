@@ -202,7 +202,8 @@ async fn upload(source: &Source, server: &Server, prompt: &mut Prompt) -> Result
     let mut uploaded = Vec::new();
     for path in source.metadata.input_files(&source.path) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let bytes = std::fs::read(&path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
+        let bytes = lockproof_model::read::bytes(&path, lockproof_model::read::LONG)
+            .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
         let kept = server.upload(&name, &bytes, "input").await?;
         for value in prompt.nodes.iter_mut().flat_map(|node| node.inputs.values_mut()) {
             if value.as_str() == Some(&name) {

@@ -60,8 +60,8 @@ impl Metadata {
         let beside = path.with_extension("lockproof.yaml");
         let (metadata, place) = if beside.is_file() {
             let place = beside.display().to_string();
-            let text =
-                std::fs::read_to_string(&beside).map_err(|e| Error::usage(format!("cannot read {place}")).detail(e))?;
+            let text = lockproof_model::read::text(&beside, lockproof_model::read::SHORT)
+                .map_err(|e| Error::usage(format!("cannot read {place}")).detail(e))?;
             // A file of comments alone says nothing.
             (parse_as::<Option<Self>>(&text, &place)?.unwrap_or_default(), place)
         } else if let Some(extra) = extra {

@@ -48,7 +48,7 @@ impl Source {
         if size > LARGEST {
             return Err(Error::usage(format!("{shown} is {size} bytes long; a workflow has at most {LARGEST}")));
         }
-        let bytes = std::fs::read(path).map_err(|e| unreadable(&e))?;
+        let bytes = lockproof_model::read::bytes(path, LARGEST).map_err(|e| unreadable(&e))?;
         let (workflow, extra) = kind_of(&bytes, &shown)?;
         let name = path.file_name().map_or_else(|| shown.clone(), |name| name.to_string_lossy().into_owned());
         Ok(Self { name, path: path.to_owned(), workflow, metadata: Metadata::read(path, extra.as_ref())? })

@@ -35,7 +35,7 @@ pub fn load(directory: &Path) -> Result<Option<Vec<Item>>> {
         if name.starts_with('.') || !entry.path().is_file() {
             continue;
         }
-        let bytes = fs::read(entry.path()).map_err(unreadable)?;
+        let bytes = lockproof_model::read::bytes(&entry.path(), lockproof_model::read::LONG).map_err(unreadable)?;
         let content = if name.ends_with(".txt") {
             Content::Text(String::from_utf8_lossy(&bytes).into_owned())
         } else if pixels::suffix(&bytes).is_some() {

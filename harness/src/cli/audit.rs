@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::{
     audit_view::View,
     output::print,
+    parallel,
     progress::Talk,
     reports::{read_baseline, write_reports},
     style::Style,
@@ -26,6 +27,7 @@ use lockproof_compose::{self as compose, Environment, Project, Service};
 use lockproof_deploy::engine::{Engine, config::ImageSettings};
 use lockproof_model::{
     error::{Error, ErrorKind, Result},
+    exit,
     finding::Severity,
     report::Report,
     scheme::Scheme,
@@ -156,11 +158,9 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let options = audit::Options { services: arguments.service.clone(), scheme, images };
     let several = projects.len() + errors.len() > 1;
     let mut audited = Vec::new();
-    for (result, project) in
-        side_by_side(&projects, |project| audit::audit(project, &options, &prefix(project, several)))
-            .into_iter()
-            .zip(&projects)
-    {
+    let audits =
+        parallel::map(&projects, file_of, |project| audit::audit(project, &options, &prefix(project, several)));
+    for (result, project) in audits.into_iter().zip(&projects) {
         match result {
             Ok(audit) => audited.push((project, audit)),
             Err(e) => errors.push(e),
@@ -195,7 +195,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         print(&audit_view::annotations(&audited, arguments.fail_on))?;
     }
     for (_, audit) in &audited {
-        audit.notes.iter().for_each(|note| talk.line(&format!("note: {note}")));
+        audit.notes.iter().chain(&audit.unread).for_each(|note| talk.line(&format!("note: {note}")));
     }
     for error in &errors {
         super::output::complain(style, error);
@@ -216,7 +216,9 @@ fn read(arguments: &Arguments) -> (Vec<Project>, Vec<Error>) {
     };
     let mut projects = Vec::new();
     let mut errors = Vec::new();
-    for result in side_by_side(&given, |files| Project::read(&arguments.compose.options(files.clone()), env.afresh())) {
+    let named = |files: &Vec<PathBuf>| files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+    let reading = |files: &Vec<PathBuf>| Project::read(&arguments.compose.options(files.clone()), env.afresh());
+    for result in parallel::map(&given, named, reading) {
         match result {
             Ok(project) => projects.push(project),
             Err(e) => errors.push(e),
@@ -225,27 +227,14 @@ fn read(arguments: &Arguments) -> (Vec<Project>, Vec<Error>) {
     (projects, errors)
 }
 
-/// Does the same with each, on every core, and gives the results in order.
-fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(items.len().max(1));
-    if cores == 1 {
-        return items.iter().map(work).collect();
-    }
-    let size = items.len().div_ceil(cores);
-    std::thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> =
-            items.chunks(size).map(|chunk| scope.spawn(move || chunk.iter().map(work).collect::<Vec<R>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    })
-}
-
 /// What goes before the name of a service: its file, where there are several.
 fn prefix(project: &Project, several: bool) -> String {
-    match project.sources.all().first().filter(|_| several) {
-        Some(source) => format!("{}: ", source.name),
-        None => String::new(),
-    }
+    if several { format!("{}: ", file_of(project)) } else { String::new() }
+}
+
+/// The first file of a project.
+fn file_of(project: &Project) -> String {
+    project.sources.all().first().map(|source| source.name.clone()).unwrap_or_default()
 }
 
 /// What an engine that answers says of the images that it has.
@@ -291,13 +280,20 @@ fn environment(env: &BTreeMap<String, String>) -> Option<String> {
     (!system).then(|| path.to_owned())
 }
 
+/// 2 for a file that cannot be read; then 1 if a finding counts, else 3 or 4 for an audit that broke, else 4
+/// for what was not read or could not be predicted, else 0.
 fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity) -> u8 {
-    if let Some(error) = errors.iter().find(|e| e.kind() == ErrorKind::Usage).or(errors.first()) {
+    if errors.iter().any(|e| e.kind() == ErrorKind::Usage) {
+        return exit::USAGE;
+    }
+    if audited.iter().any(|(_, audit)| audit.counts(fail_on)) {
+        return exit::FAILED;
+    }
+    if let Some(error) = errors.iter().find(|e| e.kind() == ErrorKind::Environment).or(errors.first()) {
         return error.exit_code();
     }
     Summary {
-        failed: audited.iter().any(|(_, audit)| audit.counts(fail_on)),
-        undecided: audited.iter().any(|(_, audit)| audit.is_undecided()),
+        undecided: audited.is_empty() || audited.iter().any(|(_, audit)| audit.is_undecided()),
         ..Summary::default()
     }
     .exit_code()

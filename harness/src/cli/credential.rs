@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Talk;
-use lockproof_model::error::{Error, Result};
+use lockproof_model::{
+    error::{Error, Result},
+    read,
+};
 
 /// Where the token is.
 #[derive(Debug, Args)]
@@ -39,7 +42,7 @@ impl TokenArguments {
             };
         }
         if let Some(path) = &self.token_file {
-            let text = std::fs::read_to_string(path)
+            let text = read::text(path, read::SHORT)
                 .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--token-file").detail(e))?;
             return match text.lines().map(str::trim).find(|line| !line.is_empty()) {
                 Some(token) => Ok(Some(token.to_owned())),

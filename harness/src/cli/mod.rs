@@ -11,6 +11,7 @@ mod explain;
 mod gate;
 mod init;
 mod output;
+mod parallel;
 mod probe;
 mod progress;
 mod replay;

@@ -140,7 +140,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
 /// The variables of a file, as a shell reads them.
 fn env_file(path: Option<&Path>) -> Result<BTreeMap<String, String>> {
     let Some(path) = path else { return Ok(BTreeMap::new()) };
-    let text = std::fs::read_to_string(path)
+    let text = lockproof_model::read::text(path, lockproof_model::read::SHORT)
         .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--env-file").detail(e))?;
     Ok(dotenv::assignments(&text).into_iter().map(|assignment| (assignment.name, assignment.text)).collect())
 }

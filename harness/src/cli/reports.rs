@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::report::{OpenReport, append_summary};
 use lockproof_model::{
     error::{Error, Result},
+    read,
     report::Report,
 };
 
@@ -24,7 +25,7 @@ pub(super) fn write_reports(reports: Vec<OpenReport>, report: &Report) {
 
 /// The report of an earlier run.
 pub(super) fn read_baseline(path: &Path) -> Result<Report> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = read::text(path, read::LONG).map_err(|e| {
         Error::usage(format!("cannot read the baseline {}", path.display()))
             .detail(e)
             .fix("give a file that `--report json=PATH` has written")

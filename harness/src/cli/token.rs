@@ -16,7 +16,7 @@ use lockproof_deploy::engine::{Engine, Run};
 use lockproof_model::{
     duration::Span,
     error::{Error, ErrorKind, Result},
-    exit,
+    exit, read,
     scheme::Scheme,
     secret,
 };
@@ -352,11 +352,13 @@ async fn confirm(server: &Gatekeeper, token: &str) -> Result<()> {
 
 fn in_log(path: &Path) -> Result<String> {
     let text = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
+        read::from(std::io::stdin().lock(), read::LONG)
     } else {
-        std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        read::bytes(path, read::LONG)
     };
-    let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
+    let text = text
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
     let token = token::token_in_log(&text).ok_or_else(|| {
         Error::usage("there is no token in this log")
             .at(path.display())
@@ -409,7 +411,7 @@ impl Who {
             }
             Some(password)
         } else if let Some(path) = &self.password_file {
-            let text = std::fs::read_to_string(path)
+            let text = read::text(path, read::SHORT)
                 .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--password-file").detail(e))?;
             match text.lines().next().filter(|line| !line.is_empty()) {
                 Some(line) => Some(line.to_owned()),

@@ -1,12 +1,13 @@
 //! Reads `lockproof.yaml`. A mistake is shown with its place, the line it stands in, and the
 //! nearest thing that would have been right.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use lockproof_model::{
     config::ConfigFile,
     error::{Error, Result},
     parse::parse_as,
+    read,
 };
 
 /// A configuration is a page, not a data set: anything larger is a mistake or an attack.
@@ -18,13 +19,14 @@ const LARGEST: u64 = 1024 * 1024;
 /// A usage error when the file cannot be read, is not YAML, or says something it may not.
 pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
-    let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
-    if size > LARGEST {
-        return Err(Error::usage(format!("{shown} is {size} bytes long; a configuration has at most {LARGEST}"))
-            .at(&shown)
-            .fix("give the right file with --config"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    let text = read::text(path, LARGEST).map_err(|e| match e.kind() {
+        ErrorKind::FileTooLarge => {
+            Error::usage(format!("{shown} has more than {LARGEST} bytes, the limit of a configuration"))
+                .at(&shown)
+                .fix("give the right file with --config")
+        }
+        _ => unreadable(path, &e),
+    })?;
     parse(&text, &shown.to_string())
 }
 

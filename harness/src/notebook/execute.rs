@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 use super::{
     Limits, Progress, Runner,
@@ -26,7 +27,7 @@ use lockproof_deploy::{
 };
 use lockproof_model::{
     error::{Error, Result},
-    secret,
+    read, secret,
 };
 
 const SCRIPT: &str = include_str!("runner.py");
@@ -60,6 +61,15 @@ pub(super) struct Execution {
     pub(super) cells: Vec<Seen>,
     /// What kept the runner from its end, if anything.
     pub(super) broken: Option<String>,
+    /// What became of the prompts that it had queued, where it did not get to its end.
+    pub(super) cancelled: Option<String>,
+}
+
+impl Execution {
+    /// Whether every cell that was begun ended by itself, without an error.
+    pub(super) fn got_to_its_end(&self) -> bool {
+        self.broken.is_none() && self.notebook.is_some() && self.cells.iter().all(|seen| seen.stop == Stop::Done)
+    }
 }
 
 /// A cell that was begun, by its index among all cells.
@@ -176,7 +186,14 @@ impl<'a> Job<'a> {
                 .fix("install nbclient and ipykernel for it (python -m pip install nbclient ipykernel), or leave --python out"));
         }
         let mut execution = follower.execution;
-        execution.notebook = notebook.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(bytes) = notebook {
+            match serde_json::from_slice(&bytes) {
+                Ok(notebook) => execution.notebook = Some(notebook),
+                Err(e) => {
+                    execution.broken.get_or_insert(format!("the executed notebook cannot be read: {e}"));
+                }
+            }
+        }
         Ok(execution)
     }
 
@@ -295,7 +312,7 @@ impl<'a> Job<'a> {
                     .fix("give a Python 3 interpreter")
             })?;
         let limit = self.limits.notebook + MARGIN;
-        let mut errors = String::new();
+        let mut errors = Vec::new();
         if let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
             let mut lines = BufReader::new(stdout).lines();
             let read = async {
@@ -304,7 +321,7 @@ impl<'a> Job<'a> {
                         follower.line(&line);
                     }
                 };
-                let _both = tokio::join!(said, stderr.read_to_string(&mut errors));
+                tokio::join!(said, beginning(&mut stderr, &mut errors));
                 child.wait().await
             };
             if tokio::time::timeout(limit.saturating_sub(begun.elapsed()), read).await.is_err() {
@@ -312,7 +329,12 @@ impl<'a> Job<'a> {
                 let _gone = child.kill().await;
             }
         }
-        let executed = std::fs::read(at("executed.ipynb")).ok();
+        let executed = match read::bytes(&at("executed.ipynb"), read::LONG) {
+            Ok(bytes) => Some(bytes),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::environment("the executed notebook cannot be read").detail(e)),
+        };
+        let errors = String::from_utf8_lossy(&errors);
         if executed.is_none() && follower.execution.broken.is_none() {
             let said: Vec<String> = errors.lines().map(str::to_owned).collect();
             if follower.execution.cells.is_empty() {
@@ -324,6 +346,13 @@ impl<'a> Job<'a> {
         }
         Ok(executed)
     }
+}
+
+/// Keeps the beginning of what a stream gives, and reads the rest, so that its writer does not wait.
+async fn beginning(stream: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>) {
+    // A stream that breaks has ended: what the process did shows in the notebook.
+    let _ended = (&mut *stream).take(read::SHORT).read_to_end(kept).await;
+    let _ended = tokio::io::copy(stream, &mut tokio::io::sink()).await;
 }
 
 /// The last line that says something.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{format, settings::Settings};
 use lockproof_model::{
     error::{Error, Result},
-    secret,
+    read, secret,
 };
 
 /// A cell that papermill, or we, put in.
@@ -46,7 +46,7 @@ impl File {
     /// A usage error that says what is wrong with it.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(what).at(path.display());
-        let text = std::fs::read_to_string(path)
+        let text = read::text(path, read::LONG)
             .map_err(|e| wrong("the notebook cannot be read").detail(e).fix("check its path"))?;
         let raw: Value = serde_json::from_str(&text).map_err(|e| {
             wrong("the notebook is not JSON")

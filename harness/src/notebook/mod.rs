@@ -12,6 +12,7 @@ mod format;
 mod lacking;
 mod outcome;
 pub mod proxy;
+mod queued;
 mod request;
 mod run;
 mod scan;

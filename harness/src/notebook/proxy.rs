@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::{BodyExt, Full, Limited, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -20,7 +20,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::Traffic;
+use super::{
+    Traffic,
+    queued::{self, Asked, Queued},
+};
 use lockproof_model::{
     error::{Error, Result},
     secret,
@@ -31,6 +34,9 @@ use lockproof_probe::{
 };
 
 type Body = BoxBody<Bytes, hyper::Error>;
+
+/// The most bytes of an answer to `POST /prompt`, which is an id or a list of errors.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A proxy that runs until it is dropped.
 #[derive(Debug)]
@@ -45,6 +51,7 @@ struct Shared {
     server: Server,
     token: Option<String>,
     traffic: Mutex<Traffic>,
+    queued: Mutex<Vec<Queued>>,
 }
 
 enum Listener {
@@ -75,7 +82,7 @@ impl Proxy {
     }
 
     fn begin(listener: Listener, address: Option<SocketAddr>, server: Server, token: Option<String>) -> Self {
-        let shared = Arc::new(Shared { server, token, traffic: Mutex::default() });
+        let shared = Arc::new(Shared { server, token, traffic: Mutex::default(), queued: Mutex::default() });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
     }
@@ -88,6 +95,11 @@ impl Proxy {
     /// What came by until now.
     pub fn traffic(&self) -> Traffic {
         self.shared.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The prompts that the server accepted until now.
+    pub(super) fn queued(&self) -> Vec<Queued> {
+        self.shared.queued.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -171,6 +183,7 @@ impl Shared {
             let _ended = connection.with_upgrades().await;
         });
         let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let asked = Asked::of(request.method(), target, request.headers());
         let target = self.server.target(target).parse().map_err(|e: http::uri::InvalidUri| e.to_string())?;
         let wants_upgrade = request.headers().contains_key(header::UPGRADE);
         let from_client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
@@ -191,7 +204,20 @@ impl Shared {
                 }
             });
         }
-        Ok(response.map(|body| body.boxed()))
+        match asked {
+            Some(asked) => self.note_prompt(asked, response).await,
+            None => Ok(response.map(|body| body.boxed())),
+        }
+    }
+
+    /// Notes the prompt that the server says it has accepted, and passes the answer on.
+    async fn note_prompt(&self, asked: Asked, response: Response<Incoming>) -> Result<Response<Body>, String> {
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| e.to_string())?.to_bytes();
+        if let Some(prompt) = asked.accepted(parts.status, &body) {
+            queued::note(&mut self.queued.lock().unwrap_or_else(PoisonError::into_inner), prompt);
+        }
+        Ok(Response::from_parts(parts, Full::new(body).map_err(|never| match never {}).boxed()))
     }
 
     /// The server is told its own name. ComfyUI compares the origin of a request with it, so an

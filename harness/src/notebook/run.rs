@@ -14,6 +14,7 @@ use super::{
     file::{File, Prepared, code_cells, is_compared, render, title},
     lacking,
     proxy::Proxy,
+    queued,
     request::name_of,
     scan::scan,
     settings::Sanitizer,
@@ -26,10 +27,15 @@ use lockproof_model::{
     error::{Error, Result},
     secret,
 };
-use lockproof_probe::server::{Server, Trust};
+use lockproof_probe::{
+    client::Client,
+    server::{Server, Trust},
+};
 
 /// The address of the server as a notebook in the container sees it; ComfyUI's own.
 const PORT: u16 = 8188;
+/// How long one answer about the queue may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     let begun = Instant::now();
@@ -72,6 +78,9 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     outcome.cells = cells(&file, request.reference.as_ref(), &prepared, &execution, &rules, limits);
     let injected = injected(&prepared, &execution, limits);
     (outcome.ending, outcome.why) = verdict::of(injected.as_ref(), &outcome.cells, &execution);
+    if let Some(cancelled) = &execution.cancelled {
+        outcome.why.push_str(&format!("; {cancelled}"));
+    }
     outcome.findings.extend(verdict::findings(request, &outcome));
     if let Some(notebook) = &execution.notebook {
         let clean = without_secrets(notebook);
@@ -145,9 +154,15 @@ async fn execute(
         port: PORT,
         progress: request.progress.as_deref(),
     };
-    let execution = job.run(&request.runner).await?;
-    let traffic = proxy.traffic();
-    Ok((execution, traffic))
+    let executed = job.run(&request.runner).await;
+    let cancelled = match &executed {
+        Ok(execution) if execution.got_to_its_end() => None,
+        _ => queued::cancel(&Client::of(Server::named(&request.url, &trust)?, PATIENCE), &proxy.queued()).await,
+    };
+    if let Some(cancelled) = &cancelled {
+        tracing::info!("{}: {cancelled}", name_of(&request.path));
+    }
+    Ok((Execution { cancelled, ..executed? }, proxy.traffic()))
 }
 
 /// A directory below one that is private, which a container may be lent: another user of this

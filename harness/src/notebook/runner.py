@@ -5,6 +5,7 @@ because it holds the environment of the notebook, and so its token.
 """
 
 import asyncio
+import hashlib
 import json
 import math
 import os
@@ -56,13 +57,57 @@ def forward(socket, port):
     ready.wait(10)
 
 
+# How many bytes of one cell's outputs are kept, and after how many it is interrupted.
+KEPT = 8 * 1024 * 1024
+MOST = 64 * 1024 * 1024
+# How many characters of an error are passed on.
+LONGEST = 20_000
+
+
+def limited(base):
+    """A client that keeps the first outputs of a cell and counts the others."""
+
+    class Limited(base):
+        def begin_cell(self):
+            self.printed, self.digest, self.interrupted = 0, hashlib.sha256(), False
+
+        def process_message(self, msg, cell, cell_index):
+            content = msg["content"]
+            if msg["msg_type"] == "stream":
+                output = content["text"]
+            elif msg["msg_type"] in ("display_data", "execute_result", "update_display_data"):
+                output = json.dumps(content.get("data"), sort_keys=True)
+            else:
+                return super().process_message(msg, cell, cell_index)
+            output = output.encode("utf-8", "replace")
+            self.printed += len(output)
+            self.digest.update(output)
+            if self.printed > MOST and not self.interrupted:
+                self.interrupted = True
+                asyncio.ensure_future(self.km.interrupt_kernel())
+            if self.printed > KEPT:
+                return None
+            return super().process_message(msg, cell, cell_index)
+
+        def cut(self):
+            """The note on what was left out. It has a hash of everything, so that it differs where what was
+            left out does."""
+            if self.printed <= KEPT:
+                return None
+            if self.interrupted:
+                return f"[lockproof: cut; the cell printed more than {MOST} bytes and was interrupted]"
+            return f"[lockproof: cut; the cell printed {self.printed} bytes, SHA-256 {self.digest.hexdigest()}]"
+
+    return Limited
+
+
 async def execute(request):
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(request["notebook"], as_version=4)
-    client = NotebookClient(
+    client = limited(NotebookClient)(
         notebook,
         kernel_name="python3",
         resources={"metadata": {"path": request["directory"]}},
@@ -82,16 +127,21 @@ async def execute(request):
                 # nbclient knows whole seconds only.
                 client.timeout = max(1, math.ceil(min(request["cell_timeout"], left)))
                 how, detail = "done", ""
+                client.begin_cell()
                 try:
                     if left <= 0:
                         raise CellTimeoutError()
                     await client.async_execute_cell(cell, index)
                 except CellExecutionError as error:
-                    how, detail = "raised", f"{error.ename}: {error.evalue}"
+                    how, detail = "raised", f"{error.ename}: {error.evalue}"[:LONGEST]
                 except CellTimeoutError:
                     how = "notebook-timeout" if left < request["cell_timeout"] else "cell-timeout"
                 except DeadKernelError:
                     how = "died"
+                if note := client.cut():
+                    cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
+                if client.interrupted:
+                    how, detail = "raised", f"it printed more than {MOST} bytes and was interrupted"
                 say(end=index, how=how, detail=detail, seconds=time.monotonic() - begun)
                 if how != "done":
                     break

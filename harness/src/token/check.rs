@@ -53,7 +53,7 @@ impl Source {
     /// An environment error when it is there and cannot be read.
     pub fn env_file(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let text = match std::fs::read(path) {
+        let text = match lockproof_model::read::bytes(path, lockproof_model::read::SHORT) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::of(name, None)),
             Err(e) => return Err(Error::environment(format!("cannot read {name}")).detail(e)),

@@ -235,7 +235,7 @@ fn read_here(path: &Path) -> Result<Option<Credential>> {
         let path = std::fs::canonicalize(path)?;
         let meta = std::fs::metadata(&path)?;
         Ok(Credential {
-            bytes: std::fs::read(&path)?,
+            bytes: lockproof_model::read::bytes(&path, lockproof_model::read::SHORT)?,
             mode: meta.permissions().mode() & 0o7777,
             owner: Ownership { uid: meta.uid().into(), gid: meta.gid().into() },
             path: path.display().to_string(),

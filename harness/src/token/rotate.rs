@@ -244,7 +244,7 @@ struct EnvFile {
 fn remember(files: &[(PathBuf, Spelling)]) -> Result<Vec<EnvFile>> {
     files
         .iter()
-        .map(|(path, _)| match std::fs::read(path) {
+        .map(|(path, _)| match lockproof_model::read::bytes(path, lockproof_model::read::SHORT) {
             Ok(bytes) => Ok(EnvFile { path: path.clone(), bytes: Some(bytes) }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(EnvFile { path: path.clone(), bytes: None }),
             Err(e) => Err(Error::environment(format!("cannot read {}", path.display())).detail(e)),

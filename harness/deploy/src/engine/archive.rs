@@ -7,14 +7,22 @@ use bollard::{
     query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder},
 };
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
 use super::{Engine, failed, is_missing};
 use lockproof_model::{
     error::{Error, Result},
     path::normalise,
+    read,
 };
+
+/// The most bytes of the archive of one file: what a notebook may have, and its headers.
+const LARGEST_FILE: usize = read::LONG as usize + 64 * 1024;
+/// The most bytes of any archive: it is held in memory.
+const LARGEST_ARCHIVE: usize = 2 * 1024 * 1024 * 1024;
+/// How many links to links are followed, as Linux does.
+const MOST_LINKS: usize = 40;
 
 /// What a path in a container is: a file with a hash of its bytes, a directory, or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,11 +196,14 @@ impl Engine {
     /// # Errors
     /// An environment error when it cannot be read.
     pub async fn download(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        self.download_at_most(container, path, LARGEST_ARCHIVE).await
+    }
+
+    async fn download_at_most(&self, container: &str, path: &str, limit: usize) -> Result<Option<Vec<u8>>> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let chunks: Result<Vec<Bytes>, _> =
-            self.docker.download_from_container(container, Some(options)).try_collect().await;
-        match chunks {
-            Ok(chunks) => Ok(Some(chunks.concat())),
+        match collect(self.docker.download_from_container(container, Some(options)), limit).await {
+            Ok(Collected::All(bytes)) => Ok(Some(bytes)),
+            Ok(Collected::TooMuch) => Err(too_much(path, limit)),
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(failed(&format!("reading {path}"), &e)),
         }
@@ -203,7 +214,12 @@ impl Engine {
     /// # Errors
     /// An environment error when it cannot be read.
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
-        let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
+        self.read_through_links(container, path, 0).await
+    }
+
+    async fn read_through_links(&self, container: &str, path: &str, links: usize) -> Result<Option<Vec<u8>>> {
+        check_links(path, links)?;
+        let Some(bytes) = self.download_at_most(container, path, LARGEST_FILE).await? else { return Ok(None) };
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries = archive.entries().map_err(|e| broken(path, &e))?;
         for entry in entries {
@@ -213,7 +229,7 @@ impl Engine {
                 let target = entry.link_name().ok().flatten().map(|t| t.display().to_string());
                 let Some(target) = target else { return Ok(None) };
                 let target = resolve(path, &target);
-                return Box::pin(self.read_file(container, &target)).await;
+                return Box::pin(self.read_through_links(container, &target, links + 1)).await;
             }
             if entry.header().entry_type().is_file() {
                 let mut bytes = Vec::new();
@@ -230,6 +246,16 @@ impl Engine {
     /// # Errors
     /// An environment error when it cannot be read.
     pub async fn tree(&self, container: &str, path: &str) -> Result<Option<BTreeMap<String, Entry>>> {
+        self.tree_through_links(container, path, 0).await
+    }
+
+    async fn tree_through_links(
+        &self,
+        container: &str,
+        path: &str,
+        links: usize,
+    ) -> Result<Option<BTreeMap<String, Entry>>> {
+        check_links(path, links)?;
         let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut tree = BTreeMap::new();
@@ -253,7 +279,7 @@ impl Engine {
         // The engine sends a link itself; follow it as a reader inside would.
         if let (1, Some(Entry::Link(target))) = (tree.len(), tree.get("")) {
             let target = resolve(path, target);
-            return Box::pin(self.tree(container, &target)).await;
+            return Box::pin(self.tree_through_links(container, &target, links + 1)).await;
         }
         Ok(Some(tree))
     }
@@ -271,6 +297,40 @@ impl Engine {
             Err(e) => Err(failed(&format!("looking for {path}"), &e)),
         }
     }
+}
+
+/// What a stream gave.
+#[derive(Debug, PartialEq, Eq)]
+enum Collected {
+    All(Vec<u8>),
+    TooMuch,
+}
+
+/// All bytes of a stream that has at most `limit`; the rest of a longer one is not waited for.
+async fn collect<E>(stream: impl Stream<Item = Result<Bytes, E>>, limit: usize) -> Result<Collected, E> {
+    let mut stream = std::pin::pin!(stream);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        if bytes.len() + chunk.len() > limit {
+            return Ok(Collected::TooMuch);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Collected::All(bytes))
+}
+
+fn too_much(path: &str, limit: usize) -> Error {
+    Error::environment(format!("{path} in the container has more than {limit} bytes"))
+        .fix("remove or move what is not needed there; lockproof holds it in memory to compare it")
+}
+
+fn check_links(path: &str, links: usize) -> Result<()> {
+    if links <= MOST_LINKS {
+        return Ok(());
+    }
+    Err(Error::environment(format!("{path} in the container is a link that leads in a circle"))
+        .fix("remove the link, or let it point to a file"))
 }
 
 /// The bytes of the first file in an archive; `None` when it holds none.
@@ -302,6 +362,25 @@ pub fn resolve(link: &str, target: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_without_an_end_is_not_read_to_it() {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, ()>(Bytes::from_static(b"12345678")));
+        assert_eq!(collect(endless, 100).await, Ok(Collected::TooMuch));
+        let chunks =
+            || futures_util::stream::iter([Ok::<_, ()>(Bytes::from_static(b"123")), Ok(Bytes::from_static(b"45"))]);
+        assert_eq!(collect(chunks(), 5).await, Ok(Collected::All(b"12345".to_vec())));
+        assert_eq!(collect(chunks(), 4).await, Ok(Collected::TooMuch));
+        let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"123")), Err("gone")]);
+        assert_eq!(collect(broken, 5).await, Err("gone"));
+        assert!(too_much("/data/x", 5).to_string().contains("/data/x in the container has more than 5 bytes"));
+    }
+
+    #[test]
+    fn links_in_a_circle_come_to_an_end() {
+        assert!(check_links("/a", MOST_LINKS).is_ok());
+        assert!(check_links("/a", MOST_LINKS + 1).expect_err("a circle").to_string().contains("leads in a circle"));
+    }
 
     #[test]
     fn a_link_is_followed_as_inside() {

@@ -25,6 +25,12 @@ use lockproof_model::{
     restart::RestartPolicy,
 };
 
+/// The most bytes of a log that is read, and of one of its lines that is followed.
+const LARGEST_LOG: usize = 64 * 1024 * 1024;
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// How many lines of standard error are kept.
+const MOST_ERRORS: usize = 1000;
+
 /// What a container is made from.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
@@ -366,6 +372,11 @@ impl Engine {
                 }
                 LogOutput::StdIn { .. } => {}
             }
+            if text.len() > LARGEST_LOG {
+                return Err(Error::environment(format!(
+                    "the last {count} lines of the container's log have more than {LARGEST_LOG} bytes"
+                )));
+            }
         }
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         Ok(lines[lines.len().saturating_sub(count)..].to_vec())
@@ -431,9 +442,16 @@ impl Engine {
                         let whole: Vec<u8> = pending.drain(..=end).collect();
                         line(String::from_utf8_lossy(&whole).trim_end());
                     }
+                    if pending.len() > LONGEST_LINE {
+                        return Err(Error::environment(format!(
+                            "a line of the container's log has more than {LONGEST_LINE} bytes"
+                        )));
+                    }
                 }
                 LogOutput::StdErr { message } => {
                     errors.extend(String::from_utf8_lossy(&message).lines().map(str::to_owned));
+                    // Only the last ones are shown.
+                    errors.drain(..errors.len().saturating_sub(MOST_ERRORS));
                 }
                 LogOutput::StdIn { .. } => {}
             }

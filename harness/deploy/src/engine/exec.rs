@@ -7,7 +7,10 @@ use bollard::{
 use futures_util::StreamExt;
 
 use super::{Engine, failed};
-use lockproof_model::error::Result;
+use lockproof_model::error::{Error, Result};
+
+/// The most bytes that a command may print.
+const LARGEST: usize = 64 * 1024 * 1024;
 
 /// What a command printed, and how it ended.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +27,22 @@ impl Output {
     /// Whether it ended with 0.
     pub fn ok(&self) -> bool {
         self.code == 0
+    }
+
+    /// Adds what the command printed; both streams together have at most `limit` bytes.
+    fn take(&mut self, chunk: &LogOutput, limit: usize) -> Result<()> {
+        let (stream, message) = match chunk {
+            LogOutput::StdErr { message } => (&mut self.stderr, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => (&mut self.stdout, message),
+            LogOutput::StdIn { .. } => return Ok(()),
+        };
+        stream.push_str(&String::from_utf8_lossy(message));
+        if self.stdout.len() + self.stderr.len() <= limit {
+            return Ok(());
+        }
+        Err(Error::environment(format!("the command printed more than {limit} bytes"))
+            .detail(self.tail(1).chars().take(200).collect::<String>())
+            .fix("run it in the container to see what it prints"))
     }
 
     /// The last `count` lines of both streams, for an error message.
@@ -94,20 +113,28 @@ impl Engine {
             StartExecResults::Detached => {}
             StartExecResults::Attached { output: mut stream, .. } => {
                 while let Some(chunk) = stream.next().await {
-                    match chunk.map_err(|e| failed(&doing, &e))? {
-                        LogOutput::StdErr { message } => {
-                            output.stderr.push_str(&String::from_utf8_lossy(&message));
-                        }
-                        LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                            output.stdout.push_str(&String::from_utf8_lossy(&message));
-                        }
-                        LogOutput::StdIn { .. } => {}
-                    }
+                    output.take(&chunk.map_err(|e| failed(&doing, &e))?, LARGEST).map_err(|e| e.or_at(&doing))?;
                 }
             }
         }
         let ended = self.docker.inspect_exec(&id).await.map_err(|e| failed(&doing, &e))?;
         output.code = ended.exit_code.unwrap_or(-1);
         Ok(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_prints_without_end_is_an_error_that_names_the_limit() {
+        let mut output = Output::default();
+        let chunk = |text: &'static str| LogOutput::StdOut { message: text.into() };
+        output.take(&chunk("yes\n"), 10).expect("it is short");
+        output.take(&LogOutput::StdErr { message: "no\n".into() }, 10).expect("it is short");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("yes\n", "no\n"));
+        let error = output.take(&chunk("yes\n"), 10).expect_err("11 bytes");
+        assert!(error.to_string().contains("printed more than 10 bytes"), "{error}");
     }
 }

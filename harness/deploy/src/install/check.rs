@@ -1,13 +1,17 @@
 //! What the incident taught, checked before anything is installed: is the workspace variable set,
 //! is what looks mounted really mounted and written through, may the process write there?
 
-use crate::{deployment::Deployment, engine::exec::Command, layout::Layout};
+use crate::{
+    deployment::Deployment,
+    engine::{archive::unreadable, exec::Command},
+    layout::Layout,
+};
 use lockproof_model::{
     error::Result,
     event::Event,
     finding::{Finding, Rule},
     path::{is_within, normalise},
-    secret,
+    read, secret,
     state::Owner,
     state_map::Mounted,
 };
@@ -64,7 +68,8 @@ fn check_workspace(deployment: &Deployment) -> Result<Option<Finding>> {
     let Some(script) = deployment.subject.lock.install.as_ref().and_then(|i| i.script.as_ref()) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(script).unwrap_or_default();
+    let text = read::bytes(script, read::SHORT).map_err(|e| unreadable(script, &e))?;
+    let text = String::from_utf8_lossy(&text);
     if !text.contains(WORKSPACE) || workspace(deployment).is_some() {
         return Ok(None);
     }

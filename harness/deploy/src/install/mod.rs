@@ -345,7 +345,8 @@ async fn clean_stage(place: Place<'_>, settings: &pip::Settings) -> Result<()> {
 /// | `LOCKPROOF_CUSTOM_NODES` | where ComfyUI loads custom nodes from |
 async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install, script: &Path) -> Result<()> {
     let place = Place::Subject(deployment);
-    let text = std::fs::read(script).map_err(|e| unreadable(script, &e))?;
+    let text =
+        lockproof_model::read::bytes(script, lockproof_model::read::SHORT).map_err(|e| unreadable(script, &e))?;
     let mut tarball = Tarball::new();
     let stage_name = STAGE.trim_start_matches("/tmp/");
     let archive = tarball

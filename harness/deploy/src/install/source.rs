@@ -68,7 +68,8 @@ pub(super) fn requirements_of(plugin: &Fetched, scheme: &Scheme) -> Result<BTree
     present
         .filter(|(_, path)| path.is_file())
         .map(|(name, path)| {
-            let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))?;
+            let text =
+                lockproof_model::read::text(&path, lockproof_model::read::SHORT).map_err(|e| unreadable(&path, &e))?;
             Ok((name.clone(), text))
         })
         .collect()

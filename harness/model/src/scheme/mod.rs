@@ -281,7 +281,7 @@ impl Scheme {
             return parse_as(text, name);
         }
         let path = base.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
+        let text = crate::read::text(&path, crate::read::SHORT).map_err(|e| {
             Error::usage(format!(
                 "there is no scheme `{name}`: it is not built in, and {} cannot be read",
                 path.display()

@@ -21,7 +21,8 @@ impl Walk<'_> {
         let name = first.rsplit('/').next().unwrap_or(first).to_owned();
         let plain: Vec<&str> = words.iter().map(String::as_str).collect();
         match plain.as_slice() {
-            ["exit" | "return", ..] => return Flow::Ends,
+            ["exit", ..] => return Flow::Ends,
+            ["return", ..] => return Flow::Returns,
             ["set", flags @ ..] => self.set(flags),
             ["trap", action, signals @ ..] if signals.contains(&"ERR") && action.contains("exit") => {
                 self.state.strict = true;
@@ -130,9 +131,11 @@ impl Walk<'_> {
             rest.iter().map(|word| (*word).to_owned()).collect()
         };
         let own = std::mem::replace(&mut self.state.arguments, arguments);
+        let (conditions, leaves) = self.entered();
         let flow = self.of_file(name, &text);
+        self.returned(conditions, leaves);
         self.state.arguments = own;
-        flow
+        if flow == Flow::Returns { Flow::On } else { flow }
     }
 
     /// `sh -c TEXT` and `sh FILE`.
@@ -194,10 +197,11 @@ impl Walk<'_> {
 
     /// Another process: it begins with what this one has, and changes nothing of it.
     fn process(&mut self, strict: bool, arguments: Vec<String>, walk: impl FnOnce(&mut Self) -> Flow) {
-        let outer = self.state.clone();
+        let (outer, conditions) = (self.state.clone(), self.entered());
         (self.state.arguments, self.state.strict, self.state.pipefail) = (arguments, strict, false);
         walk(self);
         self.state = outer;
+        self.left_process(conditions);
     }
 }
 

@@ -85,7 +85,7 @@ impl Walk<'_> {
         if !pip || !words.iter().any(|w| w == "install" || w == "add") {
             return;
         }
-        let mut of_lock = words.iter().any(|w| DEPENDENCIES.iter().any(|d| w.to_lowercase().starts_with(d)));
+        let mut of_lock = words.iter().any(|w| is_dependency(w));
         let mut rest = words.iter();
         let mut files = Vec::new();
         while let Some(word) = rest.next() {
@@ -134,7 +134,7 @@ impl Walk<'_> {
                 let target = target.and_then(|to| self.at(to));
                 if crate::images::dockerfile::is_comfyui_repository(&words[n]) {
                     self.script.cloned_to = self.script.cloned_to.take().or(target);
-                } else if names_the_lock(&words[n]) {
+                } else if repository.is_some_and(names_the_lock) || target.as_deref().is_some_and(names_the_lock) {
                     let when = self.when();
                     self.script.plugin.or(when);
                     self.swallow(line, fate);
@@ -234,6 +234,7 @@ impl Walk<'_> {
             Some(environment) => self.at(environment),
             None => self.state.active.clone(),
         };
+        self.started += 1;
         // Of two starts, the one that is sure counts, and else the first.
         let sure = self.conditions.is_empty();
         if self.script.starts && !sure {
@@ -268,9 +269,29 @@ impl Walk<'_> {
     }
 }
 
-fn names_the_lock(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    lower.contains("login") || lower.contains("auth")
+/// Whether a requirement is a package of the login plugin, with or without a version.
+fn is_dependency(requirement: &str) -> bool {
+    let name = requirement.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))).next();
+    name.is_some_and(|name| DEPENDENCIES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// Whether a path or the name of a repository is that of a login plugin. Only the names of the plugin and of
+/// the file count: a directory above, the host or the user of a URL (`oauth2:…@host`) says nothing.
+fn names_the_lock(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | "." | "*")).collect();
+    let node = parts.iter().position(|part| *part == "custom_nodes").and_then(|n| parts.get(n + 1));
+    let last = parts.len().checked_sub(1).map(|n| &parts[n]);
+    // `ComfyUI-Login/requirements.txt`, `ComfyUI-Login/*.py`
+    let of_file = last.filter(|name| name.contains(['.', '*'])).and_then(|_| parts.get(parts.len().checked_sub(2)?));
+    [node, last, of_file].into_iter().flatten().any(|name| is_login(name))
+}
+
+/// Whether a name says that something asks for a login.
+fn is_login(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let words = || name.split(|c: char| !c.is_ascii_alphanumeric());
+    name.contains("login")
+        || words().any(|w| w.ends_with("auth") || w.starts_with("authent") || w.starts_with("authoriz"))
 }
 
 /// Whether a file of requirements is that of every custom node; with the directory of the nodes where

@@ -159,6 +159,75 @@ mod tests {
         assert_eq!(code.cloned_to.as_deref(), Some("/w/ComfyUI"));
     }
 
+    #[rstest]
+    #[case::a_token_in_the_url("git clone https://oauth2:$TOKEN@git.example/group/any-node /n/any-node", Come::Never)]
+    #[case::a_host("git clone https://auth.example/any-node custom_nodes/any-node", Come::Never)]
+    #[case::an_owner("git clone https://github.com/some-author/any-node custom_nodes/any-node", Come::Never)]
+    #[case::a_home("cp -r /home/author/any-node custom_nodes/", Come::Never)]
+    #[case::a_word_that_begins_alike("git clone https://example/ComfyUI-AuthorTools custom_nodes/x", Come::Never)]
+    #[case::the_plugin("git clone https://oauth2:$TOKEN@git.example/group/ComfyUI-Login.git", Come::Always)]
+    #[case::its_directory("git clone https://git.example/mirror/42 custom_nodes/ComfyUI-Login", Come::Always)]
+    #[case::another_plugin("git clone https://example/comfyui_basic_auth custom_nodes/x", Come::Always)]
+    #[case::a_copy("cp -r /plugins/ComfyUI-Login/* /n/custom_nodes/", Come::Always)]
+    fn only_the_name_of_a_plugin_says_that_it_is_the_lock(#[case] text: &str, #[case] when: Come) {
+        assert_eq!(of(text).plugin, when, "{text}");
+    }
+
+    #[rstest]
+    #[case("pip install bcrypt==4.2", Come::Always)]
+    #[case("pip install 'aiohttp_session[secure]>=2'", Come::Always)]
+    #[case("pip install bcryptography-tools", Come::Never)]
+    fn only_the_packages_of_the_lock_are_its_dependencies(#[case] text: &str, #[case] when: Come) {
+        assert_eq!(of(text).dependencies, when, "{text}");
+    }
+
+    #[rstest]
+    #[case::a_word("say() { echo executing $1; return 0; }\nsay x")]
+    #[case::a_branch("say() { if [ \"$1\" = y ]; then exit 1; fi; return 0; }\nsay x")]
+    #[case::a_condition("say() { [ -n \"$1\" ] || exit 1; echo execute; }\nsay x")]
+    #[case::a_file_that_returns(". /lib.sh")]
+    fn a_function_that_returns_does_not_end_the_script(#[case] before: &str) {
+        let file = |path: &str| {
+            (path == "/lib.sh").then(|| ("lib.sh".to_owned(), "true || exit 1\nreturn 0\necho exec\n".to_owned()))
+        };
+        let script = with(&format!("{before}\npip install bcrypt\ncd /app && exec python main.py"), &file);
+        assert_eq!((script.dependencies, script.code_dir.as_deref()), (Come::Always, Some("/app")), "{before}");
+    }
+
+    #[rstest]
+    #[case::exit("end() { echo x; exit 0; }\nend")]
+    #[case::exec("end() { exec sleep 1; }\nend")]
+    #[case::both_ways("end() { if [ -f /x ]; then exit 1; else exec sleep 1; fi; }\nend")]
+    fn a_function_that_ends_the_process_ends_the_script(#[case] before: &str) {
+        assert_eq!(of(&format!("{before}\npip install bcrypt")).dependencies, Come::Never, "{before}");
+    }
+
+    #[rstest]
+    #[case::a_mark("put() { [ -f /u/.done ] && return; pip install bcrypt; }\nput", Come::Unless(vec!["/u/.done".to_owned()]))]
+    #[case::a_branch("put() { if [ -f /u/.done ]; then return; fi; pip install bcrypt; }\nput", Come::Unless(vec!["/u/.done".to_owned()]))]
+    #[case::a_nested_branch(
+        "put() { if curl x; then if curl y; then return; fi; fi; pip install bcrypt; }\nput",
+        Come::Maybe
+    )]
+    #[case::a_loop(
+        "put() { for x in *; do curl $x && return; done; curl y || return; pip install bcrypt; }\nput",
+        Come::Maybe
+    )]
+    #[case::a_failure("put() { curl y || return; pip install bcrypt; }\nput", Come::Maybe)]
+    #[case::a_failure_that_stops("set -e\nput() { curl y || return 1; pip install bcrypt; }\nput", Come::Always)]
+    #[case::a_case("put() { case \"$(uname)\" in L*) return;; esac; pip install bcrypt; }\nput", Come::Maybe)]
+    #[case::a_start("if [ -f /u/.done ]; then exec python main.py; fi\npip install bcrypt", Come::Unless(vec!["/u/.done".to_owned()]))]
+    #[case::a_start_in_a_function("go() { curl x && exec python main.py; }\ngo\npip install bcrypt", Come::Maybe)]
+    #[case::an_error_ends_the_start("[ -d /models ] || exit 1\npip install bcrypt", Come::Always)]
+    #[case::another_function("log() { [ -t 1 ] || return; echo x; }\nlog\npip install bcrypt", Come::Always)]
+    #[case::another_process(
+        "(curl x && exit)\nsh -c 'curl x && exec python main.py'\npip install bcrypt",
+        Come::Always
+    )]
+    fn what_comes_behind_a_way_out_is_under_its_opposite(#[case] text: &str, #[case] when: Come) {
+        assert_eq!(of(&format!("{text}\npython main.py")).dependencies, when, "{text}");
+    }
+
     #[test]
     fn links_are_followed_through_the_tables_that_images_keep_them_in() {
         let script = of(

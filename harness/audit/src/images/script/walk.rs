@@ -28,7 +28,9 @@ const UNROLLED: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     On,
-    /// `exit`, `return`, or another program in its place.
+    /// `return`: the function, or the file that was read in, ends.
+    Returns,
+    /// `exit`, or another program in its place: the process ends.
     Ends,
 }
 
@@ -57,6 +59,20 @@ pub(super) struct State {
     pub(super) active: Option<String>,
 }
 
+/// How many ways have left under a condition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Leaves {
+    all: usize,
+    /// Of these, those that ended the process.
+    for_good: usize,
+}
+
+impl Leaves {
+    fn since(self, before: Self) -> (usize, usize) {
+        (self.all.saturating_sub(before.all), self.for_good.saturating_sub(before.for_good))
+    }
+}
+
 pub(super) struct Walk<'a> {
     pub(super) environment: &'a Environment<'a>,
     pub(super) script: Script,
@@ -65,6 +81,10 @@ pub(super) struct Walk<'a> {
     functions: BTreeMap<String, FunctionBody>,
     steps: usize,
     depth: usize,
+    /// How often ComfyUI is started.
+    pub(super) started: usize,
+    /// Where a way may leave under a condition: what comes behind is under a condition, too.
+    leaves: Leaves,
     /// The lines before the program that is walked.
     offset: usize,
     /// The text that is walked, and the file here in which it stands, if it stands in one.
@@ -82,6 +102,8 @@ impl<'a> Walk<'a> {
             functions: BTreeMap::new(),
             steps: 0,
             depth: 0,
+            started: 0,
+            leaves: Leaves::default(),
             offset: 0,
             source: String::new(),
             name: None,
@@ -98,7 +120,7 @@ impl<'a> Walk<'a> {
         for (offset, program) in &programs {
             self.offset = *offset;
             flow = self.program(program);
-            if flow == Flow::Ends {
+            if flow != Flow::On {
                 break;
             }
         }
@@ -122,8 +144,9 @@ impl<'a> Walk<'a> {
         for (n, list) in program.complete_commands.iter().enumerate() {
             let next = program.complete_commands.get(n + 1).and_then(|list| list.0.first());
             let minded = next.is_some_and(|next| minds_status(&next.0));
-            if self.list(list, if minded { Fate::Stops } else { Fate::ByState }) == Flow::Ends {
-                return Flow::Ends;
+            let flow = self.list(list, if minded { Fate::Stops } else { Fate::ByState });
+            if flow != Flow::On {
+                return flow;
             }
         }
         Flow::On
@@ -138,8 +161,8 @@ impl<'a> Walk<'a> {
                 SeparatorOperator::Sequence => fate,
             };
             let flow = self.and_or(&item.0, fate);
-            if flow == Flow::Ends && matches!(item.1, SeparatorOperator::Sequence) {
-                return Flow::Ends;
+            if flow != Flow::On && matches!(item.1, SeparatorOperator::Sequence) {
+                return flow;
             }
         }
         Flow::On
@@ -153,16 +176,27 @@ impl<'a> Walk<'a> {
             AndOr::Or(pipeline) => (false, pipeline),
         }));
         let outer = self.conditions.len();
+        let before = self.leaves;
         let mut flow = Flow::On;
+        let mut unless = Vec::new();
         for (n, (and, pipeline)) in elements.iter().enumerate() {
             // After a test, the next command depends on it; after another command, on its success.
             if n > 0 {
                 let before = elements[n - 1].1;
                 match (self.test_of(before), and) {
                     (Some(Test::Known(holds)), and) if holds != *and => continue,
-                    (Some(Test::When(then, other)), and) => self.conditions.extend(if *and { then } else { other }),
-                    (None, false) if flow == Flow::On => self.conditions.push(Condition::Maybe),
-                    _ => {}
+                    (Some(Test::When(then, other)), and) => {
+                        let (then, other) = if *and { (then, other) } else { (other, then) };
+                        self.conditions.extend(then);
+                        unless = if n == 1 { other } else { vec![Condition::Maybe] };
+                    }
+                    (None, and) => {
+                        unless = vec![Condition::Maybe];
+                        if !and && flow == Flow::On {
+                            self.conditions.push(Condition::Maybe);
+                        }
+                    }
+                    (Some(Test::Known(_)), _) => {}
                 }
             }
             let handler = elements[n + 1..].iter().find(|(and, _)| !and).map(|(_, pipeline)| *pipeline);
@@ -176,16 +210,29 @@ impl<'a> Walk<'a> {
                 }
                 None => Fate::ByState,
             };
+            let started = self.started;
             let ended = self.pipeline(pipeline, own);
+            if ended != Flow::On && !unless.is_empty() {
+                // `[ -f X ] && return`: what comes behind is under the opposite. With `set -e`, a failure that
+                // returns stops the start.
+                self.conditions.truncate(outer);
+                let stops = !and && ended == Flow::Returns && self.state.strict;
+                if !stops && self.may_leave(ended, started) {
+                    self.conditions.append(&mut unless);
+                }
+                return Flow::On;
+            }
             // What comes behind `||` is not on the way of what goes well.
             if *and {
                 flow = ended;
             }
-            if flow == Flow::Ends {
+            if flow != Flow::On {
                 break;
             }
         }
-        self.conditions.truncate(outer);
+        if elements.len() > 1 {
+            self.close(outer, before);
+        }
         flow
     }
 
@@ -261,8 +308,10 @@ impl<'a> Walk<'a> {
             CompoundCommand::BraceGroup(group) => self.list(&group.list, fate),
             CompoundCommand::Subshell(shell) => {
                 let before = self.state.clone();
+                let entered = self.entered();
                 self.list(&shell.list, fate);
                 self.state = before;
+                self.left_process(entered);
                 Flow::On
             }
             CompoundCommand::ForClause(clause) => {
@@ -274,7 +323,7 @@ impl<'a> Walk<'a> {
                 for word in words {
                     self.state.variables.insert(clause.variable_name.clone(), Value::Text(word));
                     let here = self.state.here.clone();
-                    self.list(&clause.body.list, fate);
+                    self.body(&clause.body.list, fate);
                     self.state.here = here;
                 }
                 Flow::On
@@ -293,10 +342,10 @@ impl<'a> Walk<'a> {
                 if !reads {
                     self.conditions.push(Condition::Maybe);
                 }
-                let here = self.state.here.clone();
-                self.list(&clause.1.list, fate);
+                let (here, leaves) = (self.state.here.clone(), self.leaves);
+                self.body(&clause.1.list, fate);
                 self.state.here = here;
-                self.conditions.truncate(outer);
+                self.close(outer, leaves);
                 Flow::On
             }
             CompoundCommand::IfClause(clause) => {
@@ -330,9 +379,10 @@ impl<'a> Walk<'a> {
             CompoundCommand::Arithmetic(_) => Flow::On,
             CompoundCommand::ArithmeticForClause(clause) => {
                 let outer = self.conditions.len();
+                let leaves = self.leaves;
                 self.conditions.push(Condition::Maybe);
-                self.list(&clause.body.list, fate);
-                self.conditions.truncate(outer);
+                self.body(&clause.body.list, fate);
+                self.close(outer, leaves);
                 Flow::On
             }
             CompoundCommand::Coprocess(process) => self.command(&process.body, Fate::Ignored, None),
@@ -342,9 +392,11 @@ impl<'a> Walk<'a> {
     /// `if`, `elif`, `else`.
     fn branches(&mut self, branches: &[(Option<&CompoundList>, &CompoundList)], fate: Fate) -> Flow {
         let outer = self.conditions.len();
+        let leaves = self.leaves;
         let mut ways: Vec<(State, Flow)> = Vec::new();
         let mut decided = false;
-        for (test, body) in branches {
+        let mut unless = Vec::new();
+        for (n, (test, body)) in branches.iter().enumerate() {
             let test = match test {
                 Some(list) => self.test(list, body),
                 None => Test::Known(true),
@@ -361,15 +413,22 @@ impl<'a> Walk<'a> {
                 Test::When(then, other) => {
                     let own = self.conditions.len();
                     self.conditions.extend(then);
-                    let before = self.state.clone();
+                    let (before, started) = (self.state.clone(), self.started);
                     let flow = self.list(body, fate);
+                    if self.may_leave(flow, started) {
+                        unless.extend(if n == 0 { other.clone() } else { vec![Condition::Maybe] });
+                    }
                     ways.push((std::mem::replace(&mut self.state, before), flow));
                     self.conditions.truncate(own);
                     self.conditions.extend(other);
                 }
             }
         }
+        // The first branch alone is known well enough for its opposite.
+        let nested = self.leaves.since(leaves).0 > unless.len();
         self.conditions.truncate(outer);
+        self.conditions.append(&mut unless);
+        self.conditions.extend(nested.then_some(Condition::Maybe));
         if !decided {
             ways.push((self.state.clone(), Flow::On));
         }
@@ -379,21 +438,23 @@ impl<'a> Walk<'a> {
     /// One of several ways, and nothing tells which.
     fn either(&mut self, branches: &[(Option<&CompoundList>, &CompoundList)], fate: Fate) -> Flow {
         let mut ways = vec![(self.state.clone(), Flow::On)];
-        let outer = self.conditions.len();
+        let (outer, leaves) = (self.conditions.len(), self.leaves);
         self.conditions.push(Condition::Maybe);
         for (_, body) in branches {
-            let before = self.state.clone();
+            let (before, started) = (self.state.clone(), self.started);
             let flow = self.list(body, fate);
+            self.may_leave(flow, started);
             ways.push((std::mem::replace(&mut self.state, before), flow));
         }
-        self.conditions.truncate(outer);
+        self.close(outer, leaves);
         self.join(ways)
     }
 
     /// What is the same on every way that goes on is known.
     fn join(&mut self, ways: Vec<(State, Flow)>) -> Flow {
+        let returns = ways.iter().any(|(_, flow)| *flow == Flow::Returns);
         let mut on = ways.into_iter().filter(|(_, flow)| *flow == Flow::On).map(|(state, _)| state);
-        let Some(mut joined) = on.next() else { return Flow::Ends };
+        let Some(mut joined) = on.next() else { return if returns { Flow::Returns } else { Flow::Ends } };
         for other in on {
             if joined.here != other.here {
                 joined.here = None;
@@ -496,6 +557,59 @@ impl<'a> Walk<'a> {
         self.run(&words, line + self.offset, fate, fed, document.as_deref())
     }
 
+    /// The body of a loop, which may run not at all.
+    fn body(&mut self, list: &CompoundList, fate: Fate) {
+        let started = self.started;
+        let flow = self.list(list, fate);
+        if self.may_leave(flow, started) {
+            self.conditions.push(Condition::Maybe);
+        }
+    }
+
+    /// Whether a way that is under a condition leaves for where ComfyUI is started without what comes behind:
+    /// by a `return`, or by a start of its own. An `exit` starts nothing.
+    fn may_leave(&mut self, flow: Flow, started: usize) -> bool {
+        let leaves = match flow {
+            Flow::On => false,
+            Flow::Returns => true,
+            Flow::Ends => self.started > started,
+        };
+        if leaves {
+            self.leaves.all += 1;
+            self.leaves.for_good += usize::from(flow == Flow::Ends);
+        }
+        leaves
+    }
+
+    /// Ends what is under further conditions; where a way may have left meanwhile, one stays.
+    fn close(&mut self, outer: usize, before: Leaves) {
+        self.conditions.truncate(outer);
+        if self.leaves.since(before).0 > 0 {
+            self.conditions.push(Condition::Maybe);
+        }
+    }
+
+    /// The end of a function, or of a file that was read in: to it, a `return` leads as well.
+    pub(super) fn returned(&mut self, outer: usize, before: Leaves) {
+        self.conditions.truncate(outer);
+        let (_, for_good) = self.leaves.since(before);
+        if for_good > 0 {
+            self.conditions.push(Condition::Maybe);
+        }
+        self.leaves = Leaves { all: before.all + for_good, for_good: before.for_good + for_good };
+    }
+
+    /// The end of another process: whatever left it, this one goes on.
+    pub(super) fn left_process(&mut self, (outer, before): (usize, Leaves)) {
+        self.conditions.truncate(outer);
+        self.leaves = before;
+    }
+
+    /// What the walk has to know for [`Walk::returned`].
+    pub(super) fn entered(&self) -> (usize, Leaves) {
+        (self.conditions.len(), self.leaves)
+    }
+
     fn call(&mut self, body: &FunctionBody, arguments: &[String], fate: Fate) -> Flow {
         if self.depth >= DEEPEST {
             self.script.incomplete = true;
@@ -503,12 +617,13 @@ impl<'a> Walk<'a> {
         }
         self.depth += 1;
         let outer = std::mem::replace(&mut self.state.arguments, arguments.to_vec());
-        let text = body.0.to_string();
+        let (conditions, leaves) = (self.conditions.len(), self.leaves);
         let flow = self.compound(&body.0, fate, None);
+        self.returned(conditions, leaves);
         self.state.arguments = outer;
         self.depth -= 1;
         // `return` ends the function only.
-        if flow == Flow::Ends && !text.contains("exit") && !text.contains("exec") { Flow::On } else { flow }
+        if flow == Flow::Returns { Flow::On } else { flow }
     }
 
     pub(super) fn words_of(&self, simple: &SimpleCommand) -> Vec<String> {
