@@ -1,4 +1,4 @@
-//! The keys to a lock: its token of record, a password for its form, and a session.
+//! The credentials of a lock: its token of record, the password of its login form, and a session.
 
 use base64::Engine as _;
 use http::Method;
@@ -18,13 +18,13 @@ use crate::{
     secret,
 };
 
-/// The cheapest hash that bcrypt knows: these passwords are random and live for minutes.
+/// The lowest bcrypt cost: these passwords are random and only used for minutes.
 const BCRYPT_COST: u32 = 4;
 
-/// What stands for the password in evidence.
+/// Replaces the password in evidence.
 const PASSWORD: &str = "$LOCKPROOF_PASSWORD";
 
-/// The keys to a lock. They are secrets: nothing here may be printed unredacted.
+/// The credentials of a lock. They are secrets: never print them unredacted.
 #[derive(Clone)]
 pub struct Keys {
     token: String,
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Keys made of what is known.
+    /// Credentials from known values.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
         hide(&token);
         password.as_deref().inspect(|p| secret::register_as(p, PASSWORD));
@@ -56,7 +56,7 @@ impl Keys {
         Self { token, password, session, forms }
     }
 
-    /// The forms in which the token and the password travel.
+    /// The encodings in which the token and the password may appear.
     pub(crate) fn forms(&self) -> &[String] {
         &self.forms
     }
@@ -66,40 +66,40 @@ impl Keys {
         &self.token
     }
 
-    /// The password behind it, where it is known.
+    /// Its password, if known.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
 
-    /// The cookies of a browser session, where one could be opened.
+    /// The cookies of a browser session, if one could be opened.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 }
 
-/// Keeps the token of record out of everything that is printed, in Base64 as well.
+/// Redacts the token in all output, in Base64 too.
 pub(crate) fn hide(token: &str) {
     secret::register(token);
     hide_encoded(token, "$COMFYUI_API_TOKEN");
 }
 
-/// The forms by which a token, and the password behind it, are found in what others write.
+/// The encodings by which a token and its password are found in foreign text.
 pub(crate) fn forms(token: &str, password: Option<&str>) -> Vec<String> {
     let mut forms = secret::spellings(token);
-    // JSON writers escape the slash, some of them.
+    // Some JSON writers escape the slash.
     forms.push(token.replace('/', "\\/"));
-    // Without the padding, which not every writer adds.
+    // Without padding, which some encoders omit.
     let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
     forms.extend([base64(token).trim_end_matches('=').to_owned(), url_safe]);
     forms.extend(password.map(str::to_owned));
-    // Shorter ones are words, which are found everywhere.
+    // Shorter values could match ordinary words.
     forms.retain(|form| form.len() >= 8);
     forms.sort();
     forms.dedup();
     forms
 }
 
-/// A header's value with `token` in it, as it stands or as RFC 7617 encodes a name and a password.
+/// A header value with `token` inserted, plain or encoded for HTTP Basic authentication (RFC 7617).
 pub(crate) fn filled(pattern: &str, token: &str) -> String {
     pattern.replace("{token}", token).replace("{basic}", &base64(token))
 }
@@ -108,20 +108,20 @@ fn base64(token: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(token)
 }
 
-/// Keeps the encoded form of `token` out of everything that is printed: anybody can decode it.
-/// `shown` is what a shell finds the token by.
+/// Redacts the encoded form of `token` in all output, because it can be decoded. `shown` is the
+/// shell expression for the token.
 pub(crate) fn hide_basic(token: &str, shown: &str) {
     if token.contains(':') {
         hide_encoded(token, shown);
     }
 }
 
-/// The same, whatever the token is.
+/// The same for any token.
 fn hide_encoded(token: &str, shown: &str) {
     secret::register_as(&base64(token), &format!("$(printf %s \"{shown}\" | base64 -w0)"));
 }
 
-/// Shows `token` in a request, as `how` says.
+/// Adds `token` to a request, as defined by `how`.
 pub fn present(request: Request, how: &Presentation, token: &str) -> Request {
     match how {
         Presentation::Header { header, value } => request.header(header, filled(value, token)),
@@ -129,7 +129,7 @@ pub fn present(request: Request, how: &Presentation, token: &str) -> Request {
     }
 }
 
-/// Shows `token` in the way that the scheme prefers.
+/// Adds `token` to a request in the scheme's preferred way.
 pub fn authorised(request: Request, scheme: &Scheme, token: &str) -> Request {
     match scheme.present.first() {
         Some(how) => present(request, how, token),
@@ -137,10 +137,10 @@ pub fn authorised(request: Request, scheme: &Scheme, token: &str) -> Request {
     }
 }
 
-/// Gets hold of the keys: those that the deployment has, or new ones by the first-run form.
+/// Obtains the credentials: those of the deployment, or new ones through the first-run form.
 ///
 /// # Errors
-/// An undecided error that says what was tried, when there is no token.
+/// An undecided error with what was tried, if there is no token.
 pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
     let password = password(lock)?;
@@ -154,21 +154,21 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
     if lock.scheme.is_basic() {
         return match password {
             Some(password) => Ok(Keys::new(format!("{}:{password}", lock.username), Some(password), None)),
-            None => Err(Error::undecided("there is no name and no password to test with")
+            None => Err(Error::undecided("no user name and password for the test")
                 .at(format!("subject `{}`", deployment.subject.name))
-                .fix("say who may enter: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
+                .fix("set them: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
         };
     }
     let path = lock.scheme.credential.as_ref().map(|c| installed.fill(&c.file, layout));
     if let Some(token) = read(deployment, layout, installed).await? {
-        // The deployment brought its own credential; without its password there is no session.
+        // The deployment has its own credential; without its password, no session can be opened.
         let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
         return Ok(Keys::new(token, password, session));
     }
     let Some(login) = &lock.scheme.login else {
-        return Err(Error::undecided("there is no token to test with")
+        return Err(Error::undecided("no token for the test")
             .at(format!("subject `{}`", deployment.subject.name))
-            .fix("say where the deployment has it: credential: { token_file: … } or { token_env: … }"));
+            .fix("set the deployment's token: credential: { token_file: … } or { token_env: … }"));
     };
     let password = password.unwrap_or_else(|| secret::random(24));
     secret::register_as(&password, PASSWORD);
@@ -176,36 +176,36 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
     let session = answer.as_ref().ok().and_then(Answer::cookies);
     match read(deployment, layout, installed).await? {
         Some(token) => Ok(Keys::new(token, Some(password), session)),
-        None => Err(Error::undecided("the login form minted no token")
+        None => Err(Error::undecided("the login form did not create a token")
             .at(format!("subject `{}`", deployment.subject.name))
-            .detail(format!("POST {} was answered with {}", login.path, in_words(&answer)))
-            .detail(format!("and there is no token in {}", path.unwrap_or_default()))
+            .detail(format!("POST {} returned {}", login.path, in_words(&answer)))
+            .detail(format!("there is no token in {}", path.unwrap_or_default()))
             .fix(
-                "if the lock has its credential already, say where: credential: { token_file: … };\n\
-                 see the container's log for what the login form says",
+                "if the lock already has a credential, set its path: credential: { token_file: … };\nelse \
+                check the container's log",
             )),
     }
 }
 
-/// The password of the variable that the file names; `None` where it names none.
+/// The password in the configured environment variable; `None` if none is configured.
 ///
 /// # Errors
-/// A usage error when the variable is not set.
+/// A usage error if the variable is not set.
 pub fn password(lock: &Lock) -> Result<Option<String>> {
     let Some(name) = &lock.password_env else { return Ok(None) };
     std::env::var(name).map(Some).map_err(|_| {
         let fix = if lock.scheme.is_basic() {
             format!("export {name}=…")
         } else {
-            format!("export {name}=…, or leave `password_env` out for a random password")
+            format!("export {name}=…, or remove `password_env` to use a random password")
         };
-        Error::usage(format!("the variable {name}, which should hold the password, is not set"))
+        Error::usage(format!("the environment variable {name}, which must contain the password, is not set"))
             .at("scheme.credential.password_env")
             .fix(fix)
     })
 }
 
-/// The token that the file says the deployment has.
+/// The configured token of the deployment.
 async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let lock = &deployment.subject.lock;
     if let Some(name) = &lock.token_env {
@@ -213,7 +213,7 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
         let token = here.or_else(|| deployment.env(name).map(str::to_owned));
         return token.map(Some).ok_or_else(|| {
             Error::usage(format!(
-                "the variable {name}, which should hold the token, is set neither here nor in the container"
+                "the environment variable {name}, which must contain the token, is not set here or in the container"
             ))
             .at("scheme.credential.token_env")
             .fix(format!("export {name}=…, or set it in the subject's `env:`"))
@@ -228,16 +228,16 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let text = bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
         Some(token) => Ok(Some(token.to_owned())),
-        None => Err(Error::usage(format!("there is no token in {}, here or in the container", path.display()))
+        None => Err(Error::usage(format!("no token in {}, here or in the container", path.display()))
             .at("scheme.credential.token_file")
-            .fix("the token is the first line of the file")),
+            .fix("write the token on the file's first line")),
     }
 }
 
-/// The token as the credential file has it now; `None` when there is no file, or nothing in it.
+/// The token in the credential file now; `None` if the file is missing or empty.
 ///
 /// # Errors
-/// An environment error when the container cannot be read.
+/// An environment error if the container cannot be read.
 pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Option<String>> {
     let Some(facts) = &deployment.subject.lock.scheme.credential else { return Ok(None) };
     let path = installed.fill(&facts.file, layout);
@@ -248,10 +248,10 @@ pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installe
     Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
 }
 
-/// The name for the login form where none is given.
+/// The default user name for the login form.
 pub const USERNAME: &str = "lockproof";
 
-/// Logs in by the form; `None` without a form, a password or success.
+/// Logs in through the form; `None` without a form, a password or success.
 pub async fn open_session(
     client: &Client,
     login: Option<&LoginFacts>,
@@ -259,11 +259,11 @@ pub async fn open_session(
     password: Option<&str>,
 ) -> Option<String> {
     let answer = client.send(&form(login?, username, password?)).await.ok()?;
-    // Whether the cookie opens anything shows when it is used; a wrong password may set one, too.
+    // Whether the cookie works is only known when it is used; a wrong password may set one too.
     answer.cookies()
 }
 
-/// The login form, filled in.
+/// A request that submits the login form.
 pub fn form(login: &LoginFacts, username: &str, password: &str) -> Request {
     let body = format!(
         "{}={}&{}={}",
@@ -277,27 +277,27 @@ pub fn form(login: &LoginFacts, username: &str, password: &str) -> Request {
         .body(body)
 }
 
-/// Changes the credential on the file system; it takes effect at the next start. The session of the
-/// old keys stays in the new ones, because it must be dead, which is looked at.
+/// Replaces the credential file; this takes effect at the next start. The new keys keep the old
+/// session, to check that it is rejected.
 ///
 /// # Errors
-/// An undecided error when the scheme does not say how, or there is no credential to change.
+/// An undecided error if the scheme does not define how, or if there is no credential to replace.
 pub async fn rotate(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
     let impossible = |why: &str| {
-        Error::undecided(format!("the credential cannot be changed: {why}"))
+        Error::undecided(format!("cannot change the credential: {why}"))
             .at(format!("subject `{}`", deployment.subject.name))
-            .fix("leave `rotate` out of the events")
+            .fix("remove `rotate` from the events")
     };
     if lock.token_env.is_some() {
-        return Err(impossible("the deployment takes its token from its environment"));
+        return Err(impossible("the deployment reads its token from its environment"));
     }
     let Some((facts, Rotation::Bcrypt)) = lock.scheme.credential.as_ref().and_then(|c| Some((c, c.rotate?))) else {
-        return Err(impossible("the scheme does not say how"));
+        return Err(impossible("the scheme does not define how"));
     };
     let path = normalise(&installed.fill(&facts.file, layout));
     let Some(old) = deployment.read_file(&path).await? else {
-        return Err(impossible(&format!("there is no {path}")));
+        return Err(impossible(&format!("{path} does not exist")));
     };
     let password = secret::random(24);
     let hash = bcrypt::hash(&password, BCRYPT_COST).map_err(|e| impossible(&e.to_string()))?;

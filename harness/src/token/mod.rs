@@ -1,7 +1,7 @@
-//! Tokens of a server that is somebody's: minted, read back, compared, replaced.
+//! Creates, reads, checks and rotates the token of a server.
 //!
-//! A token is taken from, and put into, a [`Place`] on this machine or in its engine; a
-//! [`Gatekeeper`] is the running server that is asked whether it takes one.
+//! A token is read from and written to a [`Place`] on this machine or in its engine; a
+//! [`Gatekeeper`] is the running server that accepts or rejects it.
 
 mod check;
 mod gatekeeper;
@@ -21,17 +21,17 @@ use crate::{
     secret,
 };
 
-/// bcrypt's own default, which ComfyUI-Login uses as well.
+/// The default bcrypt cost, as in ComfyUI-Login.
 pub const DEFAULT_COST: u32 = 12;
 
-/// A user's name and password, and what the hash of it may cost.
+/// A user name and password, with the cost of its hash.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The name, for the login form and the second line of the credential file.
+    /// The user name, for the login form and the second line of the credential file.
     pub username: String,
     /// The password.
     pub password: String,
-    /// The logarithm of bcrypt's rounds, from 4 to 31.
+    /// The base-2 logarithm of bcrypt's rounds, from 4 to 31.
     pub cost: u32,
 }
 
@@ -39,38 +39,38 @@ impl Login {
     /// The hash of the password, which is the token of ComfyUI-Login.
     ///
     /// # Errors
-    /// A usage error for a cost that bcrypt does not know.
+    /// A usage error for an invalid cost.
     pub fn hash(&self) -> Result<String> {
         secret::register(&self.password);
         let hash = bcrypt::hash(&self.password, self.cost).map_err(|e| {
-            Error::usage("the password cannot be hashed").detail(e).fix("the cost goes from 4 to 31; 12 is usual")
+            Error::usage("cannot hash the password").detail(e).fix("use a cost from 4 to 31; the default is 12")
         })?;
         secret::register(&hash);
         Ok(hash)
     }
 }
 
-/// Writes the first credential into a place that has none, and gives the token.
+/// Writes the first credential, and returns its token.
 ///
 /// # Errors
-/// A usage error when there is one already, an environment error when it cannot be written.
+/// A usage error if a credential exists already; an environment error if it cannot be written.
 pub async fn mint(place: &Place, scheme: &Scheme, login: &Login) -> Result<String> {
     if let Some(old) = place.read(scheme).await?
         && old.token(scheme).is_some()
     {
-        return Err(Error::usage("there is a credential already")
+        return Err(Error::usage("the credential already exists")
             .at(&old.path)
-            .fix("`lockproof token extract` reads its token, `lockproof token rotate` replaces it"));
+            .fix("use `lockproof token extract` to read its token, or `lockproof token rotate` to replace it"));
     }
     let token = login.hash()?;
     place.create(scheme, &format!("{token}\n{}", login.username)).await?;
     Ok(token)
 }
 
-/// The token that a place holds.
+/// The token of a credential location.
 ///
 /// # Errors
-/// A usage error that says where was looked, when there is none.
+/// A usage error with the searched path, if there is none.
 pub async fn extract(place: &Place, scheme: &Scheme) -> Result<String> {
     let found = place.read(scheme).await?;
     let looked = found.as_ref().map_or_else(|| place.to_string(), |c| c.path.clone());
@@ -82,7 +82,7 @@ pub async fn extract(place: &Place, scheme: &Scheme) -> Result<String> {
         secret::register(&token);
         return Ok(token);
     }
-    Err(Error::usage("there is no token").at(looked).fix(
-        "say where the credential file lies with --path; a server that has none yet gets one by `lockproof token mint`",
+    Err(Error::usage("no token found").at(looked).fix(
+        "give the path of the credential file with --path; create the first credential with `lockproof token mint`",
     ))
 }
