@@ -1,13 +1,13 @@
-//! `lockproof audit`: what a compose file lets one expect of a lock, by reading alone.
+//! `lockproof audit`: predicts from compose files whether the lock survives.
 //!
 //! ```text
 //! Project ──► facts (command, catalogue, Dockerfile, mounts) ──► find: which service is ComfyUI
 //!                 │
-//!                 └──► states: where each state lies ──► predictions ──► persist, deploy: findings
+//!                 └──► states: where each state is stored ──► predictions ──► persist, deploy: findings
 //! ```
 //!
-//! A prediction says what comes of a lock that held when it was installed: the worst of what the
-//! scheme says of each state that an event takes. What cannot be known is none, and never a finding.
+//! A prediction assumes that the lock works when it is installed. It is the worst `on_loss` of the
+//! scheme among the states that an event removes. What cannot be known is `None`, never a finding.
 
 mod accept;
 mod deploy;
@@ -38,55 +38,55 @@ use crate::{
     verdict::Verdict,
 };
 
-/// How a project is audited.
+/// The input of an audit.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The services to look at; none: those that are found to be ComfyUI.
+    /// The services to audit; empty: detect the ComfyUI services.
     pub services: Vec<String>,
-    /// The lock.
+    /// The login scheme.
     pub scheme: Scheme,
-    /// What an engine says of images that it has, by their reference.
+    /// Image metadata from the engine, by image reference.
     pub images: BTreeMap<String, Dockerfile>,
 }
 
-/// What was read of a project.
+/// The result of an audit of one project.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Each service that runs ComfyUI.
+    /// The services that run ComfyUI.
     pub subjects: Vec<Subject>,
-    /// The findings, with the place of each.
+    /// The findings, each with its position.
     pub findings: Vec<(Finding, Placed)>,
-    /// What is odd, and what was not needed.
+    /// Remarks about the files, and comments that accept nothing.
     pub notes: Vec<String>,
 }
 
 /// A service that runs ComfyUI.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its name in the table and in every report.
+    /// Its name in reports.
     pub name: String,
-    /// The service.
+    /// The service's name in the compose file.
     pub service: String,
-    /// The image, or how it is built.
+    /// The image reference, or how the image is built.
     pub image: String,
-    /// Where things are.
+    /// What is known about it.
     pub facts: Facts,
-    /// Where each state lies.
+    /// Where each state is stored.
     pub readings: Vec<Reading>,
-    /// What each event is expected to come to.
+    /// The predicted verdict of each event; `None`: unknown.
     pub predicted: BTreeMap<Event, Option<Verdict>>,
 }
 
-/// Where a finding stands.
+/// The position of a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// In a file of the project.
     At(Span),
-    /// In another file: its name, and the line from 1.
+    /// In another file: its name and line, from 1.
     Elsewhere(String, u32),
 }
 
-/// A finding before it has a name for its subject.
+/// A finding without its subject.
 pub(crate) struct Found {
     rule: Rule,
     event: Option<Event>,
@@ -112,13 +112,13 @@ impl Found {
     }
 }
 
-/// The one service that runs ComfyUI: the one of that name, else the one that looks so.
+/// The service that runs ComfyUI: the named one, or the detected one.
 ///
 /// # Errors
-/// A usage error that names the candidates, when there is none or more than one.
+/// A usage error that lists the candidates, if there is none or more than one.
 pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Service> {
     let found = subjects(project, name)?;
-    // With profiles, those that are not brought up do not count.
+    // Services with inactive profiles do not count.
     let active: Vec<&str> = found
         .iter()
         .filter_map(|s| project.service(&s.service))
@@ -128,12 +128,12 @@ pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a S
     let names: Vec<&str> = if active.is_empty() { found.iter().map(|s| s.service.as_str()).collect() } else { active };
     let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
     match names.as_slice() {
-        [only] => project.service(only).ok_or_else(|| Error::usage(format!("there is no service `{only}`")).at(&file)),
+        [only] => project.service(only).ok_or_else(|| Error::usage(format!("no such service: `{only}`")).at(&file)),
         [] => {
             let all: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
-            Err(Error::usage("no service looks like ComfyUI")
+            Err(Error::usage("no ComfyUI service found")
                 .at(file)
-                .fix(format!("name it with --service: {}", all.join(", "))))
+                .fix(format!("choose one with --service: {}", all.join(", "))))
         }
         several => Err(Error::usage(format!("{} services run ComfyUI", several.len()))
             .at(file)
@@ -141,7 +141,7 @@ pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a S
     }
 }
 
-/// The names of the services that run ComfyUI.
+/// The names of the detected ComfyUI services.
 ///
 /// # Errors
 /// As [`audit`].
@@ -159,18 +159,18 @@ fn subjects(project: &Project, name: Option<&str>) -> Result<Vec<Subject>> {
     Ok(audit(project, &options, "")?.subjects)
 }
 
-/// Audits a project. `prefix` goes before the names of services, where several projects are told apart.
+/// Audits a project. `prefix` is prepended to subject names if several projects are audited.
 ///
 /// # Errors
-/// A usage error when a service that was asked for is not there, and for a comment that accepts what
-/// may not be accepted.
+/// A usage error if a given service does not exist, or if a comment accepts a rule that cannot be
+/// accepted.
 pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit> {
     if options.scheme.in_front() {
         return Err(Error::usage(format!(
-            "the scheme `{}` is a proxy's: a reading cannot tell whether it holds",
+            "the scheme `{}` is for a proxy, which cannot be audited from files",
             options.scheme.name
         ))
-        .fix(format!("gate it: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
+        .fix(format!("gate it instead: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
     }
     let facts: Vec<(&Service, Facts)> = project
         .services
@@ -215,13 +215,13 @@ fn index(project: &Project, name: &str) -> Result<usize> {
     project.services.iter().position(|s| s.name == *name).ok_or_else(|| {
         let known: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
         let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
-        Error::usage(format!("there is no service `{name}`"))
+        Error::usage(format!("no such service: `{name}`"))
             .at(file)
-            .fix(format!("the services are: {}", known.join(", ")))
+            .fix(format!("available services: {}", known.join(", ")))
     })
 }
 
-/// What the modules that find things look at.
+/// The input of the modules that create findings.
 pub(crate) struct Scene<'a> {
     project: &'a Project,
     service: &'a Service,
@@ -271,11 +271,11 @@ fn finish(found: Found, project: &Project, subject: &Subject) -> (Finding, Place
 }
 
 impl Subject {
-    /// The subject as every report tells it. An event is predicted, and not run.
+    /// The subject for reports. Its events are predicted, not run.
     pub fn report(&self) -> SubjectReport {
         let state = |reading: &Reading| StateReport {
             state: reading.state,
-            // Where some of its paths last and others do not, those that decide.
+            // If only some paths persist, list those that do not.
             paths: if reading.weakest.is_empty() { reading.paths.clone() } else { reading.weakest.clone() },
             owner: reading.owner,
             survives: reading
@@ -286,7 +286,7 @@ impl Subject {
         };
         let event = |(&event, &predicted): (&Event, &Option<Verdict>)| EventReport {
             predicted,
-            skipped: Some("read, not run: `lockproof gate` proves it".to_owned()),
+            skipped: Some("audited from files, not run: `lockproof gate` proves it".to_owned()),
             ..EventReport::new(event, Verdict::Locked)
         };
         SubjectReport {
@@ -304,13 +304,12 @@ impl Subject {
     }
 }
 
-/// Owners as a sentence says them.
+/// The owner for use in a sentence.
 fn on(owner: Owner) -> &'static str {
     owner.words()
 }
 
-/// The path in the container that is meant by a workspace: the broadest directory of the host, or
-/// named volume, that is mounted for writing.
+/// The container path of the workspace: the broadest writable host directory or named volume.
 fn remedy_workspace(service: &Service) -> Option<String> {
     crate::audit::workspace::candidates(service).into_iter().next().map(|c| c.target)
 }

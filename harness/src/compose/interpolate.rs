@@ -1,4 +1,4 @@
-//! `${VAR}` and its relatives, as Compose replaces them in every value of a file.
+//! Variable interpolation (`${VAR}` and its variants), as done by Compose in every value.
 //!
 //! | written | set and not empty | set, empty | not set |
 //! |---|---|---|---|
@@ -11,7 +11,7 @@
 //! | `${V+x}` | x | x | empty |
 //! | `$$` | `$` | `$` | `$` |
 //!
-//! `x` and `e` are interpolated themselves.
+//! `x` and `e` are interpolated too.
 
 use super::{
     env::Environment,
@@ -20,13 +20,13 @@ use super::{
     yaml::{Kind, Node},
 };
 
-/// How deep `${A:-${B:-…}}` may go.
+/// The maximum nesting of `${A:-${B:-…}}`.
 const DEEPEST: usize = 50;
 
-/// How long a value may become.
+/// The maximum length of a value, in bytes.
 const LONGEST: usize = 256 * 1024;
 
-/// What stood in a value before interpolation.
+/// A value before interpolation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Raw {
     /// The text with its `$`.
@@ -36,7 +36,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Whether what is left of the text comes from variables that are not set.
+    /// The unset variables, if the text consists only of them.
     pub fn unset(&self) -> impl Iterator<Item = &str> {
         self.uses.iter().filter(|u| u.how == How::Unset).map(|u| u.name.as_str())
     }
@@ -47,27 +47,27 @@ impl Raw {
 pub struct Use {
     /// Its name.
     pub name: String,
-    /// Where the value came from.
+    /// The source of the value.
     pub how: How,
-    /// Whether it stood without braces, as `$NAME`.
+    /// Whether it was written without braces, as `$NAME`.
     pub bare: bool,
 }
 
-/// Where the value of a variable came from.
+/// The source of a variable's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// The environment.
     Set,
-    /// The text behind `-` or `+`.
+    /// The text after `-` or `+`.
     Default,
-    /// Nowhere: it is empty.
+    /// None: the value is empty.
     Unset,
 }
 
-/// Replaces the variables of every value below `node`.
+/// Interpolates every value below `node`.
 ///
 /// # Errors
-/// A `$` that begins nothing, and a variable that must be set and is not.
+/// An invalid `$`, or a required variable that is not set.
 pub fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trouble> {
     let span = node.span;
     match &mut node.kind {
@@ -87,49 +87,51 @@ pub fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What is wrong with a text with variables.
+/// An error in a text with variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A `$` that begins nothing.
+    /// An invalid `$`.
     Invalid(String),
-    /// A variable must be set and is not.
+    /// A required variable is not set.
     Required {
         /// Its name.
         name: String,
-        /// What the file says about it.
+        /// The message in the file.
         message: String,
     },
-    /// Too many in each other.
+    /// The nesting is too deep.
     TooDeep,
-    /// More text than any value needs.
+    /// The value is too long.
     TooLong,
 }
 
 impl Problem {
     fn trouble(self, span: Span, env: &Environment) -> Trouble {
         match self {
-            Self::Invalid(at) => Trouble::new(format!("`{at}` is no variable, so Compose refuses the file"), span)
-                .fix("write a dollar sign that is meant as one twice: `$$`"),
+            Self::Invalid(at) => {
+                Trouble::new(format!("`{at}` is not a valid variable reference; Compose rejects the file"), span)
+                    .fix("write a literal dollar sign as `$$`")
+            }
             Self::Required { name, message } => {
                 let message = message.trim();
                 let what = if message.is_empty() {
-                    format!("the variable {name} must be set")
+                    format!("required variable {name} is not set")
                 } else {
-                    format!("the variable {name} must be set: {message}")
+                    format!("required variable {name} is not set: {message}")
                 };
                 Trouble::new(what, span).fix(env.how_to_set(&name))
             }
             Self::TooLong => {
-                Trouble::new(format!("with its variables, this value is longer than {LONGEST} bytes"), span)
-                    .fix("no compose file needs that; look at the variables")
+                Trouble::new(format!("this value is longer than {LONGEST} bytes after interpolation"), span)
+                    .fix("check the values of its variables")
             }
-            Self::TooDeep => Trouble::new(format!("variables lie in each other more than {DEEPEST} deep"), span)
-                .fix("write the default out"),
+            Self::TooDeep => Trouble::new(format!("variables are nested more than {DEEPEST} levels deep"), span)
+                .fix("write the default value without nested variables"),
         }
     }
 }
 
-/// Replaces the variables of `text`.
+/// Interpolates `text`.
 ///
 /// # Errors
 /// As [`interpolate`].
@@ -219,7 +221,7 @@ fn braced(
             note(How::Set);
             replace(word, lookup, uses, depth + 1)
         }
-        // That it is empty is meant.
+        // An empty result is intended.
         ('+', None) => {
             note(How::Default);
             Ok(String::new())
@@ -228,7 +230,7 @@ fn braced(
     }
 }
 
-/// The length of the variable name with which `text` begins.
+/// The length of the variable name at the start of `text`.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return 0;
@@ -236,7 +238,7 @@ fn name_length(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-/// Where the brace closes that was opened before `text`.
+/// The position of the brace that closes the one before `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let bytes = text.as_bytes();
@@ -251,7 +253,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The first characters: a token may stand there.
+/// The first characters only, because the text may contain a token.
 fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(4).collect();
     if text.chars().nth(4).is_some() {

@@ -1,5 +1,4 @@
-//! Subjects that are a service of a compose project: what the gate has to know of the service, read
-//! from the project as Compose would bring it up.
+//! Compose subjects: reads what the gate needs from a service of a compose project.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,24 +18,23 @@ use crate::{
     state::Owner,
 };
 
-/// The service of a project that is gated.
+/// A service of a compose project that is gated.
 #[derive(Clone, Debug)]
 pub struct ComposeSubject {
-    /// The project that it is a service of.
+    /// Its project.
     pub project: Arc<Project>,
     /// The service that runs ComfyUI.
     pub service: String,
-    /// How long Compose's commands wait for a stop, where `lockproof.yaml` says so; none: what the
-    /// project says.
+    /// The stop timeout from `lockproof.yaml`; `None`: that of the project.
     pub stop_timeout: Option<Duration>,
 }
 
 impl ComposeSubject {
-    /// Reads the project that `entry` names; its paths are relative to `base`.
+    /// Reads the project of `entry`; its paths are relative to `base`.
     ///
     /// # Errors
-    /// A usage error with place for files that cannot be read, for a service that is not there or
-    /// cannot be told, and for keys of `entry` that belong into the compose file.
+    /// A usage error with position if a file cannot be read, if the service does not exist or is
+    /// ambiguous, or if `entry` has keys that belong in the compose file.
     pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path, in_front: bool) -> Result<Self> {
         refuse_own_keys(entry)?;
         let options = compose::Options {
@@ -46,7 +44,7 @@ impl ComposeSubject {
             ..Default::default()
         };
         if options.files.is_empty() {
-            return Err(Error::usage("`compose` names no file").fix("write compose: [docker-compose.yml]"));
+            return Err(Error::usage("`compose` lists no file").fix("write compose: [docker-compose.yml]"));
         }
         Self::of(Project::read(&options, Environment::of_this_process())?, entry, in_front)
     }
@@ -56,11 +54,9 @@ impl ComposeSubject {
         let service = if in_front { front(&project, named)? } else { audit::one_service(&project, named)? };
         if service.mounts_incomplete || service.environment_incomplete {
             let lacks = if service.mounts_incomplete { "mounts" } else { "variables" };
-            return Err(Error::usage(format!("not all {lacks} of `{}` are known", service.name))
+            return Err(Error::usage(format!("some {lacks} of `{}` are unknown", service.name))
                 .at(project.sources.place(service.at))
-                .fix(
-                    "make the file of `env_file` that is missing, and take no volumes of other projects' containers",
-                ));
+                .fix("create the missing `env_file`, and do not use volumes of containers outside this project"));
         }
         let service = service.name.clone();
         for variable in project.services.iter().flat_map(|s| &s.environment) {
@@ -73,17 +69,15 @@ impl ComposeSubject {
         Ok(Self { project: Arc::new(project), service, stop_timeout: entry.stop_timeout.map(|t| t.0) })
     }
 
-    /// The service as it was read.
+    /// The service in the project.
     ///
     /// # Errors
-    /// A usage error when the project has no such service.
+    /// A usage error if the project has no such service.
     pub fn service(&self) -> Result<&Service> {
-        self.project
-            .service(&self.service)
-            .ok_or_else(|| Error::usage(format!("there is no service `{}`", self.service)))
+        self.project.service(&self.service).ok_or_else(|| Error::usage(format!("no such service: `{}`", self.service)))
     }
 
-    /// What the service mounts, in the words of a subject.
+    /// The mounts of the service, as mounts of a subject.
     pub(super) fn mounts(&self) -> Result<Vec<Mount>> {
         let service = self.service()?;
         service
@@ -95,7 +89,7 @@ impl ComposeSubject {
                     (MountKind::Volume(kind @ (Type::Pipe | Type::Cluster | Type::Image)), _) => {
                         return Err(Error::usage(format!("a mount of type `{}` cannot be copied", kind.name()))
                             .at(self.project.sources.place(mount.at))
-                            .fix("gate a copy of the file in which it is a volume"));
+                            .fix("gate a copy of the compose file that uses a volume instead"));
                     }
                     (_, Owner::Tmpfs) => MountSource::Tmpfs,
                     (_, Owner::AnonymousVolume) => MountSource::Anonymous,
@@ -107,25 +101,26 @@ impl ComposeSubject {
             .collect()
     }
 
-    /// The port that the server listens on in its container; for a lock in front, the one that its
-    /// service publishes, and not the one of TLS where there are two.
+    /// The port of the server in its container. With a lock in front: the published port of the
+    /// proxy, and not its TLS port if it has two.
     pub(super) fn port(&self, in_front: bool) -> Result<u16> {
         if in_front {
             let ports: Vec<u16> = self.service()?.ports.iter().map(|port| port.target.0).collect();
             return ports.iter().copied().find(|port| *port != 443).or(ports.first().copied()).ok_or_else(|| {
-                Error::usage(format!("`{}` publishes no port", self.service)).fix("say at which one: port: 80")
+                Error::usage(format!("the service `{}` publishes no port", self.service))
+                    .fix("give the port of the container: port: 80")
             });
         }
         Ok(audit::facts::of(self.service()?, None).port)
     }
 }
 
-/// The service of a lock that stands in front of ComfyUI: the one that is named, unless that is ComfyUI
-/// itself; else the only other one that publishes a port.
+/// The service of a proxy in front of ComfyUI: the named one, unless that is ComfyUI itself; else
+/// the only other service with a published port.
 fn front<'p>(project: &'p Project, named: Option<&str>) -> Result<&'p Service> {
     let comfyui: Vec<&str> = audit::comfyui_services(project)?;
     if let Some(name) = named.filter(|name| !comfyui.contains(name)) {
-        return project.service(name).ok_or_else(|| Error::usage(format!("there is no service `{name}`")));
+        return project.service(name).ok_or_else(|| Error::usage(format!("no such service: `{name}`")));
     }
     let others: Vec<&Service> = project
         .services
@@ -135,19 +130,19 @@ fn front<'p>(project: &'p Project, named: Option<&str>) -> Result<&'p Service> {
     let names = || others.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     match others.as_slice() {
         [only] => Ok(only),
-        [] => Err(Error::usage("no service beside ComfyUI publishes a port, at which a proxy could be gated")
-            .fix("name the proxy: service: nginx; or, if ComfyUI locks itself, take another scheme")),
+        [] => Err(Error::usage("no service other than ComfyUI publishes a port, so there is no proxy to gate")
+            .fix("name the proxy: service: nginx; or, if ComfyUI has its own login, use another scheme")),
         _ => Err(Error::usage("several services publish a port").fix(format!("name the proxy: {}", names()))),
     }
 }
 
-/// Whether what a variable holds is nobody's business.
+/// Whether a variable's name suggests a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_uppercase();
     ["TOKEN", "PASSWORD", "SECRET", "API_KEY"].iter().any(|word| name.contains(word)) && !name.ends_with("_FILE")
 }
 
-/// What a compose file says is said there.
+/// Rejects keys that the compose file defines.
 fn refuse_own_keys(entry: &SubjectEntry) -> Result<()> {
     let given = [
         ("command", entry.command.is_some()),
@@ -163,10 +158,11 @@ fn refuse_own_keys(entry: &SubjectEntry) -> Result<()> {
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((key, _)) => {
-            Err(Error::usage(format!("`{key}` of a compose subject is the compose file's to say")).fix(format!(
-                "remove `{key}` here, and set it on the service; a file for the gate alone may be added:\n\
-                          compose: [docker-compose.yml, docker-compose.gate.yml]"
-            )))
+            Err(Error::usage(format!("`{key}` is not supported for a compose subject: the compose file defines it"))
+                .fix(format!(
+                    "remove `{key}` here and set it on the service, if needed in a second file:\ncompose: \
+                [docker-compose.yml, docker-compose.gate.yml]"
+                )))
         }
     }
 }

@@ -1,25 +1,24 @@
-//! Reads `lockproof.yaml`. A mistake is shown with its place, the line it stands in, and the
-//! nearest thing that would have been right.
+//! Reads `lockproof.yaml`. Errors show the position, the source line and the nearest valid name.
 
 use std::path::Path;
 
 use super::file::ConfigFile;
 use crate::error::{Error, Result};
 
-/// A configuration is a page, not a data set: anything larger is a mistake or an attack.
+/// The size limit of a configuration, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads and checks the shape of the file at `path`.
+/// Reads the file at `path` and checks its structure.
 ///
 /// # Errors
-/// A usage error when the file cannot be read, is not YAML, or says something it may not.
+/// A usage error if the file cannot be read, is invalid YAML, or has invalid keys or values.
 pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.len();
     if size > LARGEST {
-        return Err(Error::usage(format!("{shown} is {size} bytes long; a configuration has at most {LARGEST}"))
+        return Err(Error::usage(format!("{shown} is {size} bytes long; the limit for a configuration is {LARGEST}"))
             .at(&shown)
-            .fix("give the right file with --config"));
+            .fix("check the path given with --config"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
     parse(&text, &shown.to_string())
@@ -27,20 +26,20 @@ pub fn load(path: &Path) -> Result<ConfigFile> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::usage(format!("cannot read {}: {error}", path.display())).fix(
-        "give an existing file with --config, or write one as docs/lockproof.yaml shows; \
-         without a lockproof.yaml, `lockproof gate` runs the bundled demo",
+        "give an existing file with --config, or create one from docs/lockproof.yaml; without a \
+        lockproof.yaml, `lockproof gate` runs the bundled demo",
     )
 }
 
-/// Parses `text`, which came from `name`.
+/// Parses `text` from the file `name`.
 ///
 /// # Errors
-/// A usage error with line and column, the source line, and the nearest right word.
+/// A usage error with line and column, the source line, and the nearest valid name.
 pub fn parse(text: &str, name: &str) -> Result<ConfigFile> {
     parse_as(text, name)
 }
 
-/// Parses YAML into any of our own file types, with the same errors.
+/// Parses YAML into any of lockproof's file types, with the same errors.
 pub(crate) fn parse_as<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T> {
     let options = serde_yaml::options! { with_snippet: false };
     serde_yaml::from_str_with_options(text, options).map_err(|e| explain(&e, text, name))
@@ -54,7 +53,7 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
         serde_yaml::Error::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("unknown value `{variant}`"), suggest(variant, expected, "values"))
         }
-        other => (first_line(&other.to_string()), "correct the file at this place".to_owned()),
+        other => (first_line(&other.to_string()), "correct the file at this position".to_owned()),
     };
     let mut shown = Error::usage(what).fix(fix);
     match error.location() {
@@ -71,20 +70,20 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
     shown
 }
 
-/// "did you mean" for the nearest word, and otherwise all there are.
+/// "did you mean" for the nearest name, else a list of all names.
 pub(crate) fn suggest(word: &str, expected: &[&str], kind: &str) -> String {
     let nearest = expected.iter().map(|known| (strsim::damerau_levenshtein(&word.to_lowercase(), known), *known)).min();
     match nearest {
         Some((distance, known)) if distance <= word.len().max(known.len()) / 2 => {
             format!("did you mean `{known}`?")
         }
-        _ => format!("the {kind} here are: {}", expected.join(", ")),
+        _ => format!("the valid {kind} are: {}", expected.join(", ")),
     }
 }
 
-/// The message without the place, which is shown on its own.
+/// The message without its position, which is shown separately.
 fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or("not valid YAML");
+    let line = message.lines().next().unwrap_or("invalid YAML");
     let line = line.strip_prefix("error: ").unwrap_or(line);
     match line.rfind(" at line ") {
         Some(end) => line[..end].to_owned(),
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn a_bad_duration_says_how_to_write_one() {
         let text = shown("subjects:\n  - { name: a, image: b, ready_timeout: soon }\n");
-        assert!(text.contains("`soon` is not a duration"), "{text}");
+        assert!(text.contains("`soon` is not a valid duration"), "{text}");
         assert!(text.contains("lockproof.yaml:2:"), "{text}");
     }
 

@@ -1,5 +1,4 @@
-//! What a run is made of: the configuration with every default filled in and every mistake found
-//! before any work is done.
+//! The plan of a run: the configuration with all defaults filled in and fully validated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,29 +22,29 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A whole run: its subjects, its events, and what is tolerated.
+/// The plan of a run: its subjects, events and accepted findings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The deployments under test.
     pub subjects: Vec<Subject>,
-    /// What happens to each of them, in order; without `installed`.
+    /// The events, in order; without `installed`.
     pub events: Vec<Event>,
-    /// What is tolerated.
+    /// The accepted findings.
     pub accept: Vec<Accept>,
-    /// Subjects gated at once.
+    /// The number of subjects gated in parallel.
     pub jobs: usize,
-    /// How many more may be brought up meanwhile: one where nobody said how many servers may run.
+    /// The number of further subjects to start in advance: one, unless `jobs` was given.
     pub ahead: usize,
-    /// Workflows and notebooks to replay, in the order of the file.
+    /// Workflows and notebooks to replay, in file order.
     pub replays: Vec<PathBuf>,
-    /// Routes to probe beside the inventory and those that are discovered.
+    /// Additional routes to probe, besides the known and the discovered ones.
     pub routes: Vec<Route>,
 }
 
-/// One deployment under test.
+/// A deployment under test.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its name in the table and in every report.
+    /// Its name in reports.
     pub name: String,
     /// The image that runs ComfyUI.
     pub image: String,
@@ -57,9 +56,9 @@ pub struct Subject {
     pub entrypoint: Option<Vec<String>>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Whether there is a route out.
+    /// Whether it has network access.
     pub network: bool,
-    /// What brings the process back when it dies.
+    /// The restart policy.
     pub restart: RestartPolicy,
     /// The user that the process runs as, if not the image's own.
     pub user: Option<String>,
@@ -69,34 +68,34 @@ pub struct Subject {
     pub init: Option<bool>,
     /// Labels on the container.
     pub labels: BTreeMap<String, String>,
-    /// What is mounted where.
+    /// The mounts.
     pub mounts: Vec<Mount>,
-    /// What the file says of where things are.
+    /// The given paths inside the container.
     pub layout: LayoutEntry,
-    /// How long the server may take until its first answer.
+    /// The time limit for the first HTTP answer after a start.
     pub ready_timeout: Duration,
-    /// How long a stop waits before it kills.
+    /// The time limit of a stop before SIGKILL.
     pub stop_timeout: Duration,
     /// The image for the event `upgrade`.
     pub upgrade_to: Option<String>,
-    /// The verdicts that the file asks for; `locked` where it asks for none.
+    /// The expected verdicts; `locked` for events without an entry.
     pub expect: BTreeMap<Event, Verdict>,
     /// The lock.
     pub lock: Lock,
-    /// The compose project that it is a service of, where it is one.
+    /// The compose project, for a compose subject.
     pub compose: Option<ComposeSubject>,
 }
 
-/// How the lock of one subject gets in, and who holds its key.
+/// How the lock of a subject is installed, and its credential.
 #[derive(Clone, Debug)]
 pub struct Lock {
-    /// How it works.
+    /// The login scheme.
     pub scheme: Scheme,
-    /// How it gets in; `None`: the deployment installs it itself.
+    /// How to install it; `None`: the deployment installs its own lock.
     pub install: Option<Install>,
-    /// The user name for the form.
+    /// The user name for the login form.
     pub username: String,
-    /// The variable of this machine that holds the password.
+    /// The environment variable of this machine with the password.
     pub password_env: Option<String>,
     /// A file with the deployment's token.
     pub token_file: Option<PathBuf>,
@@ -104,27 +103,27 @@ pub struct Lock {
     pub token_env: Option<String>,
 }
 
-/// What is put into the subject, and where.
+/// What to install, and where.
 #[derive(Clone, Debug)]
 pub struct Install {
     /// The plugin.
     pub from: Option<PluginSource>,
     /// The directory in the container; `None`: the layout's custom_nodes.
     pub into: Option<String>,
-    /// A script that is run in the container instead of the copy.
+    /// A script to run in the container instead of copying the plugin.
     pub script: Option<PathBuf>,
     /// Wheels for its dependencies.
     pub wheels: Option<PathBuf>,
 }
 
-/// Where the plugin comes from.
+/// The source of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
     /// A directory of this machine.
     Directory(PathBuf),
-    /// A git repository and, if said, a revision.
+    /// A git repository with an optional revision.
     Git {
-        /// What `git clone` takes.
+        /// The URL for `git clone`.
         url: String,
         /// A branch, tag or commit.
         rev: Option<String>,
@@ -136,26 +135,26 @@ pub enum PluginSource {
 pub struct Mount {
     /// The absolute path in the container.
     pub target: String,
-    /// What is mounted there.
+    /// The source of the mount.
     pub source: MountSource,
     /// Whether it is read-only.
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
-    /// A named volume, under the name that the file gives it.
+    /// A named volume, with its name in the file.
     Volume(String),
-    /// A path of the host.
+    /// A host path.
     Bind(PathBuf),
-    /// A volume without a name.
+    /// An anonymous volume.
     Anonymous,
-    /// A file system in memory.
+    /// A tmpfs.
     Tmpfs,
 }
 
-/// What brings a process back when it dies.
+/// A restart policy of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Nothing.
@@ -165,7 +164,7 @@ pub enum RestartPolicy {
     Always,
     /// Always, unless it was stopped by hand.
     UnlessStopped,
-    /// When it failed, so many times or for ever.
+    /// After a failure, at most this many times; `None`: without limit.
     OnFailure(Option<u32>),
 }
 
@@ -173,19 +172,19 @@ impl Plan {
     /// Fills in the defaults of `file`, whose relative paths are relative to `base`.
     ///
     /// # Errors
-    /// A usage error for anything that cannot be meant.
+    /// A usage error for any invalid value.
     pub fn new(file: &ConfigFile, base: &Path) -> Result<Self> {
         if file.subjects.is_empty() {
-            return Err(Error::usage("there is no subject to gate")
+            return Err(Error::usage("no subjects")
                 .at("subjects")
-                .fix("name at least one: subjects: [{ name: comfyui, image: … }]"));
+                .fix("add at least one: subjects: [{ name: comfyui, image: … }]"));
         }
         let mut seen = BTreeSet::new();
         for subject in &file.subjects {
             if !seen.insert(&subject.name) {
-                return Err(Error::usage(format!("two subjects are called `{}`", subject.name))
+                return Err(Error::usage(format!("two subjects are named `{}`", subject.name))
                     .at("subjects")
-                    .fix("give each its own name; reports go by it"));
+                    .fix("give each subject a unique name"));
             }
         }
         let accept = file.accept.iter().map(Accept::check).collect::<Result<Vec<_>>>()?;
@@ -193,15 +192,13 @@ impl Plan {
             if let Some(subject) = &entry.subject
                 && !seen.contains(subject)
             {
-                return Err(Error::usage(format!("accept names the subject `{subject}`, which does not exist"))
+                return Err(Error::usage(format!("`accept` names the subject `{subject}`, which does not exist"))
                     .at(format!("accept: rule `{}`", entry.rule))
-                    .fix(format!("the subjects are: {}", list(file.subjects.iter().map(|s| &s.name)))));
+                    .fix(format!("available subjects: {}", list(file.subjects.iter().map(|s| &s.name)))));
             }
         }
         if file.jobs == Some(0) {
-            return Err(Error::usage("`jobs: 0` would gate nothing")
-                .at("jobs")
-                .fix("write 1 or more, or leave it out"));
+            return Err(Error::usage("`jobs` must be at least 1").at("jobs").fix("write 1 or more, or remove it"));
         }
         let subjects = file
             .subjects
@@ -221,10 +218,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Takes other events than the file's.
+    /// Replaces the events of the file.
     ///
     /// # Errors
-    /// A usage error where `upgrade` is asked for and a subject does not say what to upgrade to.
+    /// A usage error if `upgrade` is requested and a subject has no `upgrade_to`.
     pub fn set_events(&mut self, events: &[Event]) -> Result<()> {
         self.events = order(events);
         self.check_events()
@@ -237,16 +234,16 @@ impl Plan {
         match self.subjects.iter().find(|s| s.upgrade_to.is_none()) {
             None => Ok(()),
             Some(subject) => Err(Error::usage(format!(
-                "the event `upgrade` was asked for, and the subject `{}` does not say what to upgrade to",
+                "the event `upgrade` needs the image to upgrade to, but the subject `{}` has no `upgrade_to`",
                 subject.name
             ))
             .at(format!("subject `{}`", subject.name))
-            .fix("add upgrade_to: IMAGE to the subject, or leave `upgrade` out of the events")),
+            .fix("add upgrade_to: IMAGE to the subject, or remove `upgrade` from the events")),
         }
     }
 }
 
-/// Each event once, in the order in which they lose more and more; `installed` is always first.
+/// Each event once, in order of increasing loss; `installed` is always first.
 fn order(events: &[Event]) -> Vec<Event> {
     let ordered: BTreeSet<Event> = events.iter().copied().filter(|e| *e != Event::Installed).collect();
     ordered.into_iter().collect()
@@ -261,42 +258,45 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 impl Subject {
-    /// Checks one subject, and fills in what it leaves out; `shared` is the file's own scheme.
+    /// Validates one subject and fills in its defaults; `shared` is the file's own scheme.
     ///
     /// # Errors
     /// A usage error that says what is wrong.
     pub fn new(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         if entry.name.trim().is_empty() {
-            return Err(Error::usage("a subject has no name").fix("give it one: name: comfyui"));
+            return Err(Error::usage("a subject has no name").fix("add a name: name: comfyui"));
         }
         let image = match (&entry.image, &entry.compose) {
             (None, Some(files)) => return Self::of_compose(entry, files, shared, base),
             (Some(image), None) if !image.trim().is_empty() => image.clone(),
-            (Some(_), None) => return Err(Error::usage("`image` is empty").fix("name the image that runs ComfyUI")),
+            (Some(_), None) => {
+                return Err(Error::usage("`image` is empty").fix("set it to the image that runs ComfyUI"));
+            }
             (Some(_), Some(_)) => {
-                return Err(Error::usage("it has both `image` and `compose`").fix("keep one of them"));
+                return Err(Error::usage("`image` and `compose` are mutually exclusive").fix("remove one of them"));
             }
             (None, None) => {
-                return Err(Error::usage("it has neither `image` nor `compose`")
-                    .fix("name the image that runs ComfyUI: image: comfyui:cpu"));
+                return Err(Error::usage("`image` or `compose` is required")
+                    .fix("set the image that runs ComfyUI: image: comfyui:cpu"));
             }
         };
         if entry.service.is_some() {
-            return Err(Error::usage("`service` names a service of `compose`, and there is no `compose`")
-                .fix("remove it, or name the compose file: compose: [docker-compose.yml]"));
+            return Err(Error::usage("`service` requires `compose`")
+                .fix("remove it, or add the compose file: compose: [docker-compose.yml]"));
         }
         let mounts = entry.mounts.iter().map(|m| Mount::new(m, base)).collect::<Result<Vec<_>>>()?;
         let mut targets = BTreeSet::new();
         for mount in &mounts {
             if !targets.insert(mount.target.as_str()) {
-                return Err(Error::usage(format!("two mounts have the target {}", mount.target))
-                    .fix("keep one of them: the engine would refuse both"));
+                return Err(
+                    Error::usage(format!("two mounts have the target {}", mount.target)).fix("remove one of them")
+                );
             }
         }
         Ok(Self { image, mounts, ..Self::of_file(entry, shared, base)? })
     }
 
-    /// What the file itself says, with its defaults; an image and mounts are not looked at.
+    /// The values of the file with their defaults; without image and mounts.
     fn of_file(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         Ok(Self {
             name: entry.name.clone(),
@@ -322,7 +322,7 @@ impl Subject {
         })
     }
 
-    /// A service of a compose project: what is said of an image's container is read from there.
+    /// A service of a compose project, whose container settings are read from the compose file.
     fn of_compose(entry: &SubjectEntry, files: &[PathBuf], shared: &SchemeEntry, base: &Path) -> Result<Self> {
         let scheme = entry.scheme.as_ref().unwrap_or(shared).use_.as_deref().unwrap_or(Scheme::DEFAULT);
         let in_front = Scheme::find(scheme, base)?.in_front();
@@ -359,7 +359,7 @@ impl Words {
         match self {
             Self::List(words) => Ok(words.iter().map(|w| w.0.clone()).collect()),
             Self::Line(line) => shlex::split(line).ok_or_else(|| {
-                Error::usage(format!("`{key}: {line}` has a quote that is not closed"))
+                Error::usage(format!("unclosed quote in `{key}: {line}`"))
                     .fix(format!("write it as a list: {key}: [python, main.py]"))
             }),
         }
@@ -383,25 +383,28 @@ impl Mount {
             sources.push(MountSource::Tmpfs);
         }
         let [source] = <[MountSource; 1]>::try_from(sources).map_err(|found| {
-            Error::usage(format!("a mount has exactly one of volume, bind, anonymous, tmpfs; this has {}", found.len()))
-                .at(&place)
-                .fix("write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }")
+            Error::usage(format!(
+                "a mount needs exactly one of volume, bind, anonymous, tmpfs; this one has {}",
+                found.len()
+            ))
+            .at(&place)
+            .fix("write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }")
         })?;
         if !entry.target.starts_with('/') {
             return Err(Error::usage(format!("the target `{}` is not an absolute path", entry.target))
                 .at(&place)
-                .fix("write the path in the container, from /"));
+                .fix("write the absolute path in the container"));
         }
         if let MountSource::Bind(path) = &source
             && !path.exists()
         {
             return Err(Error::usage(format!("{} does not exist", path.display()))
                 .at(&place)
-                .fix("create it, or correct `bind:`; it is relative to the configuration file"));
+                .fix("create it, or correct `bind:`, which is relative to the configuration file"));
         }
         let target = match entry.target.trim_end_matches('/') {
             "" => {
-                return Err(Error::usage("the target `/` would hide the whole image")
+                return Err(Error::usage("a mount on `/` would hide the whole image")
                     .at(&place)
                     .fix("mount a directory below /"));
             }
@@ -417,16 +420,16 @@ impl Lock {
         let none = CredentialEntry::default();
         let credential = entry.credential.as_ref().unwrap_or(&none);
         if credential.token_file.is_some() && credential.token_env.is_some() {
-            return Err(Error::usage("the token comes from `token_file` and from `token_env`")
+            return Err(Error::usage("`token_file` and `token_env` are mutually exclusive")
                 .at("scheme.credential")
-                .fix("keep one of them"));
+                .fix("remove one of them"));
         }
         Ok(Self {
             install: entry.install.as_ref().map(|i| Install::new(i, &scheme, base)).transpose()?,
             scheme,
             username: credential.username.clone().unwrap_or_else(|| crate::keys::USERNAME.to_owned()),
             password_env: credential.password_env.clone(),
-            // An absolute path may be one of the container, so it is looked for later.
+            // An absolute path may be in the container, so it is checked later.
             token_file: credential.token_file.as_ref().map(|p| base.join(p)),
             token_env: credential.token_env.clone(),
         })
@@ -436,29 +439,24 @@ impl Lock {
 impl Install {
     fn new(entry: &InstallEntry, scheme: &Scheme, base: &Path) -> Result<Self> {
         if scheme.in_front() {
-            return Err(Error::usage(format!(
-                "the lock of the scheme `{}` is no plugin: nothing is installed",
-                scheme.name
-            ))
-            .at("scheme.install")
-            .fix("remove `install`; the proxy and its configuration are the deployment's"));
+            return Err(Error::usage(format!("the scheme `{}` has no plugin to install", scheme.name))
+                .at("scheme.install")
+                .fix("remove `install`; the proxy and its configuration are part of the deployment"));
         }
         let from = entry.from.as_deref().map(|f| PluginSource::new(f, scheme, base)).transpose()?;
         let script = entry.script.as_ref().map(|s| existing(base, s, "script")).transpose()?;
         let wheels = entry.wheels.as_ref().map(|w| existing(base, w, "wheels")).transpose()?;
         if from.is_none() && script.is_none() {
-            return Err(Error::usage("`install` says neither what to install (`from`) nor how (`script`)")
+            return Err(Error::usage("`install` needs `from` or `script`")
                 .at("scheme.install")
-                .fix(
-                    "add from: ./ComfyUI-Login; or leave `install` out when the deployment installs its lock itself",
-                ));
+                .fix("add from: ./ComfyUI-Login; or remove `install` if the deployment installs its own lock"));
         }
         if let Some(wheels) = &wheels
             && !wheels.is_dir()
         {
             return Err(Error::usage(format!("{} is not a directory", wheels.display()))
                 .at("scheme.install.wheels")
-                .fix("give the directory that holds the .whl files"));
+                .fix("give the directory that contains the .whl files"));
         }
         Ok(Self { from, into: entry.into.clone(), script, wheels })
     }
@@ -471,18 +469,19 @@ fn existing(base: &Path, path: &Path, key: &str) -> Result<PathBuf> {
     }
     Err(Error::usage(format!("{} does not exist", path.display()))
         .at(format!("scheme.install.{key}"))
-        .fix("correct the path; it is relative to the configuration file"))
+        .fix("correct the path, which is relative to the configuration file"))
 }
 
 impl PluginSource {
     /// Reads `from:`, a directory below `base` or `git+https://…@rev`.
     ///
     /// # Errors
-    /// A usage error when the directory is not there, or no plugin of the scheme.
+    /// A usage error if the directory does not exist or is not a plugin of the scheme.
     pub fn new(from: &str, scheme: &Scheme, base: &Path) -> Result<Self> {
         let place = "scheme.install.from";
         if let Some(rest) = from.strip_prefix("git+") {
-            // The `@` of a revision stands behind the last slash; one before it is a user's name.
+            // The `@` of a revision comes after the last slash; an earlier one belongs to a user
+            // name.
             let cut = rest.rfind('/').and_then(|slash| rest[slash..].find('@').map(|at| slash + at));
             let (url, rev) = match cut {
                 Some(at) => (&rest[..at], Some(rest[at + 1..].to_owned())),
@@ -498,12 +497,12 @@ impl PluginSource {
         }
         if !path.join(&scheme.plugin.entry).is_file() {
             return Err(Error::usage(format!(
-                "{} has no {}: ComfyUI would not load it",
+                "{} has no {}, so ComfyUI would not load it",
                 path.display(),
                 scheme.plugin.entry
             ))
             .at(place)
-            .fix("give the directory of the plugin itself, not one above or below it"));
+            .fix("give the plugin's own directory, not its parent or a subdirectory"));
         }
         let path =
             path.canonicalize().map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())).at(place))?;
@@ -565,7 +564,7 @@ mod tests {
     #[test]
     fn a_mount_has_exactly_one_source() {
         insta::assert_snapshot!(error("subjects: [{ name: a, image: b, mounts: [{ target: /x, tmpfs: true, volume: y }] }]"), @r"
-        a mount has exactly one of volume, bind, anonymous, tmpfs; this has 2
+        a mount needs exactly one of volume, bind, anonymous, tmpfs; this one has 2
           --> subject `a`, mount `/x`
           = help: write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }
         ");
@@ -588,7 +587,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let text =
             format!("subjects: [{{ name: a, image: b }}]\nscheme: {{ install: {{ from: {} }} }}", dir.path().display());
-        assert!(error(&text).contains("has no __init__.py: ComfyUI would not load it"));
+        assert!(error(&text).contains("has no __init__.py, so ComfyUI would not load it"));
     }
 
     #[test]
