@@ -1,7 +1,7 @@
-//! A subject that is up: its container, its volumes, its network.
+//! A running subject: its container, volumes and network.
 //!
-//! It is built from a specification each time, because a request to the engine cannot be cloned
-//! and a re-created container must be made from the same words as the first one.
+//! Every container is created from a specification, because a request to the engine cannot be
+//! cloned and a re-created container must be identical to the first one.
 
 pub mod admission;
 pub mod files;
@@ -29,22 +29,21 @@ use crate::{
     state::Owner,
 };
 
-/// A subject that is up.
+/// A running subject.
 #[derive(Debug)]
 pub struct Deployment {
-    /// The engine that runs it.
+    /// Its engine.
     pub engine: Engine,
-    /// What it was made from.
+    /// Its configuration.
     pub subject: Subject,
     run: Run,
-    /// Tells apart the containers of subjects that run side by side, and of one subject brought up
-    /// again.
+    /// Distinguishes containers of parallel subjects, and of one subject that is started again.
     key: String,
     image: String,
     facts: ImageFacts,
     network: String,
     isolated: bool,
-    /// Real names of the named volumes, by the name in the file.
+    /// Real names of the named volumes, by their name in the file.
     named: BTreeMap<String, String>,
     /// Real names of the anonymous volumes, by target.
     anonymous: BTreeMap<String, String>,
@@ -53,38 +52,38 @@ pub struct Deployment {
     containers_made: u32,
     volumes_made: u32,
     container: watch::Sender<String>,
-    /// The compose project that it is a service of, where it is one.
+    /// The compose project, for a compose subject.
     stack: Option<stack::Stack>,
-    /// Its place among those that start.
+    /// Its start permits.
     admission: Admission,
 }
 
-/// A mount of the subject with its owner, whoever asked for it: the file or the image.
+/// A mount of the container with its owner, declared by the configuration or the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// The path in the container.
     pub target: String,
-    /// Who owns what lies there.
+    /// The owner of its content.
     pub owner: Owner,
     /// Whether it is read-only.
     pub read_only: bool,
-    /// The host's path of a bind, or the name of a volume in the file.
+    /// The host path of a bind mount, or the name of a volume in the file.
     pub source: Option<String>,
 }
 
 impl Deployment {
-    /// Brings a subject up: networks, volumes, container; and starts it.
+    /// Creates networks, volumes and container of a subject, and starts it.
     ///
     /// # Errors
-    /// An environment error when the image cannot be had or the engine cannot.
+    /// An environment error if the image is missing or the engine fails.
     pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let mut deployment = Self::create(engine, run, key, subject).await?;
         deployment.start().await?;
         Ok(deployment)
     }
 
-    /// Makes all that a subject needs, its container too, and does not start it. The container of a
-    /// compose project is made by [`Deployment::start`].
+    /// Creates everything that a subject needs, including its container, without starting it. The
+    /// container of a compose project is created by [`Deployment::start`].
     ///
     /// # Errors
     /// As [`Deployment::bring_up`].
@@ -97,10 +96,10 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Starts what [`Deployment::create`] made, for the first time.
+    /// Starts what [`Deployment::create`] created, for the first time.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn start(&mut self) -> Result<()> {
         if self.stack.is_some() {
             self.admission.enter().await;
@@ -109,7 +108,7 @@ impl Deployment {
         self.start_container().await
     }
 
-    /// Shares the places of a run from now on: its starts wait for one.
+    /// Shares the permits of a run: further starts wait for one.
     pub fn share(&mut self, places: &Places) {
         self.admission = Admission::among(places);
     }
@@ -124,8 +123,8 @@ impl Deployment {
         self.engine.start(&self.container_id()).await
     }
 
-    /// Makes all that a subject needs but its container: its image, its network, its volumes. The
-    /// container may then be made by somebody else, from [`Deployment::next_specification`].
+    /// Creates everything that a subject needs except its container: image, network, volumes. The
+    /// caller may create the container from [`Deployment::next_specification`].
     ///
     /// # Errors
     /// As [`Deployment::bring_up`].
@@ -156,7 +155,7 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Makes all that a compose project needs and that Compose does not make.
+    /// Creates what a compose project needs and Compose does not create.
     async fn prepare_stack(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let stack::Prepared { stack, image, facts, binds } = stack::Stack::prepare(engine, run, key, subject).await?;
         let mut subject = subject.clone();
@@ -183,65 +182,66 @@ impl Deployment {
         })
     }
 
-    /// What the next container is made from.
+    /// The specification of the next container.
     pub fn next_specification(&mut self) -> ContainerSpec {
         self.containers_made += 1;
         self.specification()
     }
 
-    /// Takes a container for the subject's own from now on.
+    /// Uses an existing container as the subject's own.
     pub fn adopt(&self, id: String) {
         self.container.send_replace(id);
     }
 
-    /// The id of the container that is there now.
+    /// The id of the current container.
     pub fn container_id(&self) -> String {
         self.container.borrow().clone()
     }
 
-    /// Follows the container as it is replaced.
+    /// A channel with the container's id, updated when it is replaced.
     pub fn follow(&self) -> watch::Receiver<String> {
         self.container.subscribe()
     }
 
-    /// How the container is.
+    /// The current state of the container.
     ///
     /// # Errors
-    /// An environment error when the engine does not say, or it is gone.
+    /// An environment error if the engine does not answer or the container is gone.
     pub async fn life(&self) -> Result<Life> {
         let id = self.container_id();
         self.engine.life(&id).await?.ok_or_else(|| {
-            Error::environment(format!("the container of `{}` was removed by somebody else", self.subject.name))
-                .fix("leave containers with the label lockproof.run alone while a gate runs")
+            Error::environment(format!("the container of `{}` was removed by another program", self.subject.name))
+                .fix("do not remove containers with the label lockproof.run during a run")
         })
     }
 
-    /// The image that runs now.
+    /// The current image.
     pub fn image(&self) -> &str {
         &self.image
     }
 
-    /// What there is to know of the image that runs now.
+    /// The metadata of the current image.
     pub fn image_facts(&self) -> &ImageFacts {
         &self.facts
     }
 
-    /// The network that it is on, by its real name.
+    /// The real name of its network.
     pub fn network(&self) -> &str {
         &self.network
     }
 
-    /// Whether there is no route out now.
+    /// Whether it currently has no network access.
     pub fn isolated(&self) -> bool {
         self.isolated
     }
 
-    /// The value of an environment variable of the container: the subject's, else the image's.
+    /// The value of an environment variable of the container: from the subject, else from the
+    /// image.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.subject.env.get(name).map(String::as_str).or_else(|| self.facts.env(name))
     }
 
-    /// Binds that had to be copied, because this engine cannot mount them copy-on-write.
+    /// Binds that were copied, because this engine cannot mount them copy-on-write.
     pub fn copied_binds(&self) -> Vec<PathBuf> {
         self.subject
             .mounts
@@ -254,7 +254,7 @@ impl Deployment {
             .collect()
     }
 
-    /// Everything that is mounted: by the file, and by `VOLUME` in the image.
+    /// All mounts: from the configuration, and from `VOLUME` in the image.
     pub fn mounted(&self) -> Vec<Mounted> {
         let asked = self.subject.mounts.iter().map(|mount| {
             let (owner, source) = match &mount.source {
@@ -274,7 +274,7 @@ impl Deployment {
         asked.chain(declared).collect()
     }
 
-    /// The `VOLUME`s of the image over which the file mounts nothing.
+    /// The image's `VOLUME`s without a mount in the configuration.
     fn declared_volumes(&self) -> Vec<String> {
         self.facts
             .volumes
@@ -298,13 +298,13 @@ impl Deployment {
                 _ => None,
             })
             .collect();
-        // The key keeps the volumes of a subject that is brought up again apart.
+        // The key separates the volumes of a subject that is started again.
         let maker = Maker { engine: &self.engine, run: &self.run, key: &self.key, image: &self.image };
         self.binds = maker.bind(&requests).await?;
         Ok(())
     }
 
-    /// Makes the volumes that are missing, labelled; anonymous ones too, so that they can be found.
+    /// Creates missing volumes with labels; anonymous ones too, so that they can be found.
     async fn make_volumes(&mut self) -> Result<()> {
         let mut anonymous = self.declared_volumes();
         let mut named = Vec::new();
@@ -385,21 +385,21 @@ impl Deployment {
         }
     }
 
-    /// A name for a helper of this subject.
+    /// A name for a helper container of this subject.
     pub fn scratch_name(&self, what: &str) -> String {
         self.run.name(&format!("{}-{what}-{}", self.key, crate::secret::random(4)))
     }
 
-    /// The labels that everything of this subject carries.
+    /// The labels of all objects of this subject.
     pub fn labels(&self) -> std::collections::HashMap<String, String> {
         self.run.labels(&self.subject.name)
     }
 
-    /// Takes everything down: the container, its volumes, its network. What cannot be removed does
-    /// not keep the rest.
+    /// Removes the container, its volumes and its network. A failure does not stop the other
+    /// removals.
     ///
     /// # Errors
-    /// An environment error that names what could not be removed, after everything was tried.
+    /// An environment error that lists what could not be removed, after everything was tried.
     pub async fn take_down(self) -> Result<()> {
         if let Some(stack) = self.stack {
             return stack.take_down(&self.engine, &self.run).await;

@@ -1,4 +1,4 @@
-//! Tar archives in and out of a container. They work on a container that is not running, too.
+//! Copies files into and out of a container as tar archives. Also works for stopped containers.
 
 use std::{collections::BTreeMap, io::Read, path::Path};
 
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Engine, failed, is_missing};
 use crate::error::{Error, Result};
 
-/// What a path in a container is: a file with a hash of its bytes, a directory, or a link.
+/// What a path in a container is: a file with its hash, a directory, or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file: the first 16 bytes of its SHA-256, in hex.
@@ -27,7 +27,7 @@ pub enum Entry {
 /// Builds a tar archive in memory.
 pub struct Tarball(tar::Builder<Vec<u8>>);
 
-/// Who owns the entries of a [`Tarball`] and what they may do.
+/// The owner of the entries of a [`Tarball`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ownership {
     /// The user id.
@@ -37,24 +37,24 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// The super-user's.
+    /// The super-user.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// That of a file of this machine.
+    /// The owner of a file of this machine.
     pub fn of(meta: &std::fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self { uid: meta.uid().into(), gid: meta.gid().into() }
     }
 }
 
-/// Who owns the entries of a tree in an archive.
+/// The owners of a tree's entries in an archive.
 #[derive(Clone, Copy, Debug)]
 pub enum Owners {
-    /// One for all.
+    /// One owner for all entries.
     All(Ownership),
-    /// Those who own them on this machine.
+    /// The owners on this machine.
     Their,
-    /// The super-user, and everybody may read them, whatever the modes on this machine.
+    /// The super-user, readable by everyone, whatever the modes on this machine.
     Lent,
 }
 
@@ -88,7 +88,7 @@ impl Tarball {
     /// Adds a directory.
     ///
     /// # Errors
-    /// When the path does not fit an archive.
+    /// If the path is invalid in an archive.
     pub fn directory(&mut self, path: &str, mode: u32, owner: Ownership) -> std::io::Result<()> {
         let mut header = header(tar::EntryType::Directory, mode, owner);
         header.set_size(0);
@@ -98,17 +98,17 @@ impl Tarball {
     /// Adds a file.
     ///
     /// # Errors
-    /// When the path does not fit an archive.
+    /// If the path is invalid in an archive.
     pub fn file(&mut self, path: &str, bytes: &[u8], mode: u32, owner: Ownership) -> std::io::Result<()> {
         let mut header = header(tar::EntryType::Regular, mode, owner);
         header.set_size(bytes.len() as u64);
         self.0.append_data(&mut header, path, bytes)
     }
 
-    /// Adds the tree below `from` as `to`, leaving out what `skip` says by its name.
+    /// Adds the tree below `from` as `to`, without entries whose name `skip` accepts.
     ///
     /// # Errors
-    /// When something below it cannot be read.
+    /// If a file below it cannot be read.
     pub fn tree(&mut self, from: &Path, to: &str, owners: Owners, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
         let meta = std::fs::metadata(from)?;
         self.directory(to, owners.mode(&meta), owners.owner(&meta))?;
@@ -139,7 +139,7 @@ impl Tarball {
     /// The bytes of the archive.
     ///
     /// # Errors
-    /// When it cannot be finished.
+    /// If it cannot be finished.
     pub fn finish(self) -> std::io::Result<Bytes> {
         self.0.into_inner().map(Bytes::from)
     }
@@ -157,21 +157,21 @@ fn header(kind: tar::EntryType, mode: u32, owner: Ownership) -> tar::Header {
     header.set_mode(mode);
     header.set_uid(owner.uid);
     header.set_gid(owner.gid);
-    // Always the same time: the archive of the same tree has the same bytes, and so one hash.
+    // A constant time, so that the archive of the same tree has the same hash.
     header.set_mtime(1_700_000_000);
     header
 }
 
-/// An archive could not be built from files of this machine.
+/// The error for a local file that cannot be archived.
 pub(crate) fn unreadable(what: &Path, error: &std::io::Error) -> Error {
     Error::environment(format!("cannot read {}", what.display())).detail(error).fix("check its permissions")
 }
 
 impl Engine {
-    /// Unpacks `archive` below `directory` of a container.
+    /// Extracts `archive` into `directory` of a container.
     ///
     /// # Errors
-    /// An environment error when the directory does not exist or cannot be written.
+    /// An environment error if the directory does not exist or cannot be written.
     pub async fn upload(&self, container: &str, directory: &str, archive: Bytes) -> Result<()> {
         let options = UploadToContainerOptionsBuilder::default().path(directory).build();
         self.docker
@@ -180,10 +180,10 @@ impl Engine {
             .map_err(|e| failed(&format!("writing to {directory}"), &e))
     }
 
-    /// The archive of `path` in a container; `None` when there is no such path.
+    /// The archive of `path` in a container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn download(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
         let chunks: Result<Vec<Bytes>, _> =
@@ -195,10 +195,10 @@ impl Engine {
         }
     }
 
-    /// The bytes of one file in a container; `None` when there is none.
+    /// The content of one file in a container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
         let mut archive = tar::Archive::new(bytes.as_slice());
@@ -206,7 +206,7 @@ impl Engine {
         for entry in entries {
             let mut entry = entry.map_err(|e| broken(path, &e))?;
             if entry.header().entry_type().is_symlink() {
-                // The engine sends the link itself; follow it as a reader inside would.
+                // The engine returns the link itself: follow it.
                 let target = entry.link_name().ok().flatten().map(|t| t.display().to_string());
                 let Some(target) = target else { return Ok(None) };
                 let target = resolve(path, &target);
@@ -221,11 +221,11 @@ impl Engine {
         Ok(None)
     }
 
-    /// Everything at and below `path`, by path relative to it (`""` is the path itself); `None`
-    /// when there is no such path.
+    /// Everything at and below `path`, by relative path (`""` is the path itself); `None` if it
+    /// does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn tree(&self, container: &str, path: &str) -> Result<Option<BTreeMap<String, Entry>>> {
         let Some(bytes) = self.download(container, path).await? else { return Ok(None) };
         let mut archive = tar::Archive::new(bytes.as_slice());
@@ -247,7 +247,7 @@ impl Engine {
             };
             tree.insert(name, found);
         }
-        // The engine sends a link itself; follow it as a reader inside would.
+        // The engine returns the link itself: follow it.
         if let (1, Some(Entry::Link(target))) = (tree.len(), tree.get("")) {
             let target = resolve(path, target);
             return Box::pin(self.tree(container, &target)).await;
@@ -255,22 +255,22 @@ impl Engine {
         Ok(Some(tree))
     }
 
-    /// Whether there is something at `path` in a container.
+    /// Whether `path` exists in a container.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn exists(&self, container: &str, path: &str) -> Result<bool> {
         use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.docker.get_container_archive_info(container, Some(options)).await {
             Ok(_) => Ok(true),
             Err(e) if is_missing(&e) => Ok(false),
-            Err(e) => Err(failed(&format!("looking for {path}"), &e)),
+            Err(e) => Err(failed(&format!("searching for {path}"), &e)),
         }
     }
 }
 
-/// The bytes of the first file in an archive; `None` when it holds none.
+/// The content of the first file in an archive; `None` if it contains none.
 pub(crate) fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
@@ -284,7 +284,7 @@ pub(crate) fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 fn broken(path: &str, error: &std::io::Error) -> Error {
-    Error::environment(format!("the engine sent a broken archive of {path}")).detail(error)
+    Error::environment(format!("the engine sent an invalid archive of {path}")).detail(error)
 }
 
 /// A link's target as an absolute path.
@@ -296,7 +296,7 @@ pub(crate) fn resolve(link: &str, target: &str) -> String {
     normalise(&format!("{parent}/{target}"))
 }
 
-/// An absolute path without `.`, `..` and doubled slashes.
+/// An absolute path without `.`, `..` and duplicate slashes.
 pub fn normalise(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
