@@ -1,4 +1,4 @@
-//! The run: every subject through every event.
+//! The gate run: runs every event on every subject.
 
 mod clock;
 pub mod diagnose;
@@ -33,17 +33,17 @@ use crate::{
 use expect::Losses;
 use shared::Shared;
 
-/// Who is told how the run goes on. Everything may be called from several subjects at once.
+/// Receives the progress of a run. Its methods may be called from several subjects in parallel.
 pub trait Listener: Send + Sync {
-    /// A subject is at a new step.
+    /// A subject starts a new step.
     fn step(&self, subject: &str, step: &str);
-    /// An event is done.
+    /// An event has finished.
     fn event(&self, subject: &str, event: &EventReport);
-    /// A subject is done.
+    /// A subject has finished.
     fn done(&self, subject: &str);
 }
 
-/// Nobody is told.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
@@ -53,16 +53,16 @@ impl Listener for Silent {
     fn done(&self, _: &str) {}
 }
 
-/// What decides the exit code beside the plan.
+/// The options of a run besides the plan.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The severity from which on a finding counts.
+    /// The lowest severity that counts.
     pub fail_on: Severity,
-    /// The time that the whole run may take.
+    /// The time limit of the whole run.
     pub timeout: Option<Duration>,
     /// An earlier report, whose findings do not count.
     pub baseline: Option<Report>,
-    /// The configuration file, for reports.
+    /// The name of the configuration file, for reports.
     pub config: Option<String>,
 }
 
@@ -72,37 +72,37 @@ impl Default for Options {
     }
 }
 
-/// What is known of one subject so far. It is written as the subject goes on, so that a run that is
-/// cut short still reports what it found.
+/// The results of one subject so far. It is updated during the run, so that an interrupted run can
+/// still report them.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// The subject's part of the report.
     pub report: SubjectReport,
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// The states that each event took.
+    /// The states that each event removed.
     pub losses: Losses,
-    /// What stopped it.
+    /// The error that stopped it.
     pub error: Option<Error>,
 }
 
-/// A ledger that its subject writes and the run reads.
+/// A ledger that is written by its subject and read by the run.
 #[derive(Clone, Debug, Default)]
 pub struct SharedLedger(Arc<Mutex<Ledger>>);
 
 impl SharedLedger {
-    /// The ledger, also after a panic of the subject that wrote it: what stands in it stands.
+    /// Locks the ledger, even after a panic of its subject: its content stays valid.
     pub fn open(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs a plan on an engine, and removes everything that it made, whatever happens but SIGKILL;
-/// what an earlier run left that was killed is removed first.
+/// Runs a plan on an engine. Removes all its objects, except after SIGKILL. First removes the
+/// objects of earlier killed runs.
 ///
 /// # Errors
-/// An environment error when the engine cannot be used at all. What befalls one subject stands in
-/// the report.
+/// An environment error if the engine cannot be used at all. Errors of one subject are in the
+/// report.
 pub async fn run(
     engine: &Engine,
     run: &Run,
@@ -120,7 +120,7 @@ pub async fn run(
     let share = &shared;
     let work = stream::iter(ledgers.iter().enumerate())
         .map(|(index, (subject, ledger))| {
-            // Boxed, as the larger parts of it: unoptimised, they would not fit the stack of a test's thread.
+            // Boxed, because the unoptimised future would not fit on the stack of a test thread.
             Box::pin(subject_to_end(subject::Work {
                 engine,
                 run,
@@ -144,7 +144,7 @@ pub async fn run(
             }
         }
     }
-    // What was found stands, even when the engine is gone by now.
+    // The findings stay valid, even if the engine has failed.
     let unswept = engine.sweep_run(run.id()).await.err();
     if let Some(e) = &unswept {
         tracing::error!("{e}");
@@ -152,7 +152,7 @@ pub async fn run(
     Ok(add_up(plan, options, ledgers, unswept, started, begun.elapsed()))
 }
 
-/// The image of a subject must be had, and the engine must be on this machine, before any work.
+/// Checks before any work that the images are available and that the engine is on this machine.
 async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     let mut checked = false;
     for subject in &plan.subjects {
@@ -176,12 +176,12 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Removes what killed runs left. That it fails must not keep this run from its work.
+/// Removes the objects of killed runs. A failure does not stop this run.
 async fn tidy_up_after_others(engine: &Engine) {
     match engine.leftovers(Whose::Gone).await {
         Ok(found) => {
             for (run, leftovers) in found {
-                tracing::info!("removing {} things that the killed run {run} left", leftovers.count());
+                tracing::info!("removing {} leftovers of the killed run {run}", leftovers.count());
                 if let Err(e) = engine.sweep(&leftovers).await {
                     tracing::warn!("{e}");
                 }
@@ -199,7 +199,7 @@ async fn subject_to_end(work: subject::Work<'_>) {
         open.report.image.clone_from(&subject.image);
     }
     if let Err(error) = subject::gate(work).await {
-        // The report has one sentence of it; here are the place, all of the reason, and what to do.
+        // The report contains one sentence of the error; log it in full.
         tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
         open.report.error = Some(error.one_line());
@@ -208,7 +208,7 @@ async fn subject_to_end(work: subject::Work<'_>) {
     listener.done(&subject.name);
 }
 
-/// The run's time is over: what was not done yet is undecided.
+/// The run timed out: unfinished events are undecided.
 fn cut_short(plan: &Plan, subject: &Subject, ledger: &mut Ledger, limit: Duration) {
     let missing: Vec<Event> = std::iter::once(Event::Installed)
         .chain(plan.events.iter().copied())
@@ -221,12 +221,12 @@ fn cut_short(plan: &Plan, subject: &Subject, ledger: &mut Ledger, limit: Duratio
     subject.image.clone_into(&mut ledger.report.image);
     for event in missing {
         let mut report = EventReport::new(event, expect::expected(subject, event, None));
-        report.undecided = Some(format!("the run's time of {} s was over", limit.as_secs()));
+        report.undecided = Some(format!("the run timed out after {} s", limit.as_secs()));
         ledger.report.events.push(report);
     }
 }
 
-/// Adds up the ledgers: expectations, accepted findings, the baseline, and the exit code.
+/// Combines the ledgers: expectations, accepted findings, the baseline, and the exit code.
 fn add_up(
     plan: &Plan,
     options: &Options,
@@ -268,7 +268,8 @@ fn today() -> jiff::civil::Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 
-/// 2 before work is not for here; then 1 if anything definitely failed, else 3, else 4, else 0.
+/// The exit code: 1 if anything definitely failed, else 3, else 4, else 0. Exit 2 happens before
+/// the run.
 fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
     let events = || subjects.iter().flat_map(|s| &s.events);
     let failed = events().any(|e| e.as_it_must_be() == Some(false)) || findings.iter().any(|f| f.counts(fail_on));
@@ -289,7 +290,7 @@ fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error],
     exit::OK
 }
 
-/// The layout as a report shows it.
+/// The layout for reports.
 fn layout_report(layout: &crate::layout::Layout) -> LayoutReport {
     LayoutReport {
         code_dir: Some(layout.code_dir.clone()),

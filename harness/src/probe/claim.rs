@@ -1,5 +1,5 @@
-//! Whether a visitor can obtain access from the server itself. It is decided by doing: random
-//! credentials are posted to the login form, and the cookie that comes back is tried.
+//! Checks whether a visitor can obtain access from the server itself, by trying it: submits random
+//! credentials to the login form, and uses the returned cookie.
 
 use std::sync::OnceLock;
 
@@ -18,32 +18,32 @@ use crate::{
     surface::corpus::credentials::{WRONG, empty_values},
 };
 
-/// How a visitor gets in.
+/// A way for visitors to obtain access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// In one sentence.
+    /// Described in one sentence.
     pub how: String,
-    /// The request that does it.
+    /// The request.
     pub request: Request,
-    /// What it got.
+    /// Its answer.
     pub got: String,
-    /// Whether it was the empty token.
+    /// Whether it is the empty token.
     pub empty_token: bool,
 }
 
-/// Tries the empty token, in every way in which a token is shown; it changes nothing.
+/// Tries the empty token in every way of presenting a token; this changes nothing.
 pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
     for seen in look.sentinels.iter().filter(|seen| !seen.decision.let_through()) {
         let through = |outcome: &Outcome| match seen.token.as_ref().ok().filter(|a| !is_refusal(a)) {
             Some(reference) => decide(outcome, Some(reference)).let_through(),
-            // A page with 200 may be the login page; data is data.
+            // A page with 200 may be the login page; JSON data is not.
             None => outcome
                 .as_ref()
                 .is_ok_and(|a| a.status.is_success() && matches!(kind(a), Kind::Object(_) | Kind::Array)),
         };
         for (request, wrong, how) in empty_forms(&seen.request, scheme) {
             let outcome = client.send(&request).await;
-            // Where any token will do, it is not the empty one that is taken for the token.
+            // If any token is accepted, the empty one is not special.
             if through(&outcome) && !through(&client.send(&wrong).await) {
                 return Some(Claim { how, request, got: in_words(&outcome), empty_token: true });
             }
@@ -52,18 +52,18 @@ pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Optio
     None
 }
 
-/// The sentinel with an empty token, the same with a wrong one, and the first in words.
+/// The sentinel with an empty token, with a wrong one, and a description of the first.
 fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, String)> {
     let mut forms = Vec::new();
     for how in &scheme.present {
         match how {
             Presentation::Query { query } => {
                 let empty = plain.clone().query(query, "");
-                let words = format!("an empty `?{query}=` is taken for the token");
+                let words = format!("an empty `?{query}=` is accepted as the token");
                 forms.push((empty, plain.clone().query(query, WRONG), words));
             }
             Presentation::Header { header, value } => {
-                let words = format!("an `{header}` header without a token is taken for one with it");
+                let words = format!("an `{header}` header without a token is accepted");
                 let wrong = plain.clone().header(header, crate::keys::filled(value, WRONG));
                 forms.extend(
                     empty_values(value)
@@ -76,28 +76,28 @@ fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, Strin
     forms
 }
 
-/// Posts credentials that nobody knows to the login form, then those that products are shipped
-/// with, then asks to be a guest. When one works, the server's state has changed.
+/// Submits random credentials to the login form, then default ones, then a guest login. If one
+/// succeeds, the server's state has changed.
 pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
     let login = scheme.login.as_ref()?;
     let (user, password) = (secret::random(12), secret::random(24));
-    // Nobody's, and others each time: reports would differ in them and in nothing else.
+    // Random, so they are replaced: reports would otherwise differ in every run.
     secret::register_as(&user, "A-VISITOR");
     secret::register_as(&password, "MADE-UP");
     let guest = Request::new(http::Method::POST, login.path.clone())
         .header("Content-Type", "application/x-www-form-urlencoded")
         .body(format!("guest_mode=1&{}=guest&{}=guest", login.username, login.password));
     let mut tries = vec![
-        (form(login, &user, &password), "the login form takes a password that a visitor has just made up"),
-        (form(login, "admin", "admin"), "the login form takes a default password (admin/admin)"),
-        (form(login, "admin", "password"), "the login form takes a default password (admin/password)"),
-        (form(login, "comfyui", "comfyui"), "the login form takes a default password (comfyui/comfyui)"),
-        (form(login, "", ""), "the login form takes an empty password"),
-        (guest, "the login form lets a visitor in as a guest"),
-        // The first time it may only have set the password, and let nobody in yet.
-        (form(login, &user, &password), "the login form takes a password that a visitor has made up before"),
+        (form(login, &user, &password), "the login form accepts a password chosen by a visitor"),
+        (form(login, "admin", "admin"), "the login form accepts a default password (admin/admin)"),
+        (form(login, "admin", "password"), "the login form accepts a default password (admin/password)"),
+        (form(login, "comfyui", "comfyui"), "the login form accepts a default password (comfyui/comfyui)"),
+        (form(login, "", ""), "the login form accepts an empty password"),
+        (guest, "the login form accepts guests"),
+        // The first attempt may only have set the password, without a login.
+        (form(login, &user, &password), "the login form accepts a password that a visitor chose before"),
     ];
-    // A page may have more buttons than the one that logs in: to reset, to register.
+    // A page may have other buttons than the login: to reset, to register.
     if let Ok(page) = client.send(&Request::get(login.path.clone())).await {
         for (name, value) in named_buttons(&String::from_utf8_lossy(&page.body)) {
             let mut pressed = form(login, &user, &password);
@@ -108,7 +108,7 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
                 secret::percent_encode(&value)
             );
             pressed.body = text.into();
-            tries.push((pressed, "a button of the login page gives access to whoever presses it"));
+            tries.push((pressed, "a button on the login page gives access to any visitor"));
         }
     }
     for (request, how) in tries {
@@ -121,7 +121,7 @@ pub async fn form_claim(client: &Client, scheme: &Scheme, look: &Look) -> Option
     None
 }
 
-/// The buttons of a page that send a name of their own, with their values.
+/// The buttons of a page that send their own name, with their values.
 fn named_buttons(page: &str) -> Vec<(String, String)> {
     static BUTTON: OnceLock<Option<Regex>> = OnceLock::new();
     static ATTRIBUTE: OnceLock<Option<Regex>> = OnceLock::new();

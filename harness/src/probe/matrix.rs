@@ -1,7 +1,7 @@
-//! The matrix: the whole corpus, sent without the token and compared with what the token gets.
+//! The matrix: sends the whole corpus without the token, and compares with the token's answers.
 //!
-//! Anonymous comes first: every control is asked before any token is shown. What changes something
-//! comes last, one request after the other.
+//! Anonymous requests come first: every control request is sent before any token is used. Requests
+//! that change data come last, one after the other.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -32,68 +32,69 @@ use crate::{
     },
 };
 
-/// Probes in flight at once: enough to hide the round trips.
+/// The number of parallel probes.
 const IN_FLIGHT: usize = 32;
-/// At a server that takes its time, most of which is a pause: more at once, and what changes something
-/// not one after the other.
+/// The number of parallel probes for a slow server, where requests that change data are also sent
+/// in parallel.
 const IN_FLIGHT_SLOW: usize = 64;
 const CHANGING_SLOW: usize = 8;
-/// From how long an answer takes on that is so.
+/// The answer time from which a server counts as slow.
 const SLOW: Duration = Duration::from_millis(150);
-/// How long what said nothing is asked again, how often each probe, and from how many on that say nothing
-/// in a row none is asked any more.
+/// Limits for repeating inconclusive probes: the total time, the number per probe, and the number
+/// of consecutive inconclusive answers.
 const AGAIN: Duration = Duration::from_secs(90);
 const AGAIN_TRIES: usize = 3;
 const AGAIN_IN_VAIN: usize = 12;
-/// The shortest and the longest pause after one that said nothing.
+/// The shortest and the longest pause after an inconclusive answer.
 const AGAIN_PAUSE: Duration = Duration::from_millis(25);
 const AGAIN_LONGEST: Duration = Duration::from_secs(1);
-/// How many forgeries at which the server broke are tried again: one is enough for the note.
+/// How many malformed credentials that cause a server error are repeated: one is enough for the
+/// note.
 const BROKEN_TRIES: usize = 3;
 
-/// One way around the lock that was found.
+/// A bypass that was found.
 #[derive(Clone, Debug)]
 pub struct Hit {
     /// The probe.
     pub probe: Probe,
-    /// What it got.
+    /// Its answer.
     pub outcome: Outcome,
 }
 
-/// What the matrix found.
+/// The results of the matrix.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Ways around the lock, by rule.
+    /// The bypasses, by rule.
     pub hits: BTreeMap<Rule, Vec<Hit>>,
-    /// Forgeries at which the server broke, while the lock held.
+    /// Forged credentials that cause a server error; none of them gives access.
     pub malformed: Vec<Hit>,
-    /// Answers to anybody that hold the token or the password.
+    /// Anonymous answers that contain the token or the password.
     pub leaks: Vec<Hit>,
-    /// A plain request that got through among the probes, where the lock is open now and then,
-    /// whatever is asked: what got through then is no hit.
+    /// A plain request that was served during the probes, if the lock is open at times: what was
+    /// served then is not a hit.
     pub opened: Option<(Request, Outcome)>,
-    /// The probes by their decision.
+    /// The number of probes by decision.
     pub counts: Counts,
 }
 
-/// The probes by their decision.
+/// The number of probes by decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All that there are.
+    /// All planned probes.
     pub planned: u64,
-    /// Of these, those that were not sent, or that nobody answered, also when they were asked again: a
-    /// time-out, a reset, a limiter's or a proxy's own 429, 502, 503 or 504.
+    /// Probes that were not sent, or got no answer even when repeated: a time-out, a reset, or a
+    /// 429, 502, 503 or 504 of a rate limiter or proxy.
     pub unanswered: u64,
-    /// Of these, those at which the server broke with another 5xx; a forgery at which it breaks while the lock
-    /// holds is not among them.
+    /// Probes that got another 5xx, without forged credentials that cause a server error while the
+    /// lock works.
     pub broken: u64,
-    /// The lock refused.
+    /// Rejected by the lock.
     pub rejected: u64,
-    /// The lock let it through, and it was answered.
+    /// Let through and answered.
     pub served: u64,
-    /// The lock let it through, and the handler refused.
+    /// Let through, but refused by the handler.
     pub passed: u64,
-    /// It cannot be told.
+    /// Indeterminate.
     pub indeterminate: u64,
 }
 
@@ -109,36 +110,36 @@ impl Counts {
     }
 }
 
-/// What is sent, and to whom it must be refused.
+/// What to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     /// The server.
     pub client: &'a Client,
-    /// How its lock works.
+    /// The login scheme.
     pub scheme: &'a Scheme,
-    /// The keys; without them, a route is judged by its answer alone.
+    /// The credentials; without them, a route is judged by its answer alone.
     pub keys: Option<&'a Keys>,
-    /// The routes, the discovered ones among them.
+    /// The routes, including the discovered ones.
     pub routes: &'a [Route],
-    /// Whether requests may be sent that change something.
+    /// Whether requests that change data are allowed.
     pub mutating: bool,
 }
 
-/// One probe and what came of it, for attribution.
+/// A probe with its result, for attribution.
 #[derive(Debug)]
 pub(super) struct Result {
     /// The probe.
     pub(super) probe: Probe,
-    /// What it got; kept only where it says something.
+    /// Its answer; only kept if it is needed.
     pub(super) outcome: Option<Outcome>,
-    /// What that means.
+    /// The resulting decision.
     pub(super) decision: Decision,
-    /// Whether the route is there at all, and answers this method.
+    /// Whether the route exists and supports this method.
     pub(super) applies: bool,
 }
 
 impl Matrix<'_> {
-    /// Sends the corpus; `progress` is told after each probe, with how many there are.
+    /// Sends the corpus; calls `progress` after each probe with the number sent and the total.
     pub async fn run(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Found {
         let fill = Fill { nonce: format!("lockproof-{}", secret::random(8)) };
         let mut corpus = probes(self.scheme, self.keys, self.routes, &fill);
@@ -178,7 +179,7 @@ impl Matrix<'_> {
         for result in results.iter().filter(|r| r.decision == Decision::Indeterminate && !is_forgery(&r.probe)) {
             let said = result.outcome.as_ref().map(in_words).unwrap_or_default();
             tracing::debug!(
-                "says nothing: {} {} ({}): {said}",
+                "inconclusive: {} {} ({}): {said}",
                 result.probe.request.method,
                 result.probe.request.target,
                 result.probe.rule.id()
@@ -198,18 +199,18 @@ impl Matrix<'_> {
         Result { probe, outcome: telling.then_some(outcome), decision, applies }
     }
 
-    /// What an outcome means, and whether the route is there.
+    /// Classifies an answer, and tells whether the route exists.
     pub(super) async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
         let answer = match outcome {
             Err(_) => return (Decision::Indeterminate, true),
             Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
-            // Hardly any is worth the question what the token gets.
+            // Requesting the token's answer is rarely worth it.
             Ok(answer) if is_refusal(answer) && (self.keys.is_none() || !may_carry_data(answer)) => {
                 return (Decision::Rejected, true);
             }
             Ok(answer) => answer,
         };
-        // Servers answer it by themselves, without asking anybody.
+        // Servers answer OPTIONS by themselves, without a lock.
         if probe.request.method == Method::OPTIONS && !is_override(probe) {
             return (Decision::Rejected, true);
         }
@@ -221,13 +222,14 @@ impl Matrix<'_> {
             return (Decision::Rejected, false);
         }
         if is_indeterminate(&token) {
-            // Behind the lock the handler breaks, whoever asks: another refusal is the lock's own.
+            // The handler fails for everyone behind the lock, so another rejection is the lock's
+            // own.
             let refused = answer.status.is_client_error() && token.status == StatusCode::INTERNAL_SERVER_ERROR;
             return (if refused { Decision::Rejected } else { Decision::Indeterminate }, true);
         }
         let comparable = alike(answer, &token) || carries_data(answer, &token);
         let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
-        // Without a body, an answer that is like the refusal of the GET is as likely that refusal.
+        // Without a body, the answer may as well be the rejection of the GET.
         if probe.request.method == Method::HEAD
             && let Some(Ok(plain)) = probe.control.as_ref().and_then(|control| facts.control(control))
             && plain.status == answer.status
@@ -235,13 +237,13 @@ impl Matrix<'_> {
         {
             return (Decision::Rejected, false);
         }
-        // What the plain request gets as well is the route's own fault.
+        // What the plain request gets too is caused by the route itself.
         if decision.let_through()
             && let Some(control) = &probe.control
         {
             let known = match facts.control(control) {
                 Some(Ok(plain)) if !is_indeterminate(plain) => plain.clone(),
-                // It was asked in a burst, perhaps, that the server did not bear.
+                // It may have been part of a burst that the server did not handle.
                 _ => match when_asked(self.client, control).await {
                     Ok(plain) if !is_indeterminate(&plain) => plain,
                     _ => return (Decision::Indeterminate, true),
@@ -254,8 +256,8 @@ impl Matrix<'_> {
         (decision, true)
     }
 
-    /// Asks again what said nothing, one probe after the other and at a pace that the server bears: a
-    /// limiter in front of it may have answered a burst by itself. What changes something is not repeated.
+    /// Repeats inconclusive probes one by one at a slow pace: a rate limiter may have answered a
+    /// burst. Requests that change data are not repeated.
     async fn ask_again(&self, facts: &Facts, doubts: &Doubts<'_>, results: &mut [Result]) {
         let deadline = Instant::now() + AGAIN;
         let (mut pause, mut in_a_row) = (Duration::ZERO, 0);
@@ -266,7 +268,7 @@ impl Matrix<'_> {
                 }
                 tokio::time::sleep(pause).await;
                 let again = doubts.about(self.one(facts, result.probe.clone()).await).await;
-                // A handler that breaks will do so again, and says that the server lives.
+                // A handler that fails would fail again, and shows that the server is running.
                 let silent = again.decision == Decision::Indeterminate && !has_broken(&again);
                 *result = again;
                 if !silent {
@@ -278,10 +280,10 @@ impl Matrix<'_> {
         }
     }
 
-    /// Whether the plain request without a credential is refused, so that a trick says something.
+    /// Whether the plain request without a credential is rejected, so that a bypass is significant.
     async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request, plain: &Answer) -> bool {
-        // What changes something answers otherwise the second time: only a refusal on its face, or a
-        // page, is one.
+        // A request that changes data may get another answer the second time: only a rejection by
+        // status, or a page, counts.
         if probe.changes {
             return is_refusal(plain) || plain.media_type() == "text/html";
         }
@@ -290,14 +292,14 @@ impl Matrix<'_> {
             return false;
         }
         let (Some(keys), false) = (self.keys, is_refusal(plain)) else { return true };
-        // Not a refusal on its face: the data itself may have changed in between. Both once more.
+        // Not a rejection by status: the data itself may have changed, so repeat both.
         let plain = self.client.send(control).await;
         let token = self.client.send(&authorised(control.clone(), self.scheme, keys.token())).await;
         token.is_ok_and(|token| decide(&plain, Some(&token)) == Decision::Rejected)
     }
 
-    /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
-    /// without a credential, under a name of ours, and looked for with the token.
+    /// Detects late rejections: the answer is a rejection, but the handler ran. Writes a file
+    /// without a credential, and reads it with the token.
     async fn effects(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
         let target = format!("/userdata/{}-effect", fill.nonce);
@@ -323,7 +325,7 @@ impl Matrix<'_> {
         vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
     }
 
-    /// Removes what probes that got through, and their references, have written under our name.
+    /// Removes what successful probes and their references wrote.
     async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
         let Some(keys) = self.keys else { return };
         let written = results
@@ -373,8 +375,8 @@ impl Matrix<'_> {
         found
     }
 
-    /// Whether a forgery breaks the server twice, while nothing is rejected and the token works in
-    /// between: then the lock holds, and the header is only badly read.
+    /// Whether a forged credential causes a server error twice, while anonymous requests are
+    /// rejected and the token works in between: then only the header is parsed badly.
     async fn breaks_again(&self, probe: &Probe) -> bool {
         let Some(keys) = self.keys else { return false };
         let anonymous = self.client.send(&probe.reference).await;
@@ -385,44 +387,45 @@ impl Matrix<'_> {
     }
 }
 
-/// Whether a request with another method than GET asks to be taken for one.
+/// Whether a request with another method asks to be treated as GET.
 fn is_override(probe: &Probe) -> bool {
     probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
         || probe.request.target.contains("_method=")
 }
 
-/// Whether the server itself answered, and says nothing of its lock: it broke, or the token's own answer did.
+/// Whether the server itself answered without a statement about the lock: it failed, or so did the
+/// token's request.
 fn has_broken(result: &Result) -> bool {
     let answered = result.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
     answered.is_some_and(|answer| !matches!(answer.status.as_u16(), 429 | 502..=504) && answer.retry_after().is_none())
 }
 
-/// Whether a probe shows a credential that is none.
+/// Whether a probe has a forged credential.
 fn is_forgery(probe: &Probe) -> bool {
     matches!(probe.rule, Rule::LockForgedCredential | Rule::LockEmptyToken | Rule::LockTamperedSession)
 }
 
-/// The same kind of answer, by media type as well: the empty bodies of a handler and of the
-/// router's own 404 differ in nothing else.
+/// The same kind of answer, including the media type: only this distinguishes the empty body of a
+/// handler from the router's 404.
 fn alike(one: &Answer, other: &Answer) -> bool {
     is_same(one, other) && one.media_type() == other.media_type()
 }
 
-/// Whether an answer holds the token or the password, in its headers or its body.
+/// Whether an answer contains the token or the password, in its headers or its body.
 fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
     move |answer| keys.is_some_and(|keys| super::leak::holds(answer, keys))
 }
 
-/// What is learnt once for all probes: what the controls get, and what the token gets.
+/// Facts learned once for all probes: the answers to control requests, and to the token.
 pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Answer>)>,
     absent: Vec<Answer>,
-    /// Whether an answer takes long, whatever the work is.
+    /// Whether every answer takes long.
     slow: bool,
 }
 
-/// What makes two requests the same.
+/// The identity of a request.
 pub(super) type Key = (String, String, String);
 
 pub(super) fn key(request: &Request) -> Key {
@@ -448,7 +451,7 @@ impl Facts {
         let (rounds, begun) = (reading.len().div_ceil(IN_FLIGHT).max(1), Instant::now());
         let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
         let slow = begun.elapsed() / u32::try_from(rounds).unwrap_or(u32::MAX) > SLOW;
-        // They may take effect, and then their order shows in what others get.
+        // They may take effect, and their order then affects other answers.
         let few = if slow { CHANGING_SLOW } else { 1 };
         controls.extend(stream::iter(changing).map(ask).buffered(few).collect::<Vec<_>>().await);
         let mut absent = Vec::new();
@@ -465,14 +468,14 @@ impl Facts {
         self.controls.get(&key(request))
     }
 
-    /// What the token gets for a plain request; asked once.
+    /// The token's answer to a plain request; requested once.
     pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
         let learn = || async {
             match when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await {
                 Ok(answer) if !is_indeterminate(&answer) => Ok(answer),
-                // It says nothing, and may the next time.
+                // Inconclusive; the next attempt may not be.
                 outcome => Err(outcome.ok()),
             }
         };
@@ -482,8 +485,8 @@ impl Facts {
         }
     }
 
-    /// What an answer means where there is no token to compare with: data is served; a page, or
-    /// what the plain request gets as well, is not.
+    /// Classifies an answer without a token to compare with: data is served; a page, or what the
+    /// plain request gets too, is not.
     fn by_itself(&self, probe: &Probe, answer: &Answer) -> Decision {
         let silent =
             probe.request.method == Method::OPTIONS || answer.body.is_empty() && answer.media_type().is_empty();
@@ -497,7 +500,7 @@ impl Facts {
         }
     }
 
-    /// The references that were asked for, with that method.
+    /// The requested references with that method.
     fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
         self.references
             .values()
@@ -505,13 +508,13 @@ impl Facts {
             .map(|(r, _)| r)
     }
 
-    /// Whether an answer is what a path that does not exist gets.
+    /// Whether an answer equals that of a path that does not exist.
     fn is_absent(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::NOT_FOUND && self.absent.iter().any(|absent| alike(absent, answer))
     }
 }
 
-/// A hit in words, for evidence.
+/// A hit for evidence.
 pub fn evidence(hit: &Hit, base: &str) -> String {
     format!("{}  →  {}", hit.probe.request.curl(base), in_words(&hit.outcome))
 }

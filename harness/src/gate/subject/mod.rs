@@ -1,8 +1,8 @@
-//! One subject through every event.
+//! Runs every event on one subject.
 //!
-//! After an event whose verdict or states changed, and after one that leaves the subject otherwise
-//! than it was installed (another image, no network, another credential), it is put back: taken
-//! down and brought up and installed anew, so that every event is judged on its own.
+//! The subject is restored (removed, started and installed again) after an event whose verdict or
+//! states changed, and after one that leaves it different from the installed state (another image,
+//! no network, another credential). So every event is judged on its own.
 
 use std::{
     path::PathBuf,
@@ -45,7 +45,7 @@ use crate::{
     verdict::Verdict,
 };
 
-/// How long the exposure watch goes on after the server is ready.
+/// How long the exposure watch continues after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// A subject with its lock installed.
@@ -58,11 +58,11 @@ struct Installation {
     map: StateMap,
     ready: Duration,
     checks: Vec<Finding>,
-    /// The routes that are probed: the inventory, and those that were discovered.
+    /// The routes to probe: the known and the discovered ones.
     routes: Vec<Route>,
-    /// The last look, and after which event, as long as the lock was not worn out since.
+    /// The last look and its event, unless many requests were refused since.
     last: Option<(Look, Event)>,
-    /// What was planted to see whether data lasts; `None` where that is still to be done.
+    /// The canaries; `None` if they are not created yet.
     canaries: Option<Canaries>,
 }
 
@@ -72,7 +72,7 @@ impl Installation {
     }
 }
 
-/// What the first look found, against which events are compared.
+/// The results of the first look, with which events are compared.
 struct Baseline {
     verdict: Verdict,
     reference: Reference,
@@ -80,7 +80,7 @@ struct Baseline {
     guarded: Vec<Guarded>,
 }
 
-/// The gate of one subject: what it works on, and whom it tells.
+/// The input of the gate for one subject.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// The engine.
@@ -89,22 +89,22 @@ pub struct Work<'a> {
     pub run: &'a Run,
     /// The whole plan.
     pub plan: &'a Plan,
-    /// The place of the subject in the plan.
+    /// The index of the subject in the plan.
     pub index: usize,
     /// The subject.
     pub subject: &'a Subject,
-    /// What it writes into.
+    /// The ledger to write to.
     pub ledger: &'a SharedLedger,
-    /// Who is told.
+    /// Receives the progress.
     pub listener: &'a dyn Listener,
-    /// What it shares with the other subjects.
+    /// Shared with the other subjects.
     pub shared: &'a Shared,
 }
 
-/// Gates one subject, writing into its ledger as it goes.
+/// Gates one subject, and writes its ledger during the run.
 ///
 /// # Errors
-/// What kept it from going on; what was found until then is in the ledger.
+/// The error that stopped it; the results so far are in the ledger.
 pub async fn gate(work: Work<'_>) -> Result<()> {
     let replays = Replays::read(&work.plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
     let mut gate = Gate::new(work, replays);
@@ -113,11 +113,10 @@ pub async fn gate(work: Work<'_>) -> Result<()> {
     done
 }
 
-/// Brings one subject up with its lock, for those who only want to use it; the run's sweep takes it
-/// down.
+/// Starts one subject with its lock, for use outside a gate; the run's clean-up removes it.
 ///
 /// # Errors
-/// What kept it from coming up locked.
+/// The error that prevented a locked start.
 pub async fn lend(
     engine: &Engine,
     run: &Run,
@@ -143,11 +142,11 @@ struct Gate<'a> {
     times_up: u32,
     shared: &'a Shared,
     clock: Clock,
-    /// The state map of the first installation, and what it was drawn for.
+    /// The state map of the first installation.
     drawn: Option<(Installed, StateMap)>,
-    /// The layout of the first time that it was up.
+    /// The layout of the first start.
     layout: Option<Layout>,
-    /// Whether the lock may go in before the first start, as far as is known.
+    /// Whether the lock can be installed before the first start, as far as known.
     ahead: bool,
     /// Whether the mounts were checked.
     checked: AtomicBool,
@@ -176,7 +175,7 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Takes a deployment down; what it started is counted.
+    /// Removes a deployment and counts its starts.
     async fn take_down(&self, deployment: Deployment) -> Result<()> {
         self.clock.close(&deployment);
         self.clock.add(Phase::Queue, deployment.admission().waited());
@@ -192,7 +191,7 @@ impl Gate<'_> {
         let shared = self.shared;
         let _turn = shared.turns.acquire().await;
         self.clock.add(Phase::Queue, waiting.elapsed());
-        // The others are not what this subject takes.
+        // Other subjects' starts are not part of this time.
         let begun = Instant::now().checked_sub(up_after).unwrap_or(begun);
         let mut current = match brought {
             BroughtUp::Installed(installation) => *installation,
@@ -214,7 +213,7 @@ impl Gate<'_> {
         };
         for (position, event) in self.plan.events.iter().copied().enumerate() {
             if dirty || (event.new_container() && self.wear(&mut current).await) {
-                self.listener.step(&self.subject.name, "putting it back");
+                self.listener.step(&self.subject.name, "restoring the installed state");
                 self.take_down(current.deployment).await?;
                 current = Box::pin(self.put_back()).await?;
             }
@@ -222,12 +221,12 @@ impl Gate<'_> {
             dirty &= position + 1 < self.plan.events.len();
         }
         self.wear(&mut current).await;
-        self.listener.step(&self.subject.name, "taking it down");
+        self.listener.step(&self.subject.name, "removing the deployment");
         self.take_down(current.deployment).await
     }
 
-    /// Judges the installed state. Gives what events are compared with, and whether the subject has
-    /// to be put back.
+    /// Judges the installed state. Returns the baseline for events, and whether the subject must be
+    /// restored.
     async fn first_look(&mut self, current: &mut Installation, begun: Instant) -> Result<Option<(Baseline, bool)>> {
         let event = Event::Installed;
         self.listener.step(&self.subject.name, "probing the installed lock");
@@ -247,7 +246,8 @@ impl Gate<'_> {
         Ok(Some((baseline, seen.disturbed)))
     }
 
-    /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
+    /// Runs one event: perform, watch, wait, probe, judge. Returns whether the subject must be
+    /// restored.
     async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
         self.clock.measure(Phase::Compare, self.plant(current)).await?;
         let begun = Instant::now();
@@ -269,7 +269,7 @@ impl Gate<'_> {
         let queued = current.deployment.admission().waited();
         let performing = Instant::now();
         let performed = current.deployment.perform(event).await;
-        // Other servers that start are not what this event waits for.
+        // Waiting for other servers' starts is not part of this event.
         let queued = current.deployment.admission().waited().saturating_sub(queued);
         self.clock.add(Phase::Event, performing.elapsed().saturating_sub(queued));
         let begun = begun + queued;
@@ -305,7 +305,7 @@ impl Gate<'_> {
         };
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
-        // What probing does to the server must not be taken for what the event did.
+        // Changes caused by probing must not count as changes by the event.
         let looking = Instant::now();
         let look = if predicted == Some(Verdict::Open) {
             self.examiner(current, event).look(&baseline.reference).await
@@ -315,7 +315,7 @@ impl Gate<'_> {
         self.clock.add(Phase::Probe, looking.elapsed());
         let data = self.clock.measure(Phase::Compare, self.data(current, event)).await?;
         let replayed = self.clock.measure(Phase::Replay, self.replay(current, event, &look)).await?;
-        // The lock may move while it starts; what is judged is what it settles to.
+        // The lock may change while it starts; its settled state is judged.
         let probing = Instant::now();
         let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
@@ -325,7 +325,8 @@ impl Gate<'_> {
         }
         let mut seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
         if exposure.is_none() && seen.verdict != Ok(Verdict::Open) {
-            seen.verdict = Err("the exposure watch broke: whether the lock was open meanwhile is not known".to_owned());
+            seen.verdict =
+                Err("the exposure watch failed: it is unknown whether the lock was open during the event".to_owned());
         }
         self.clock.add(Phase::Probe, probing.elapsed());
         let mut report = EventReport::new(event, Verdict::Locked);
@@ -342,7 +343,7 @@ impl Gate<'_> {
         let scene = self.scene(event);
         if let Ok(verdict) = &seen.verdict {
             findings.extend(watched.iter().filter_map(|exposure| diagnose::exposure(scene, exposure, *verdict)));
-            // What a rotation leaves alive is the lock's own doing, of which the mounts promise nothing.
+            // What survives a rotation is up to the lock; the mounts predict nothing about it.
             if !findings.iter().any(|f| f.rule == Rule::LockOldTokenAlive) {
                 findings.extend(diagnose::prediction(scene, predicted, *verdict));
             }
