@@ -1,9 +1,9 @@
-//! Notebooks: executed for real by a Jupyter kernel, cell by cell, compared with what they hold,
-//! and watched at the server's side for whether they really show the token.
+//! Executes notebooks cell by cell in a Jupyter kernel, compares their outputs, and checks at the
+//! server whether they use the token.
 //!
-//! The notebook talks to a recording reverse proxy of ours, which stands before the server: in the
-//! runner's container at `http://127.0.0.1:8188`, so that the address is the same in every run. It
-//! is told the address as `COMFYUI_URL` and the token as `COMFYUI_API_TOKEN`.
+//! The notebook talks to a recording reverse proxy in front of the server: in the runner's
+//! container at `http://127.0.0.1:8188`, so that the URL is the same in every run. It gets the URL
+//! as `COMFYUI_URL` and the token as `COMFYUI_API_TOKEN`.
 
 mod compare;
 mod execute;
@@ -33,7 +33,7 @@ use crate::{
     finding::Finding,
 };
 
-/// A notebook to replay, and everything that is needed for it.
+/// A notebook to replay, with its settings.
 #[derive(Clone)]
 pub struct Request {
     /// The notebook.
@@ -42,53 +42,53 @@ pub struct Request {
     pub subject: String,
     /// The event after which it is replayed, for findings.
     pub event: Option<Event>,
-    /// Where this process reaches the server, such as `http://127.0.0.1:49153`.
+    /// The server's URL for this process, such as `http://127.0.0.1:49153`.
     pub url: String,
-    /// Certificates to trust beside this machine's own, for `https`.
+    /// CA certificates to trust in addition to this machine's own, for `https`.
     pub ca: Option<PathBuf>,
-    /// Whether any certificate will do.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
-    /// The token that the notebook is given; `None`: none.
+    /// The token for the notebook, if any.
     pub token: Option<String>,
-    /// Further variables, such as those of a `.env`. `COMFYUI_URL` and `COMFYUI_API_TOKEN` are set
-    /// after them.
+    /// Further environment variables, such as those of a `.env`. `COMFYUI_URL` and
+    /// `COMFYUI_API_TOKEN` override them.
     pub env: BTreeMap<String, String>,
-    /// Values for the cell that is tagged `parameters`, as papermill injects them.
+    /// Values for the cell tagged `parameters`, as injected by papermill.
     pub parameters: Map<String, Value>,
     /// What runs the kernel.
     pub runner: Runner,
-    /// Time limits, where the notebook's own metadata does not say otherwise.
+    /// Default time limits, which the notebook's metadata can override.
     pub limits: Limits,
-    /// The executed notebook of an earlier replay to compare with; `None`: the outputs that the
-    /// notebook itself holds.
+    /// The executed notebook of an earlier replay to compare with; `None`: the outputs stored in
+    /// the notebook.
     pub reference: Option<Executed>,
-    /// Whether the new outputs are stored in the notebook.
+    /// Whether to store the new outputs in the notebook.
     pub update: bool,
-    /// Where the executed notebook is kept, without secrets; `None`: nowhere.
+    /// The directory for the executed notebook, without secrets; `None`: it is not kept.
     pub keep: Option<PathBuf>,
-    /// Who is told of each cell.
+    /// Receives the progress.
     pub progress: Option<Arc<dyn Progress>>,
 }
 
 /// What runs the kernel.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a request holds one, and there are few requests")]
+#[expect(clippy::large_enum_variant, reason = "a request contains one, and there are few requests")]
 pub enum Runner {
-    /// A container of an image of our own, with nbclient and ipykernel.
+    /// A container with nbclient and ipykernel.
     Container {
         /// The engine.
         engine: Engine,
-        /// The run whose label it carries.
+        /// The run that owns the container.
         run: Run,
-        /// The network that it joins, by its real name: the subject's; `None`: the engine's default.
+        /// The real name of its network; `None`: the engine's default network.
         network: Option<String>,
     },
-    /// A Python of this machine that has nbclient and ipykernel.
+    /// A local Python with nbclient and ipykernel.
     Python(PathBuf),
 }
 
 impl Runner {
-    /// Makes what is missing before anything can run: the image, once on a machine.
+    /// Builds the runner's image if it is missing.
     async fn prepare(&self) -> Result<()> {
         match self {
             Self::Container { engine, .. } => crate::lab::notebook_runner(engine).await.map(|_| ()),
@@ -112,45 +112,45 @@ impl Default for Limits {
     }
 }
 
-/// Is told how a replay goes on.
+/// Receives the progress of a replay.
 pub trait Progress: Send + Sync {
-    /// Cell `number` of `all` code cells begins (the first is 1); `title` is its first line.
+    /// Cell `number` of `all` code cells starts (from 1); `title` is its first line.
     fn cell(&self, number: usize, all: usize, title: &str);
 }
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It ran, and its outputs are the stored ones.
+    /// It finished, with the same outputs.
     Same,
-    /// It ran, and an output differs.
+    /// It finished, but an output differs.
     Changed,
-    /// It did not run to its end.
+    /// It did not finish.
     Failed,
-    /// It was not run: the server lacks what it needs.
+    /// It was skipped, because the server lacks something that it needs.
     Skipped,
 }
 
-/// What came of a replay.
+/// The outcome of a replay.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The notebook's file name.
     pub name: String,
     /// How it ended.
     pub ending: Ending,
-    /// Why it is not `same`; empty where it is.
+    /// The reason if it is not `same`, else empty.
     pub why: String,
-    /// One entry for each code cell, in order, without the injected one.
+    /// The code cells, in order, without the injected one.
     pub cells: Vec<Cell>,
-    /// What it asked the server, and with what credential.
+    /// Its requests to the server, by credential.
     pub traffic: Traffic,
     /// `replay/*` and `deploy/*` findings.
     pub findings: Vec<Finding>,
-    /// Its executed form, to compare a later replay with; `None` when it was skipped.
+    /// The executed notebook, for comparison with a later replay; `None` if it was skipped.
     pub executed: Option<Executed>,
-    /// Where the executed notebook lies, if it was kept.
+    /// The path of the executed notebook, if it was kept.
     pub kept: Option<PathBuf>,
-    /// How long it took, the start of the kernel included.
+    /// How long it took, including the start of the kernel.
     pub took: Duration,
 }
 
@@ -161,26 +161,26 @@ pub struct Executed(pub(crate) Value);
 /// One code cell of a replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Which code cell it is, from 1.
+    /// The number of the code cell, from 1.
     pub number: usize,
     /// Its first line.
     pub title: String,
     /// How it ended.
     pub ending: CellEnding,
-    /// How long it took; `None` when it was not reached.
+    /// How long it took; `None` if it was not reached.
     pub took: Option<Duration>,
 }
 
 /// How a cell ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CellEnding {
-    /// Its output is the stored one.
+    /// Its output is the same.
     Same,
-    /// Its output differs: what, in a few lines.
+    /// Its output differs, with a short description.
     Changed(String),
     /// It raised an error: its name and message.
     Raised(String),
-    /// It ran into its time limit, or the notebook's.
+    /// It exceeded its own time limit or the notebook's.
     TimedOut(String),
     /// The kernel died in it.
     KernelDied,
@@ -188,7 +188,7 @@ pub enum CellEnding {
     NotReached,
 }
 
-/// What the server was asked, counted at its side.
+/// The requests to the server, counted by the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests with `Authorization: Bearer` and the token of record.
@@ -199,26 +199,25 @@ pub struct Traffic {
     pub in_query: usize,
     /// Requests without a credential.
     pub anonymous: usize,
-    /// Method and path of the first request that did not carry the token as a bearer.
+    /// Method and path of the first request without the bearer token.
     pub first_without: Option<String>,
 }
 
-/// Executes a notebook and tells what came of it.
+/// Executes a notebook and compares its outputs.
 ///
-/// What the notebook does wrong is in the [`Outcome`]; an error is what kept it from being tried.
+/// A failing notebook is not an error: see [`Outcome`].
 ///
 /// # Errors
-/// A usage error for a notebook that cannot be read or whose metadata is wrong, an environment
-/// error when the runner cannot be had.
+/// A usage error for an unreadable notebook or invalid metadata; an environment error if the runner
+/// is not available.
 pub async fn replay(request: &Request) -> Result<Outcome> {
     run::replay(request).await
 }
 
-/// Whether a notebook can be replayed at all, before any work.
+/// Checks before any work whether a notebook can be replayed.
 ///
 /// # Errors
-/// A usage error for a notebook that cannot be read, whose metadata is wrong, or whose language is
-/// not the kernel's.
+/// A usage error for an unreadable notebook, invalid metadata, or an unsupported language.
 pub fn check(path: &Path) -> Result<()> {
     file::File::read(path).map(|_| ())
 }
