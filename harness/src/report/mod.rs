@@ -1,14 +1,14 @@
-//! What a run found, as data ([`model`]), and the formats in which it is written: one file each.
+//! The result of a run as data ([`model`]), and the report formats: one file each.
 //!
-//! A report never changes the exit code. The files are made before the work begins
-//! ([`ReportTarget::open`]), so that a path that cannot be written is a usage error, and filled at
-//! its end, whatever the end was.
+//! A report never changes the exit code. The files are created before the work begins
+//! ([`ReportTarget::open`]), so that an invalid path is a usage error, and written at the end,
+//! however the run ends.
 //!
 //! ```text
 //! --report json=report.json --report junit=target/junit.xml
 //! ```
 //!
-//! Every text passes [`Report::redacted`] before a format sees it.
+//! Every text is redacted ([`Report::redacted`]) before a format sees it.
 
 mod html;
 mod json;
@@ -37,18 +37,18 @@ pub use self::{
 };
 use crate::error::Result;
 
-/// One way to write a report down.
+/// A report format.
 pub trait Format: Sync {
     /// The name before the `=` of `--report`.
     fn name(&self) -> &'static str;
 
-    /// Writes down a report out of which every secret is left already.
+    /// Renders a redacted report.
     ///
     /// # Errors
-    /// When the format's own library refuses; no content of a report makes it.
+    /// If the format's own library fails; no content of a report causes this.
     fn body(&self, redacted: &Report) -> Result<Vec<u8>>;
 
-    /// The report in this format, without secrets.
+    /// Renders the report in this format, without secrets.
     ///
     /// # Errors
     /// As [`Format::body`].
@@ -57,13 +57,13 @@ pub trait Format: Sync {
     }
 }
 
-/// Every format, in the order in which messages name them.
+/// All formats, in the order of messages.
 pub const FORMATS: [&dyn Format; 6] =
     [&json::Json, &junit::Junit, &sarif::Sarif, &html::Html, &markdown::Markdown, &ndjson::Ndjson];
 
 /// An error of a format's own library.
 fn cannot_render(format: &str, error: impl std::fmt::Display) -> crate::error::Error {
-    crate::error::Error::environment(format!("the {format} report cannot be written"))
+    crate::error::Error::environment(format!("cannot write the {format} report"))
         .detail(error)
-        .fix("please report it; every other report is written all the same")
+        .fix("this is a bug, please report it; the other reports are still written")
 }
