@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stage_is_read_with_what_it_stands_on() {
+    fn the_last_stage_is_read_with_its_base() {
         let text = "ARG BASE=python:3.12\nFROM $BASE AS base\nENV ROOT=/srv COMFY_DIR=\"/srv/ComfyUI\"\nWORKDIR ${ROOT}\n\
                     RUN apt-get update && \\\n    # a comment\n    git clone --depth 1 https://github.com/comfyanonymous/ComfyUI.git ${COMFY_DIR} \\\n && python3 -m venv /srv/venv\n\
                     FROM alpine AS other\nFROM base\nVOLUME [\"/data\"]\nCOPY --chmod=755 docker/entry.sh /entry.sh\n\

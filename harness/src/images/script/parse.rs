@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nested_without_end_is_not_parsed() {
+    fn too_deep_nesting_is_not_parsed() {
         for text in
             ["(".repeat(5000), "$(".repeat(5000), "if x; then ".repeat(5000), "{ ".repeat(5000), "`".repeat(5000)]
         {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_that_are_shell_are_read_of_what_is_not() {
+    fn the_valid_lines_of_an_invalid_script_are_read() {
         assert_eq!(programs("cd /srv\n))) no shell (((\npython main.py\n").len(), 2);
     }
 }
