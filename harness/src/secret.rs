@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_from_a_secret_has_a_placeholder_of_its_own() {
+    fn a_derived_secret_has_its_own_placeholder() {
         register("$2b$12$abcdefghijk/other");
         register_as("$2b$12$abcdefghijk/othe", "${TOKEN%?}");
         assert_eq!(redact("$2b$12$abcdefghijk/othe"), "${TOKEN%?}");

@@ -81,7 +81,7 @@ volumes: { all: , login: , venv: , user: , output: , input: }
 ";
 
 #[test]
-fn a_file_is_told_with_its_states_findings_and_remedies() {
+fn a_file_is_reported_with_its_states_findings_and_remedies() {
     let place = Place::with(&[("compose.yaml", OPEN)]);
     let output = place.run(&["audit", "--no-engine"]);
     insta::assert_snapshot!(out(&output));
@@ -115,7 +115,7 @@ fn exit_codes_are_the_contract_s() {
 
 /// Every mistake with its place, in one snapshot.
 #[test]
-fn what_cannot_be_read_is_told_with_its_place() {
+fn an_unreadable_file_is_reported_with_its_position() {
     let laughs = format!(
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n{}services: {{}}\n",
         ('b'..='k')
@@ -244,7 +244,7 @@ fn what_would_grow_without_end_is_refused() {
 }
 
 #[test]
-fn an_env_file_that_cannot_be_read_is_told_and_one_that_is_missing_is_noted() {
+fn an_unreadable_env_file_is_an_error_and_a_missing_one_a_note() {
     let place = Place::with(&[(
         "compose.yaml",
         "services:\n  comfyui:\n    image: lockproof/comfyui-lab\n    env_file: [gone.env]\n",

@@ -117,7 +117,7 @@ fn every_rule_is_explained() {
 }
 
 #[test]
-fn a_mistyped_rule_is_told_the_nearest_one() {
+fn a_mistyped_rule_suggests_the_nearest_one() {
     let done = lockproof(&["explain", "lock/opne"]);
     assert!(done.stderr.contains("did you mean `lock/open`?"), "{}", done.stderr);
 }

@@ -210,7 +210,7 @@ fn refused(node: &Value) -> (Vec<String>, Vec<String>) {
 #[case::a_group_node("workflow>Load", json!([]), "cannot convert the group node “Load”")]
 #[case::a_model_s_picture("Load3D", json!([null, "upload3dmodel", "uploadExtraResources", "clear", "", 1025, 1025]), "rendered in the browser")]
 #[case::a_moving_model_s_picture("Load3DAnimation", json!([null, "upload3dmodel", "uploadExtraResources", "clear", "", 1025, 1025]), "rendered in the browser")]
-fn what_cannot_be_converted_is_told_once(#[case] class: &str, #[case] values: Value, #[case] why: &str) {
+fn what_cannot_be_converted_is_reported_once(#[case] class: &str, #[case] values: Value, #[case] why: &str) {
     let outputs = json!([{ "type": "IMAGE", "links": [2] }]);
     let (problems, wrong) = refused(&json!({ "id": 1, "type": class, "outputs": outputs, "widgets_values": values }));
     assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");

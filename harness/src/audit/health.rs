@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_and_whether_it_minds() {
+    fn the_requested_path_and_whether_401_fails_the_check() {
         let cases = [
             ("CMD curl -f http://localhost:8188/system_stats", Some("/system_stats"), true),
             ("CMD-SHELL curl -fsS http://127.0.0.1:8188 || exit 1", Some("/"), true),

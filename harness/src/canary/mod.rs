@@ -240,7 +240,7 @@ mod tests {
     #[case(Kind::Setting, "/srv/user/default/comfy.settings.json", "/srv/user")]
     #[case(Kind::User, "/srv/user/users.json", "/srv/user")]
     #[case(Kind::Setting, "/a", "/")]
-    fn what_is_kept_for_users_goes_together(#[case] kind: Kind, #[case] path: &str, #[case] directory: &str) {
+    fn per_user_data_needs_one_directory(#[case] kind: Kind, #[case] path: &str, #[case] directory: &str) {
         let canary = Canary { path: Some(path.to_owned()), ..Canary::new(kind, "a", b"") };
         assert_eq!(canary.directory().as_deref(), Some(directory));
     }

@@ -329,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(text in "[ -~é]{0,40}") {
+        fn an_escaped_text_is_interpolated_to_itself(text in "[ -~é]{0,40}") {
             prop_assert_eq!(done(&text.replace('$', "$$")), Ok(text));
         }
 

@@ -125,7 +125,7 @@ mod tests {
     #[case("70000")]
     #[case("9-1")]
     #[case("80:80/icmp")]
-    fn what_is_no_port(#[case] text: &str) {
+    fn invalid_ports_are_rejected(#[case] text: &str) {
         assert!(parse(&Node::text(text, Span::default())).is_err());
     }
 }

@@ -223,7 +223,7 @@ mod tests {
     #[case(":/b")]
     #[case("a:b:c:d")]
     #[case("a:")]
-    fn what_is_no_entry(#[case] text: &str) {
+    fn invalid_entries_are_rejected(#[case] text: &str) {
         assert!(parse(&Node::text(text, super::super::source::Span::default())).is_err());
     }
 }

@@ -159,7 +159,7 @@ mod tests {
         /// Whatever stands in the file: the value is read back, a second write changes nothing, and
         /// no other assignment changes.
         #[test]
-        fn what_is_written_is_read_back(
+        fn a_written_value_is_read_back(
             lines in proptest::collection::vec("(T|X|export T|#T|  Y)?=?['\"]?[a-z$ #\\\\]{0,6}['\"]?", 0..8),
             newline in prop_oneof![Just("\n"), Just("\r\n")],
             last in any::<bool>(),

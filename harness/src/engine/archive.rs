@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lent_can_be_read_by_everybody() {
+    fn a_copied_directory_is_readable_by_everyone() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.whl");

@@ -491,7 +491,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_that_does_not_exist_is_told_from_an_engine_that_fails() {
+    fn a_missing_command_is_distinguished_from_an_engine_failure() {
         let life = |error: &str, exit_code| Life { error: error.into(), exit_code, ..Life::default() };
         let missing = "OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown";
         assert!(life(missing, 127).never_ran());

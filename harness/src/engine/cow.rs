@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_in_a_bind_is_found() {
+    fn a_mount_inside_a_bind_is_found() {
         let table = "\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 40 22 0:30 / /data/a\\040b rw - tmpfs tmpfs rw

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_tells_its_paths() {
+    fn the_paths_of_an_archive_are_listed() {
         let mut tarball = crate::engine::archive::Tarball::new();
         tarball.file("opt/venv/a.py", b"x", 0o644, crate::engine::archive::Ownership::ROOT).expect("added");
         let carried = Carried::of(tarball.finish().expect("finished")).expect("read");

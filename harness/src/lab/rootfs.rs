@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_apt_is_told_where_else_an_image_comes_from() {
+    fn without_apt_the_error_says_how_to_get_an_image() {
         let etc = etc_with(&[("os-release", "ID=fedora\n")]);
         let error = machine_sources(etc.path()).expect_err("not Debian");
         assert!(error.to_string().contains("`fedora` (/etc/os-release)"), "{error}");
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_its_own_archive_is_told_which_release_is_missing() {
+    fn without_a_matching_source_the_error_names_the_release() {
         let etc = etc_with(&[
             ("os-release", "ID=debian\nVERSION_CODENAME=bookworm\n"),
             ("apt/sources.list", "deb https://browser.example/deb stable main\n"),

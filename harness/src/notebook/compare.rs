@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_told() {
+    fn the_first_difference_is_reported() {
         let a = json!([stream("stdout", "a\nb in 1.2 s\nc\n")]);
         insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\nb in 3 s\nd\n")])).unwrap_or_default(), @"stdout: line 3: stored `c`, now `d`");
         insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\n")])).unwrap_or_default(), @"stdout: line 2: stored `b in <duration>`, now nothing");

@@ -299,7 +299,7 @@ mod tests {
         "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {\"kernelspec\": {\"name\": \"ir\", \"display_name\": \"R\"}}, \"cells\": []}",
         "language is ir"
     )]
-    fn what_cannot_be_executed_is_told(#[case] text: &str, #[case] told: &str) {
+    fn an_unsupported_notebook_is_rejected(#[case] text: &str, #[case] told: &str) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.ipynb");
         std::fs::write(&path, text).expect("written");

@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_clean_stays_clean() {
+    fn a_sanitised_text_is_not_changed_again() {
         for text in ["done in <duration>", "<server>/ws", "100%", "a\nb"] {
             assert_eq!(clean(text), text);
         }
     }
 
     #[test]
-    fn a_notebook_s_own_rules_come_first_and_their_mistakes_are_told() {
+    fn a_notebook_s_own_rules_come_first_and_their_errors_are_reported() {
         let raw = serde_json::json!({ "metadata": { "lockproof": { "sanitize": [
             { "name": "seed", "pattern": "seed \\d+", "replace": "seed N" }
         ], "builtin_rules": false } } });

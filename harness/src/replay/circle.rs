@@ -90,7 +90,7 @@ mod tests {
     #[case::two_apart("1<1 2<3 3<2", &["node 1 → node 1", "node 3 → node 2 → node 3"])]
     #[case::two_that_share_a_node("1<2,3 2<1 3<1", &["node 2 → node 1 → node 2"])]
     #[case::to_nobody("1<9", &[])]
-    fn a_circle_is_told_in_order(#[case] links: &str, #[case] expected: &[&str]) {
+    fn a_cycle_is_reported_in_link_order(#[case] links: &str, #[case] expected: &[&str]) {
         assert_eq!(told(links), expected);
     }
 

@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn another_size_is_told() {
+    fn a_different_size_is_reported() {
         let of = |width| png(&RgbaImage::new(width, 4));
         assert_eq!(compare(&of(4), &of(5), 1.0).map(|d| d.what), Some("the size is 5 × 4 instead of 4 × 4".to_owned()));
     }
 
     #[test]
-    fn what_is_no_picture_is_told() {
+    fn a_broken_picture_is_reported() {
         let good = png(&RgbaImage::new(1, 1));
         let told = compare(&good, &good[..40], 0.0).expect("it is cut off");
         assert!(told.what.starts_with("cannot read the new picture"), "{}", told.what);

@@ -205,7 +205,7 @@ mod tests {
     #[case::empty(String::new(), "the file is empty")]
     #[case::two_runs(format!(r#"{{"a":{{"prompt":[1,"a",{NODE}]}},"b":{{"prompt":[2,"b",{NODE}]}}}}"#), "a history of 2 runs")]
     #[case::no_prompt(json!({ "prompt": "a cat" }).to_string(), "no `nodes` and no entries")]
-    fn what_is_none_is_told(#[case] text: String, #[case] why: &str) {
+    fn a_file_without_a_workflow_is_rejected(#[case] text: String, #[case] why: &str) {
         let error = kind_of(text.as_bytes(), "x.png").expect_err("there is none");
         let told = format!("{error:?}");
         assert!(told.contains(why), "{told}");

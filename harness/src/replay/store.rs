@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_and_what_is_new_are_changes() {
+    fn missing_and_new_outputs_are_changes() {
         let changes = compare(
             &[text("1-text-0.txt", "a"), text("2-text-0.txt", "a\nb")],
             &[text("2-text-0.txt", "a\nc"), text("3-text-0.txt", "")],
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_what_is_loaded() {
+    fn stored_outputs_are_loaded_unchanged() {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("a.outputs");
         assert_eq!(load(&place).expect("it is not there"), None);

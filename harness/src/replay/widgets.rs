@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upload_button_is_nobody_s_value() {
+    fn the_upload_button_is_not_a_value() {
         for values in [json!(["a.png", "image"]), json!(["a.png"]), json!(["a.png", null])] {
             let widgets = read("LoadImage", values);
             assert_eq!((Value::Object(widgets.values), widgets.left_over), (json!({ "image": "a.png" }), 0));

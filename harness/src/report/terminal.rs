@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_all_is_as_it_must_be() {
+    fn a_passed_run() {
         insta::assert_snapshot!(render(&sample::passed(), 100, false));
     }
 

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_pen_names_what_was_meant() {
+    fn a_misspelled_key_suggests_the_right_one() {
         let wrong = |text: &str| read(text).expect_err("it is wrong").to_string();
         for (text, said) in [
             ("present: [{ heder: X, value: \"{token}\" }]", "did you mean `header`?"),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_named_and_the_token_is_not() {
+    async fn errors_are_named_without_showing_the_token() {
         let (_kept, file) = env_file(&format!("COMFYUI_API_KEY=x\nCOMFYUI_API_TOKEN=\"{TOKEN_VALUE}\"\n"), 0o644);
         let other = Source::of("environment", Some("another-token".to_owned()));
         let check = check(&[file, other], None).await;

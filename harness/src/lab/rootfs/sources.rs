@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_the_same_from_either_format() {
+    fn both_formats_are_written_and_read_back_unchanged() {
         let entries = parse_one_line(
             "deb [signed-by=/k/a.gpg,/k/b.gpg trusted=yes] http://mirror.example/debian bookworm main\n",
         );
