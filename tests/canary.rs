@@ -62,14 +62,14 @@ fn each_kind_of_data_is_lost_with_the_place_where_it_lies(suite: Suite) {
         let finding = finding(&outcome, event).unwrap_or_else(|| panic!("{event}\n{}", outcome.told()));
         for kind in ["an input image", "an output", "a saved workflow", "a setting"] {
             let told =
-                finding.evidence.iter().any(|line| line.starts_with(&format!("{kind} is gone: it lay in {code}/")));
+                finding.evidence.iter().any(|line| line.starts_with(&format!("{kind} is gone: its path was {code}/")));
             assert_eq!(told, lost[&event].contains(&kind), "{event}: {kind}\n{:#?}", finding.evidence);
         }
         assert!(finding.remedy.contains(&format!("target: {code}/user }}")), "{}", finding.remedy);
         assert_eq!(survival(&outcome, event), Survival { predicted: Some(false), observed: Some(false) });
     }
     let down_up = finding(&outcome, Event::DownUp).expect("it is there");
-    assert!(down_up.evidence.iter().any(|line| line.ends_with("on an anonymous volume")), "{:#?}", down_up.evidence);
+    assert!(down_up.evidence.iter().any(|line| line.ends_with("in an anonymous volume")), "{:#?}", down_up.evidence);
     assert!(down_up.remedy.contains(&format!("target: {code}/output }}")), "{}", down_up.remedy);
     let state = outcome.subject().states.iter().find(|state| state.state == State::Data).expect("it is there");
     assert_eq!(state.owner, Some(Owner::Tmpfs), "the one that survives least");

@@ -280,7 +280,7 @@ impl Ran {
     fn said_with(&self, stdout: &str) -> String {
         let code = self.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         // Every gate removes what others have left, and another test may have killed one.
-        let stderr: Vec<&str> = self.stderr.lines().filter(|line| !line.contains("that the killed run")).collect();
+        let stderr: Vec<&str> = self.stderr.lines().filter(|line| !line.contains("of the killed run")).collect();
         let parts = [
             format!("exit code: {code}"),
             "--- stdout".into(),

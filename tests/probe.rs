@@ -221,7 +221,7 @@ async fn always(answer: &'static str) -> SocketAddr {
 )]
 #[case::a_proxy_that_redirects(
     "HTTP/1.1 302 Found\r\nLocation: https://sso.example/login\r\nContent-Length: 0\r\n\r\n",
-    "sends everybody to https://sso.example/login"
+    "redirects every request to https://sso.example/login"
 )]
 fn what_stands_before_it_is_told(#[case] answer: &'static str, #[case] told: &str) {
     block_on(async {

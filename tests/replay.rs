@@ -208,7 +208,7 @@ fn what_takes_too_long_is_called_off_wherever_it_is(#[from(suite)] _suite: Suite
     let ran = replay(&lab.url, [workflow.clone()]).args(["--timeout", "2s"]).run();
     ran.ends_with(1);
     assert!(
-        ran.stdout.contains("it was not done after 2 s: node 9 (KSampler) was running; it was called off"),
+        ran.stdout.contains("timed out after 2 s: node 9 (KSampler) was running; the run was cancelled"),
         "{}",
         ran.stdout
     );
@@ -219,13 +219,13 @@ fn what_takes_too_long_is_called_off_wherever_it_is(#[from(suite)] _suite: Suite
     block_on(lab.wait_for(1, 0));
     let ran = replay(&lab.url, [workflow]).args(["--timeout", "2s"]).run();
     ran.ends_with(1);
-    assert!(ran.stdout.contains("it was waiting behind 1 others in the queue"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("it was waiting in the queue (1 ahead)"), "{}", ran.stdout);
     block_on(lab.wait_for(1, 0));
     // Ctrl-C interrupts the server's run, too.
     other.signal("INT");
     let ran = other.end();
     ran.ends_with(130);
-    assert!(ran.stderr.contains("the server's run was called off"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the run on the server was cancelled"), "{}", ran.stderr);
     block_on(lab.wait_for(0, 0));
 }
 
@@ -240,7 +240,7 @@ fn a_server_that_dies_in_mid_run_is_told(#[from(suite)] _suite: Suite) {
     });
     let ran = running.end();
     ran.ends_with(1);
-    assert!(ran.stdout.contains("the server died in mid-run"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("the server stopped answering during the run"), "{}", ran.stdout);
     assert!(ran.stdout.contains("node 9 (KSampler) was running"), "{}", ran.stdout);
 }
 
@@ -334,11 +334,7 @@ fn what_was_never_answered_is_called_off_or_said_to_go_on(#[from(suite)] _suite:
     let (url, _served) = runtime.block_on(way(to, Way::PromptUnanswered));
     let ran = replay(&url, [workflow.clone()]).args(["--timeout", "2s"]).run();
     ran.ends_with(1);
-    assert!(
-        ran.stdout.contains("it was not done after 2 s: no node was running yet; it was called off"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("timed out after 2 s: no node had started; the run was cancelled"), "{}", ran.stdout);
     block_on(lab.wait_for(0, 0));
 
     let interrupted = replay(&url, [workflow.clone()]).begin();
@@ -346,7 +342,7 @@ fn what_was_never_answered_is_called_off_or_said_to_go_on(#[from(suite)] _suite:
     interrupted.signal("INT");
     let ran = interrupted.end();
     ran.ends_with(130);
-    assert!(ran.stderr.contains("the server's run was called off"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the run on the server was cancelled"), "{}", ran.stderr);
     block_on(lab.wait_for(0, 0));
 
     // Nor is a server that hangs waited for without an end.
@@ -354,7 +350,7 @@ fn what_was_never_answered_is_called_off_or_said_to_go_on(#[from(suite)] _suite:
     let begun = std::time::Instant::now();
     let ran = replay(&url, [workflow]).args(["--timeout", "2s"]).run();
     ran.ends_with(1);
-    assert!(ran.stdout.contains("the server could not be told: its run may go on"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("the server did not answer: the run may continue"), "{}", ran.stdout);
     assert!(begun.elapsed() < patience(20), "{:?}", begun.elapsed());
 }
 

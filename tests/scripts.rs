@@ -52,7 +52,7 @@ fn the_gate_says_that_the_workspace_is_unset(suite: Suite) {
     assert_eq!(rules, [Rule::DeployWorkspaceUnset]);
     assert_eq!(report.subjects[0].events.iter().filter_map(|e| e.verdict).collect::<Vec<Verdict>>(), []);
     let error = report.subjects[0].error.as_deref().unwrap_or_default();
-    assert!(error.contains("the install script ended with 1"), "{error}");
+    assert!(error.contains("the install script exited with 1"), "{error}");
     assert!(error.contains("COMFYUI_WORKSPACE_PATH is not set"), "{error}");
     assert_said!(ran, ran.said());
 }

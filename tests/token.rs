@@ -313,14 +313,14 @@ fn a_token_is_minted_by_the_form_and_found_wherever_it_lies() {
     // A second password is none: there is a credential.
     let again = scene.command(&["mint", "--container", &id]).begin().wait();
     again.ends_with(2);
-    assert!(again.stderr.contains("there is a credential already"), "{}", again.stderr);
+    assert!(again.stderr.contains("the credential already exists"), "{}", again.stderr);
     let wrong = scene
         .command(&["mint", "--url", &url, "--container", &id, "--password-env", "PW"])
         .env("PW", "another-password")
         .begin()
         .wait();
     wrong.ends_with(2);
-    assert!(wrong.stderr.contains("did not let this user in"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("rejected the user name and password"), "{}", wrong.stderr);
     scene.end();
 }
 
@@ -415,7 +415,7 @@ fn a_rotation_of_another_server_s_credential_changes_nothing() {
     let path = file.display().to_string();
     let ran = scene.command(&["rotate", "--credential-file", &path, "--url", &scene.url]).begin().wait();
     ran.ends_with(4);
-    assert!(ran.stderr.contains("does not take the token that is to be replaced"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("does not accept the token that is to be replaced"), "{}", ran.stderr);
     assert_eq!(std::fs::read_to_string(&file).expect("read"), format!("{BCRYPT}\nme"));
     assert!(scene.in_env_file().is_none());
     scene.end();

@@ -1,11 +1,11 @@
-//! lockproof proves that the lock on a ComfyUI server holds: that it rejects anonymous requests and
-//! accepts valid tokens not only on the day it is installed, but after every restart, crash,
-//! re-creation and upgrade of the container.
+//! lockproof proves that the lock on a ComfyUI server works: that the server rejects anonymous
+//! requests and accepts valid tokens, not only after the installation, but after every restart,
+//! crash, re-creation and upgrade of the container.
 //!
-//! The command `lockproof` is a thin layer over this library; the engine of the run,
-//! [`gate::run`], knows nothing of the command line.
+//! The command `lockproof` is a thin layer over this library. The gate, [`gate::run`], does not
+//! depend on the command line.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod canary;

@@ -1,4 +1,4 @@
-//! One thing to replay: a workflow, or a notebook.
+//! A workflow or a notebook to replay.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ pub enum Piece {
     Notebook(PathBuf),
 }
 
-/// Where a piece is replayed.
+/// Where to replay it.
 pub struct Place<'a> {
     /// The subject's name or the server's URL, for findings.
     pub subject: &'a str,
@@ -34,30 +34,30 @@ pub struct Place<'a> {
     pub event: Event,
     /// The server, for workflows.
     pub server: &'a Server,
-    /// How notebooks are executed; `None`: not at all.
+    /// How to execute notebooks; `None`: not supported.
     pub notebooks: Option<&'a Notebooks>,
 }
 
-/// How notebooks are executed.
+/// The settings for executing notebooks.
 #[derive(Clone)]
 pub struct Notebooks {
     /// What runs the kernel.
     pub runner: Runner,
     /// The token.
     pub token: Option<String>,
-    /// Certificates to trust beside this machine's own.
+    /// CA certificates to trust, in addition to this machine's own.
     pub ca: Option<PathBuf>,
-    /// Whether any certificate will do.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
-    /// Further variables.
+    /// Further environment variables.
     pub env: BTreeMap<String, String>,
-    /// Values for the cell that is tagged `parameters`.
+    /// Values for the cell tagged `parameters`.
     pub parameters: Map<String, Value>,
-    /// Who is told of each cell.
+    /// Receives the progress.
     pub progress: Option<Arc<dyn notebook::Progress>>,
 }
 
-/// What an earlier replay gave, to compare with.
+/// The result of an earlier replay to compare with.
 #[derive(Clone, Debug)]
 pub enum Reference {
     /// A workflow's outputs.
@@ -66,14 +66,14 @@ pub enum Reference {
     Executed(Executed),
 }
 
-/// What came of a replay, and what is broken.
+/// The outcome of a replay with its findings.
 #[derive(Clone, Debug)]
 pub struct Replayed {
     /// What came of it.
     pub outcome: Outcome,
-    /// What is broken.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// What it gave, for the next one; `None` where it gave nothing.
+    /// Its result, for the next comparison; `None` if it has none.
     pub reference: Option<Reference>,
 }
 
@@ -81,12 +81,12 @@ impl Piece {
     /// Reads a file.
     ///
     /// # Errors
-    /// A usage error when it is neither.
+    /// A usage error if it is neither.
     pub fn read(path: &Path) -> Result<Self> {
         if path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("ipynb")) {
             if !path.is_file() {
-                return Err(Error::usage(format!("{} is not there", path.display()))
-                    .fix("give the path of a workflow or a notebook"));
+                return Err(Error::usage(format!("{} does not exist", path.display()))
+                    .fix("use the path of a workflow or a notebook"));
             }
             notebook::check(path)?;
             return Ok(Self::Notebook(path.to_owned()));
@@ -99,7 +99,7 @@ impl Piece {
         self.path().file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// Where below `keep` what it leaves is kept: apart from that of another piece of the same name.
+    /// Its directory below `keep`, separate from that of another replay with the same name.
     pub fn kept_below(&self, keep: &Path, all: &[Self]) -> PathBuf {
         let namesakes: Vec<&Path> = all.iter().filter(|o| o.name() == self.name()).map(Self::path).collect();
         match namesakes.iter().position(|path| *path == self.path()) {
@@ -119,7 +119,7 @@ impl Piece {
     /// Replays it.
     ///
     /// # Errors
-    /// What kept it from being tried.
+    /// Why it could not run.
     pub async fn replay(
         &self,
         place: &Place<'_>,
@@ -141,7 +141,7 @@ impl Piece {
             }
             Self::Notebook(path) => {
                 let Some(notebooks) = place.notebooks else {
-                    let outcome = Outcome::skipped(self.name(), "notebooks are not executed here");
+                    let outcome = Outcome::skipped(self.name(), "notebooks are not supported here");
                     return Ok(Replayed { outcome, findings: Vec::new(), reference: None });
                 };
                 let reference = reference.and_then(|reference| match reference {
@@ -181,7 +181,7 @@ impl Notebooks {
             limits,
             reference,
             update: options.update,
-            // Each under its own name: several are replayed side by side.
+            // A directory for each, because several are replayed in parallel.
             keep: options.keep.as_ref().zip(path.file_name()).map(|(directory, name)| directory.join(name)),
             progress: self.progress.clone(),
         }
@@ -223,16 +223,16 @@ fn notebook_outcome(ran: notebook::Outcome, update: bool) -> Replayed {
             };
             Some(format!("cell {} (`{}`): {how}", cell.number, cell.title))
         })
-        // The reason of a replay with one such cell is that cell's.
+        // Already reported as the reason of the replay.
         .filter(|told| *told != ran.why)
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();
     if !matches!(ending, Ending::Same | Ending::Stored)
         && let Some(kept) = &ran.kept
     {
-        details.push(format!("the executed notebook: {}", kept.display()));
+        details.push(format!("executed notebook: {}", kept.display()));
     }
-    // What is wrong beside its outcome is told with it.
+    // Other findings are reported with it.
     let apart = |finding: &&Finding| !matches!(finding.rule, Rule::ReplayChanged | Rule::ReplayFailed);
     let notes = ran.findings.iter().filter(apart).map(|finding| format!("{}: {}", finding.rule, finding.message));
     let outcome = Outcome {
@@ -252,8 +252,8 @@ fn notebook_outcome(ran: notebook::Outcome, update: bool) -> Replayed {
 /// The finding for a workflow that is not the same.
 fn finding(place: &Place<'_>, outcome: &Outcome) -> Option<Finding> {
     let (rule, what) = match outcome.ending {
-        Ending::Changed => (Rule::ReplayChanged, "gives another output than before"),
-        Ending::Failed => (Rule::ReplayFailed, "does not run to its end"),
+        Ending::Changed => (Rule::ReplayChanged, "has a different output than before"),
+        Ending::Failed => (Rule::ReplayFailed, "did not finish"),
         Ending::Same | Ending::Ran | Ending::Stored | Ending::Skipped => return None,
     };
     let mut finding = Finding::new(rule, place.subject, Some(place.event), format!("{} {what}", outcome.name));

@@ -1,5 +1,5 @@
-//! The state map: for each thing that a lock needs, where it lies, who owns that place, and so
-//! which events it survives. The run then proves or refutes it.
+//! The state map: where each state of the lock is stored, the owner of its paths, and which events
+//! it survives. The run then proves or refutes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,20 +28,20 @@ use lockproof_model::{
 /// What tells a state from another: enough to see whether it is still the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Print {
-    /// The files of a directory.
+    /// The files in a directory.
     Files(BTreeSet<String>),
     /// The names of distributions.
     Names(BTreeSet<String>),
-    /// The bytes of a file; `None` when there is none.
+    /// The content of a file; `None` if it does not exist.
     Bytes(Option<Vec<u8>>),
 }
 
 /// How the lock came to be there, as far as it decides what comes back by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Whether lockproof installed it; a deployment that installs its lock itself may do so again.
+    /// Whether lockproof installed it; a deployment that installs its own lock may do so again.
     pub by_us: bool,
-    /// Whether lockproof made the credential.
+    /// Whether lockproof created the credential.
     pub minted: bool,
 }
 
@@ -55,10 +55,10 @@ pub struct StateMap {
 }
 
 impl StateMap {
-    /// Draws the map of a subject whose lock has just been installed.
+    /// Creates the map of a subject after the installation of its lock.
     ///
     /// # Errors
-    /// An environment error when the container cannot be read.
+    /// An environment error if the container cannot be read.
     pub async fn draw(deployment: &Deployment, layout: &Layout, installed: &Installed, origin: Origin) -> Result<Self> {
         let mounts = deployment.mounted();
         let here = Bare::of(deployment, deployment.image()).await?;
@@ -85,8 +85,8 @@ impl StateMap {
             let entry = &deployment.subject.lock.scheme.plugin.entry;
             let mut owned = Vec::new();
             for path in &paths {
-                // Files may have been added beside the image's own; what was installed is the file itself.
-                // A package is the image's own when the record of its version and files is.
+                // Files may have been added beside the image's own. A plugin is identified by its
+                // file, a package by the record of its version and files.
                 let witness = match state {
                     State::Plugin => format!("{path}/{entry}"),
                     State::Deps => records.get(path.as_str()).map_or_else(|| path.clone(), |&record| record.to_owned()),
@@ -101,7 +101,7 @@ impl StateMap {
                 };
                 owned.push((path.clone(), owner.0, owner.1));
             }
-            // What the image brings anyway is not what the installation depends on.
+            // Packages of the image do not depend on the installation.
             if state == State::Deps && owned.iter().any(|(_, owner, _)| *owner != Owner::Image) {
                 owned.retain(|(_, owner, _)| *owner != Owner::Image);
             }
@@ -140,11 +140,10 @@ impl StateMap {
         Ok(Self { entries, prints })
     }
 
-    /// The map of the same subject, installed once more: everything lies where it lay, with other
-    /// content.
+    /// The map of the same subject after another installation: the same paths with new content.
     ///
     /// # Errors
-    /// An environment error when the container cannot be read.
+    /// An environment error if the container cannot be read.
     pub async fn renew(&self, deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Self> {
         let mut map = self.clone();
         for (state, _, print) in states(deployment, layout, installed, None).await?.0 {
@@ -155,10 +154,10 @@ impl StateMap {
         Ok(map)
     }
 
-    /// Whether each state is still what it was.
+    /// Whether each state is unchanged.
     ///
     /// # Errors
-    /// An environment error when the container cannot be read.
+    /// An environment error if the container cannot be read.
     pub async fn observe(
         &self,
         deployment: &Deployment,
@@ -189,15 +188,16 @@ impl StateMap {
 impl Print {
     fn is_kept(&self, now: &Self) -> bool {
         match (self, now) {
-            // More is no loss: a newer version of the plugin or of a package has what it needs.
+            // Additional files are not a loss: a newer version of the plugin or a package contains
+            // what it needs.
             (Self::Files(before), Self::Files(now)) | (Self::Names(before), Self::Names(now)) => before.is_subset(now),
             _ => self == now,
         }
     }
 }
 
-/// Every state with its paths and its print, as it is now. The names of the dependencies are those
-/// that are known, else those that the plugin asks for.
+/// The current paths and fingerprints of all states. Uses the known names of dependencies, else
+/// those that the plugin requires.
 async fn states(
     deployment: &Deployment,
     layout: &Layout,
@@ -252,17 +252,17 @@ async fn plugin_files(deployment: &Deployment, installed: &Installed) -> Result<
 /// A Python distribution of the subject.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Dependency {
-    /// Where its package lies.
+    /// The path of its package.
     place: String,
-    /// Where its metadata lies; empty where nobody knows.
+    /// The path of its metadata; empty if unknown.
     record: String,
 }
 
 /// Distributions by name.
 type Dependencies = BTreeMap<String, Dependency>;
 
-/// The distributions that the plugin needs and where they lie; `None` when the container does not
-/// run, because only its own Python knows.
+/// The distributions that the plugin needs, with their paths; `None` if the container is not
+/// running, because only its own Python knows them.
 async fn dependencies(
     deployment: &Deployment,
     layout: &Layout,
@@ -281,7 +281,7 @@ async fn dependencies(
     let words = [layout.python.as_str(), "-c", script].into_iter().chain(asked);
     // In the code directory, the subject's own modules would shadow installed ones.
     match deployment.engine.exec(&deployment.container_id(), Command::new(words).directory("/")).await {
-        // Without a Python that runs there is no package that it could import.
+        // Without a working Python, there is no package to import.
         Ok(output) if matches!(output.code, 126 | 127) => Ok(Some(Dependencies::new())),
         Ok(output) => read_dependencies(&output, &layout.python).map(Some),
         Err(_) if !deployment.life().await?.running => Ok(None),
@@ -290,21 +290,21 @@ async fn dependencies(
 }
 
 /// # Errors
-/// An undecided error when the script failed: that says nothing about what is installed.
+/// An undecided error if the script failed, which says nothing about the installed packages.
 fn read_dependencies(output: &Output, python: &str) -> Result<Dependencies> {
     let unreadable = |why: String| {
         Error::undecided(format!("{python} could not list the packages that the plugin needs"))
             .detail(why)
             .detail(output.tail(3))
-            .fix("run it in the container by hand: it must be able to import importlib.metadata")
+            .fix("run it in the container to see the error: it must be able to import importlib.metadata")
     };
     if !output.ok() {
-        return Err(unreadable(format!("it ended with {}", output.code)));
+        return Err(unreadable(format!("it exited with {}", output.code)));
     }
     serde_json::from_str(output.stdout.trim()).map_err(|e| unreadable(e.to_string()))
 }
 
-/// The paths without links, as the container sees them.
+/// The paths with links resolved inside the container.
 async fn real_paths(deployment: &Deployment, paths: Vec<String>) -> Result<Vec<String>> {
     if paths.is_empty() {
         return Ok(paths);
@@ -318,13 +318,13 @@ async fn real_paths(deployment: &Deployment, paths: Vec<String>) -> Result<Vec<S
     Ok(paths)
 }
 
-/// The nearest mount above a path; where there is none, the image or the container's layer owns it.
+/// The nearest mount above a path; without one, its owner is the image or the writable layer.
 fn mount_of<'m>(path: &str, mounts: &'m [Mounted]) -> Option<&'m Mounted> {
     mounts.iter().filter(|m| is_within(path, &m.target)).max_by_key(|m| m.target.len())
 }
 
-/// Whether a path survives an event: as its owner does, except that a new volume is filled from the
-/// image, and that another image may have it, too.
+/// Whether a path survives an event, as its owner does. In addition, a new volume is filled from
+/// the image, and the new image may contain the path too.
 async fn survives(owner: Owner, event: Event, path: &str, here: &Bare, next: Option<&Bare>) -> Result<Option<bool>> {
     let filled = matches!(owner, Owner::Volume | Owner::AnonymousVolume);
     match owner.survives(event) {
@@ -341,8 +341,8 @@ async fn survives(owner: Owner, event: Event, path: &str, here: &Bare, next: Opt
     }
 }
 
-/// Whether something that the event takes may be put back by the deployment itself at its start. What
-/// lay in the image was not put there by a start, and so will not be by the next one.
+/// Whether the deployment may restore a lost state at its start. What was in the image was not
+/// installed by a start, so the next start will not restore it.
 fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bool {
     if owner == Owner::Image {
         return false;
@@ -351,11 +351,11 @@ fn may_come_back(state: State, owner: Owner, event: Event, origin: Origin) -> bo
         State::Credential => !origin.minted,
         _ => !origin.by_us,
     };
-    // What the image brings was not put there at a start.
+    // The content of the image was not installed by a start.
     by_deployment && owner != Owner::Image && (event.new_container() || owner == Owner::Tmpfs)
 }
 
-/// What of the next image lies elsewhere: what survives may then be of no use to it.
+/// The paths that differ in the next image: a state that survives may then be useless.
 #[derive(Clone, Copy, Debug, Default)]
 struct Elsewhere {
     code: bool,
@@ -366,7 +366,7 @@ impl Elsewhere {
     async fn of(deployment: &Deployment, layout: &Layout, mounts: &[Mounted], next: &Bare) -> Result<Self> {
         let mounted = |path: &str| mounts.iter().any(|m| is_within(path, &m.target));
         let code = !mounted(&layout.code_dir) && !next.has(&format!("{}/main.py", layout.code_dir)).await?;
-        // The interpreter behind a virtual environment that lies on a volume is the image's.
+        // The interpreter of a virtual environment on a volume belongs to the image.
         let real = real_paths(deployment, vec![layout.python.clone()]).await?;
         let mut python = false;
         for path in real.iter().filter(|path| !mounted(path)) {
@@ -380,7 +380,7 @@ impl Elsewhere {
     }
 }
 
-/// A container of an image that is never started and has no mounts: the image's own files.
+/// A container of an image without mounts that is never started: only the image's own files.
 struct Bare {
     engine: lockproof_deploy::engine::Engine,
     id: String,
@@ -403,9 +403,9 @@ impl Bare {
         self.engine.exists(&self.id, path).await
     }
 
-    /// Whether what lies at a path of the running container is the image's own: the engine's diff would say
-    /// so, too, but it compares all files, which takes some engines ten seconds. Byte code that Python
-    /// has cached since is no change.
+    /// Whether a path of the running container has the image's content. The engine's diff would
+    /// tell too, but compares all files, which takes some engines ten seconds. Cached byte code is
+    /// ignored.
     async fn holds(&self, deployment: &Deployment, path: &str) -> Result<bool> {
         if !self.has(path).await? {
             return Ok(false);
@@ -418,7 +418,7 @@ impl Bare {
         Ok(of_image == files(deployment.tree(path).await?))
     }
 
-    /// Whether this image has what the other one has.
+    /// Whether both images have the same content at a path.
     async fn has_same(&self, other: &Self, path: &str) -> Result<bool> {
         Ok(self.has(path).await? && other.has(path).await?)
     }
@@ -428,11 +428,11 @@ impl Bare {
     }
 }
 
-/// Whether the image's own code runs after an upgrade: `false` when a mount over the code directory
-/// goes on showing other code.
+/// Whether the new image's code runs after an upgrade: `false` if a mount over the code directory
+/// hides it.
 ///
 /// # Errors
-/// An environment error when the container cannot be read.
+/// An environment error if the container cannot be read.
 pub async fn upgrade_is_effective(deployment: &Deployment, layout: &Layout) -> Result<bool> {
     if deployment.subject.lock.scheme.in_front() {
         return Ok(true);

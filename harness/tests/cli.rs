@@ -72,7 +72,7 @@ fn a_usage_error_ends_with_2_and_speaks_on_standard_error(#[case] arguments: &[&
 #[rstest]
 #[case::not_yaml("subjects: [", "lockproof.yaml:")]
 #[case::an_unknown_key("subjects: [{ name: a, imgae: b }]", "did you mean `image`?")]
-#[case::an_image_and_a_compose_file("subjects: [{ name: a, image: b, compose: [c] }]", "keep one of them")]
+#[case::an_image_and_a_compose_file("subjects: [{ name: a, image: b, compose: [c] }]", "remove one of them")]
 #[case::a_rule_that_cannot_be_accepted(
     "subjects: [{ name: a, image: b }]\naccept: [{ rule: lock/open, reason: x }]",
     "`lock/open` cannot be accepted"
@@ -99,8 +99,8 @@ fn without_an_engine_it_ends_with_3_and_says_what_to_do(#[case] arguments: &[&st
     let done = lockproof(arguments);
     done.ended_with(exit::ENVIRONMENT);
     assert_eq!(done.stdout, "");
-    assert!(done.stderr.contains("no container engine answers"), "{}", done.stderr);
-    assert!(done.stderr.contains("= help: start one"), "{}", done.stderr);
+    assert!(done.stderr.contains("no container engine found"), "{}", done.stderr);
+    assert!(done.stderr.contains("= help: start it"), "{}", done.stderr);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn every_rule_is_explained() {
 }
 
 #[test]
-fn a_mistyped_rule_is_told_the_nearest_one() {
+fn a_mistyped_rule_suggests_the_nearest_one() {
     let done = lockproof(&["explain", "lock/opne"]);
     assert!(done.stderr.contains("did you mean `lock/open`?"), "{}", done.stderr);
 }

@@ -207,18 +207,15 @@ fn refused(node: &Value) -> (Vec<String>, Vec<String>) {
 }
 
 #[rstest]
-#[case::a_group_node("workflow>Load", json!([]), "the group node “Load” cannot be converted")]
+#[case::a_group_node("workflow>Load", json!([]), "cannot convert the group node “Load”")]
 #[case::a_model_s_picture("Load3D", json!([null, "upload3dmodel", "uploadExtraResources", "clear", "", 1025, 1025]), "rendered in the browser")]
 #[case::a_moving_model_s_picture("Load3DAnimation", json!([null, "upload3dmodel", "uploadExtraResources", "clear", "", 1025, 1025]), "rendered in the browser")]
-fn what_cannot_be_converted_is_told_once(#[case] class: &str, #[case] values: Value, #[case] why: &str) {
+fn what_cannot_be_converted_is_reported_once(#[case] class: &str, #[case] values: Value, #[case] why: &str) {
     let outputs = json!([{ "type": "IMAGE", "links": [2] }]);
     let (problems, wrong) = refused(&json!({ "id": 1, "type": class, "outputs": outputs, "widgets_values": values }));
     assert!(problems.len() == 1 && problems[0].contains(why), "{problems:?}");
     // What has nothing to do with it is told as ever.
-    assert_eq!(
-        wrong,
-        ["node 8 (ImageInvert), input `image`: it is missing; it takes a link to a node that gives IMAGE"]
-    );
+    assert_eq!(wrong, ["node 8 (ImageInvert), input `image`: missing; expected a link to a node that outputs IMAGE"]);
 }
 
 #[test]
@@ -300,7 +297,7 @@ fn a_subgraph_that_holds_itself_is_named() {
     let made = convert(&Workflow::of(workflow.as_object().expect("an object")), &recorded());
     assert_eq!(
         made.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["node 7:7 (sub): the subgraph “Ouroboros” holds itself"]
+        ["node 7:7 (sub): the subgraph “Ouroboros” contains itself"]
     );
 }
 

@@ -156,10 +156,10 @@ fn the_rules_are_published() {
 fn rules() -> String {
     let mut page = String::from(
         "# Rules\n\n\
-         Made from the catalogue that `lockproof explain RULE` prints; do not edit. An identifier is stable: it\n\
-         stands in reports, in `accept:` and in baselines. *Cannot be accepted*: with it there is no lock to\n\
-         speak of.\n\n\
-         | rule | severity | what is broken |\n|---|---|---|\n",
+         Generated from the catalogue that `lockproof explain RULE` prints; do not edit. Identifiers are stable:\n\
+         they are used in reports, in `accept:` and in baselines. *Cannot be accepted*: the rule means that there\n\
+         is no working lock.\n\n\
+         | rule | severity | what is wrong |\n|---|---|---|\n",
     );
     for rule in Rule::ALL {
         let (id, facts) = (rule.id(), rule.facts());
@@ -230,7 +230,7 @@ fn the_command_line_is_published() {
     let help = said(&["--help"]);
     let listed = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
     let commands = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-    let mut page = String::from("# The command line\n\nMade from `--help`; do not edit.\n");
+    let mut page = String::from("# Command line\n\nGenerated from `--help`; do not edit.\n");
     write!(page, "\n## lockproof\n\n```text\n{help}```\n").expect("a string");
     for command in commands.filter(|name| *name != "help") {
         let help = said(&[command, "--help"]);

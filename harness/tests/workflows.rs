@@ -51,22 +51,22 @@ fn they_fit_the_recorded_nodes_but_for_files_that_are_not_on_that_server() {
         }
     }
     insta::assert_snapshot!(told, @r#"
-    blend-editor.json: node 1 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not there; there is example.png
-    blend.json: node 1 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not there; there is example.png
-    qwen-image-to-image-editor.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_edit_fp8_e4m3fn.safetensors" is not there; there is nothing
-    qwen-image-to-image-editor.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not there; there is nothing
-    qwen-image-to-image-editor.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not there; there is pixel_space
-    qwen-image-to-image-editor.json: node 6 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not there; there is example.png
-    qwen-image-to-image.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_edit_fp8_e4m3fn.safetensors" is not there; there is nothing
-    qwen-image-to-image.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not there; there is nothing
-    qwen-image-to-image.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not there; there is pixel_space
-    qwen-image-to-image.json: node 6 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not there; there is example.png
-    qwen-text-to-image-editor.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_fp8_e4m3fn.safetensors" is not there; there is nothing
-    qwen-text-to-image-editor.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not there; there is nothing
-    qwen-text-to-image-editor.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not there; there is pixel_space
-    qwen-text-to-image.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_fp8_e4m3fn.safetensors" is not there; there is nothing
-    qwen-text-to-image.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not there; there is nothing
-    qwen-text-to-image.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not there; there is pixel_space
+    blend-editor.json: node 1 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not available; expected only example.png
+    blend.json: node 1 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not available; expected only example.png
+    qwen-image-to-image-editor.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_edit_fp8_e4m3fn.safetensors" is not available; expected nothing (the list is empty)
+    qwen-image-to-image-editor.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not available; expected nothing (the list is empty)
+    qwen-image-to-image-editor.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not available; expected only pixel_space
+    qwen-image-to-image-editor.json: node 6 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not available; expected only example.png
+    qwen-image-to-image.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_edit_fp8_e4m3fn.safetensors" is not available; expected nothing (the list is empty)
+    qwen-image-to-image.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not available; expected nothing (the list is empty)
+    qwen-image-to-image.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not available; expected only pixel_space
+    qwen-image-to-image.json: node 6 (LoadImage, “Photo”), input `image`: "lockproof-photo.png" is not available; expected only example.png
+    qwen-text-to-image-editor.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_fp8_e4m3fn.safetensors" is not available; expected nothing (the list is empty)
+    qwen-text-to-image-editor.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not available; expected nothing (the list is empty)
+    qwen-text-to-image-editor.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not available; expected only pixel_space
+    qwen-text-to-image.json: node 1 (UNETLoader, “Model”), input `unet_name`: "qwen_image_fp8_e4m3fn.safetensors" is not available; expected nothing (the list is empty)
+    qwen-text-to-image.json: node 2 (CLIPLoader, “Text encoder”), input `clip_name`: "qwen_2.5_vl_7b_fp8_scaled.safetensors" is not available; expected nothing (the list is empty)
+    qwen-text-to-image.json: node 3 (VAELoader, “VAE”), input `vae_name`: "qwen_image_vae.safetensors" is not available; expected only pixel_space
     "#);
 }
 

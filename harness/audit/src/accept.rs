@@ -6,8 +6,8 @@
 //!   comfyui:
 //! ```
 //!
-//! A comment behind a line is about that line, one on a line of its own about the next; and where
-//! that line begins a block, about the whole block.
+//! A comment at the end of a line applies to that line. A comment on its own line applies to the
+//! next line, or to the whole block if that line starts one.
 
 use super::{subject::Audit, subject::Placed};
 use lockproof_compose::{Place, Project};
@@ -16,40 +16,40 @@ use lockproof_model::{
     finding::Rule,
 };
 
-/// One comment.
+/// An accept comment.
 struct Comment {
     rule: Rule,
     place: Place,
     file: u32,
-    /// The lines that it is about, from 1, both included.
+    /// The lines that it applies to: first and last, from 1.
     lines: (u32, u32),
     used: bool,
 }
 
-/// Marks what comments accept, and notes those that accept nothing.
+/// Marks the findings that comments accept, and adds a note for each comment that accepts nothing.
 ///
 /// # Errors
-/// A usage error for a rule that is not there or may not be accepted, and for a missing reason.
+/// A usage error for an unknown rule, a rule that cannot be accepted, or a missing reason.
 pub(super) fn apply(project: &Project, audit: &mut Audit) -> Result<()> {
     let mut comments = Vec::new();
     for remark in &project.comments {
         let Some(rest) = remark.text.trim().strip_prefix("lockproof:") else { continue };
         let place = project.sources.place(remark.at);
         let (rule, reason) = parse(rest).ok_or_else(|| {
-            Error::usage("this comment is not understood")
+            Error::usage("invalid accept comment")
                 .at(&place)
                 .fix("write it as: # lockproof: accept persist/deps — why it is tolerated")
         })?;
         let rule: Rule = rule.parse().map_err(|e: Error| e.at(&place))?;
         if !rule.acceptable() {
-            return Err(Error::usage(format!("`{rule}` cannot be accepted: with it, there is no lock to speak of"))
+            return Err(Error::usage(format!("`{rule}` cannot be accepted: it means that there is no working lock"))
                 .at(&place)
                 .fix("remove the comment"));
         }
         if reason.is_empty() {
-            return Err(Error::usage(format!("the comment that accepts `{rule}` gives no reason"))
+            return Err(Error::usage(format!("the comment that accepts `{rule}` has no reason"))
                 .at(&place)
-                .fix(format!("write why it is tolerated: # lockproof: accept {rule} — …")));
+                .fix(format!("add the reason: # lockproof: accept {rule} — …")));
         }
         let text = project.sources.get(remark.at.file).map(|s| s.text.clone()).unwrap_or_default();
         comments.push(Comment { rule, lines: lines(&text, place.line), file: remark.at.file, place, used: false });
@@ -66,7 +66,7 @@ pub(super) fn apply(project: &Project, audit: &mut Audit) -> Result<()> {
     }
     for comment in comments.iter().filter(|c| !c.used) {
         audit.notes.push(format!(
-            "{}: this comment accepts {}, and nothing of that is found here",
+            "{}: this comment accepts {}, but there is no such finding here",
             comment.place, comment.rule
         ));
     }
@@ -81,7 +81,7 @@ fn parse(rest: &str) -> Option<(&str, &str)> {
     (!rule.is_empty()).then_some((rule.trim_end_matches([':', ',']), reason))
 }
 
-/// The lines that a comment on line `number` is about.
+/// The lines that a comment on line `number` applies to.
 fn lines(text: &str, number: u32) -> (u32, u32) {
     let all: Vec<&str> = text.lines().collect();
     let own = all.get(number.saturating_sub(1) as usize).copied().unwrap_or_default();
@@ -101,7 +101,7 @@ fn lines(text: &str, number: u32) -> (u32, u32) {
         if blank(next) {
             continue;
         }
-        // A list below a key may stand at the key's own column.
+        // YAML allows a list at the same column as its key.
         let list =
             next.trim_start().starts_with('-') && !line.trim_start().starts_with('-') && begins(next) == begins(line);
         if begins(next) > begins(line) && (indent(line) < begins(next) || begins(next) >= indent(line)) || list {

@@ -1,4 +1,4 @@
-//! `deploy/*` that stand in the service itself: its ports, its image, its command, its workspace.
+//! `deploy/*` findings in the service itself: ports, image, command, workspace.
 
 use super::{
     proxy,
@@ -21,7 +21,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
 }
 
 fn ports(scene: &Scene<'_>) -> Vec<Found> {
-    // What is published past a proxy is a finding of its own.
+    // A port that bypasses a proxy is reported by `deploy/bypassed-proxy`.
     if proxy::of(scene).is_some() {
         return Vec::new();
     }
@@ -33,12 +33,12 @@ fn ports(scene: &Scene<'_>) -> Vec<Found> {
         .filter(|p| p.covers(port) && p.is_everywhere() && p.protocol == "tcp")
         .map(|p| {
             let host = p.published.map_or_else(String::new, |(first, last)| {
-                // Of a range, the one that goes to the container's port.
+                // In a range, the host port that maps to the container's port.
                 (first + (port - p.target.0).min(last - first)).to_string()
             });
             Found::new(Rule::DeployPublishedPort, p.at, "the port is published on every interface")
                 .evidence(scene.project.sources.line(p.at).trim().to_owned())
-                .remedy(format!("bind the loopback:\nports:\n  - \"127.0.0.1:{host}:{port}\""))
+                .remedy(format!("publish it on the loopback address:\nports:\n  - \"127.0.0.1:{host}:{port}\""))
         })
         .collect();
     if let Some(mode) = scene.service.network_mode.as_ref().filter(|m| m.text == "host") {
@@ -46,10 +46,12 @@ fn ports(scene: &Scene<'_>) -> Vec<Found> {
             Found::new(
                 Rule::DeployPublishedPort,
                 mode.at,
-                "with the host's network, the port is open on every interface that ComfyUI listens on",
+                "with host networking, the port is open on every interface that ComfyUI listens on",
             )
             .evidence("network_mode: host")
-            .remedy(format!("publish the port on the loopback instead:\nports:\n  - \"127.0.0.1:{port}:{port}\"")),
+            .remedy(format!(
+                "publish the port on the loopback address instead:\nports:\n  - \"127.0.0.1:{port}:{port}\""
+            )),
         );
     }
     found
@@ -57,17 +59,25 @@ fn ports(scene: &Scene<'_>) -> Vec<Found> {
 
 fn tag(scene: &Scene<'_>) -> Option<Found> {
     let image = scene.service.image.as_ref().filter(|_| scene.service.build.is_none())?;
-    // A tag that each `up` asks for anew is whatever it points at that day.
+    // With `pull_policy: always`, each `up` resolves the tag again.
     let policy = scene.service.node.get("pull_policy").and_then(|p| p.as_str()).unwrap_or_default();
     let anew = matches!(policy, "always" | "daily" | "weekly") || policy.starts_with("every_");
     (images::floats(&image.text) || anew && !image.text.contains('@')).then(|| {
-        Found::new(Rule::DeployFloatingTag, image.at, "the next pull may bring another ComfyUI, another Python and another layout")
-            .evidence(format!("image: {}", image.text))
-            .remedy(format!("name a version or a digest: `docker image inspect --format '{{{{index .RepoDigests 0}}}}' {}` prints the one that is here", image.text))
+        Found::new(
+            Rule::DeployFloatingTag,
+            image.at,
+            "the next pull may bring a different ComfyUI, Python or directory layout",
+        )
+        .evidence(format!("image: {}", image.text))
+        .remedy(format!(
+            "pin a version or a digest: `docker image inspect --format '{{{{index \
+                .RepoDigests 0}}}}' {}` prints the digest of the local image",
+            image.text
+        ))
     })
 }
 
-/// The value of `--enable-cors-header` in command, entry point and variables.
+/// The value of `--enable-cors-header` in the command, the entry point or a variable.
 fn cors(scene: &Scene<'_>) -> Option<Found> {
     const FLAG: &str = "--enable-cors-header";
     let service = scene.service;
@@ -88,9 +98,9 @@ fn cors(scene: &Scene<'_>) -> Option<Found> {
     let value = value.trim_matches(['"', '\'']);
     let any = value.is_empty() || value.starts_with('-') || value == "*";
     let message = if any {
-        "any web site may call the API from a visitor's browser".to_owned()
+        "any website can call the API from a visitor's browser".to_owned()
     } else {
-        format!("requests whose Origin is not {value} are refused by ComfyUI-Login, even with a valid token")
+        format!("ComfyUI-Login rejects requests whose Origin is not {value}, even with a valid token")
     };
     Some(Found::new(Rule::DeployCorsOrigin, at, message).evidence(if any {
         FLAG.to_owned()
@@ -100,7 +110,7 @@ fn cors(scene: &Scene<'_>) -> Option<Found> {
 }
 
 fn fails_open(scene: &Scene<'_>) -> Option<Found> {
-    let message = "the server starts although what its lock needs could not be installed";
+    let message = "the server starts even if installing its lock fails";
     if let Some(swallowed) = &scene.facts.script.swallowed {
         if let Some(file) = &swallowed.file {
             let number = u32::try_from(swallowed.line + 1).unwrap_or(u32::MAX);
@@ -110,7 +120,7 @@ fn fails_open(scene: &Scene<'_>) -> Option<Found> {
                 ..Found::new(Rule::DeployFailOpenStart, scene.service.at, message).evidence(swallowed.text.clone())
             });
         }
-        // A `$$` of the file is a `$` of the command: the place is that of the whole command.
+        // `$$` in the file is `$` in the command, so the position is that of the whole command.
         let own = [&scene.service.command, &scene.service.entrypoint];
         let words = own.into_iter().flatten().find(|w| w.line().contains("install") || w.line().contains("clone"));
         let at = words.map_or(scene.service.at, |w| w.at);
@@ -122,14 +132,14 @@ fn fails_open(scene: &Scene<'_>) -> Option<Found> {
         Found::new(
             Rule::DeployFailOpenStart,
             at,
-            format!("{message}: the image's entry point goes on when an installation fails"),
+            format!("{message}: the image's entry point continues after a failed installation"),
         )
         .evidence(family.clone())
-        .remedy("build the dependencies into an image of your own, `FROM` this one, and gate the event `offline`"),
+        .remedy("install the dependencies in an image of your own, `FROM` this one, and gate the event `offline`"),
     )
 }
 
-/// The variable is meant to be there, and leads nowhere that lasts.
+/// The variable is used, but unset or not set to a mount.
 fn workspace(scene: &Scene<'_>) -> Option<Found> {
     let service = scene.service;
     let fix = |target: &str| format!("set it to what is mounted:\nenvironment:\n  {WORKSPACE}: {target}");
@@ -137,9 +147,9 @@ fn workspace(scene: &Scene<'_>) -> Option<Found> {
     if let Some(variable) = service.variable(WORKSPACE) {
         let value = variable.value.as_deref().map(str::trim).unwrap_or_default();
         let (message, evidence) = if value.is_empty() {
-            (format!("{WORKSPACE} is named and has no value"), format!("{WORKSPACE}="))
+            (format!("{WORKSPACE} is declared without a value"), format!("{WORKSPACE}="))
         } else if service.mount_of(value).is_none() && !service.mounts_incomplete {
-            (format!("{WORKSPACE} names a path on which nothing is mounted"), format!("{WORKSPACE}={value}"))
+            (format!("{WORKSPACE} names a path that is not mounted"), format!("{WORKSPACE}={value}"))
         } else {
             return None;
         };
@@ -149,7 +159,7 @@ fn workspace(scene: &Scene<'_>) -> Option<Found> {
             None => found,
         });
     }
-    // A script that uses it, and nobody sets it.
+    // A script uses the variable, but it is not set.
     let uses = |text: &str| text.contains(WORKSPACE);
     let own = [&service.command, &service.entrypoint].into_iter().flatten().find(|w| uses(&w.line()));
     let file = scene.facts.script_file.as_ref().filter(|f| uses(&f.text));
@@ -160,11 +170,12 @@ fn workspace(scene: &Scene<'_>) -> Option<Found> {
         return None;
     }
     let at: Span = own.map_or(service.at, |w| w.at);
-    let found = Found::new(Rule::DeployWorkspaceUnset, at, format!("the start uses {WORKSPACE}, which is not set"))
-        .evidence(file.map_or_else(
-            || "in the command".to_owned(),
-            |f| super::tokens::shown(scene, std::path::Path::new(&f.path)),
-        ));
+    let found =
+        Found::new(Rule::DeployWorkspaceUnset, at, format!("the start command uses {WORKSPACE}, which is not set"))
+            .evidence(file.map_or_else(
+                || "in the command".to_owned(),
+                |f| super::tokens::shown(scene, std::path::Path::new(&f.path)),
+            ));
     Some(match mounted {
         Some(target) => found.remedy(fix(&target)),
         None => found,

@@ -1,5 +1,5 @@
-//! Where code, custom nodes and packages are in a service: from its command, from the catalogue,
-//! from a Dockerfile and an entry point beside the file, and from what its mounts are called.
+//! Where a service has code, custom nodes and packages. Sources: its command, the image catalogue,
+//! a local Dockerfile and entry point, and the names of its mounts.
 
 use std::{cell::RefCell, path::Path};
 
@@ -15,67 +15,67 @@ use lockproof_model::{
     state::{Owner, State},
 };
 
-/// What is known of a service, and from where.
+/// The known facts about a service, and their sources.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The directory with `main.py`.
     pub code_dir: Option<String>,
-    /// Where custom nodes are loaded from.
+    /// The directory from which ComfyUI loads custom nodes.
     pub custom_nodes: Option<String>,
-    /// The interpreter.
+    /// The Python interpreter.
     pub python: Option<String>,
-    /// `--base-directory`.
+    /// The value of `--base-directory`.
     pub base_directory: Option<String>,
-    /// Where installed packages land; none: not known.
+    /// The directories where pip installs packages; `None`: unknown.
     pub packages: Option<Vec<String>>,
-    /// What the image declares as volumes.
+    /// The volumes that the image declares.
     pub volumes: Vec<String>,
-    /// Directories that are links to others.
+    /// Symbolic links to directories, as (link, target).
     pub links: Vec<(String, String)>,
     /// When the requirements of every custom node are installed.
     pub requirements: Come,
-    /// Whether somebody wrote down what a start does.
+    /// Whether it is documented what a start does.
     knows_start: bool,
-    /// Whether the image itself has the code at its place.
+    /// Whether the image contains the code at `code_dir`.
     pub code_in_image: bool,
-    /// Whether the layout was read, and not guessed from the names of mounts.
+    /// Whether the layout was read; `false` if it was guessed from the names of mounts.
     pub layout_known: bool,
     /// The port in the container.
     pub port: u16,
-    /// States whose place is known to be unknown.
+    /// States whose path is known to vary.
     pub unknown: Vec<State>,
-    /// Whether the image has the login plugin.
+    /// Whether the image contains the login plugin.
     pub baked: bool,
-    /// The health check of the image.
+    /// The health check that the image declares.
     pub healthcheck: Vec<String>,
-    /// The variables of the image, where it could be read.
+    /// The environment variables of the image, if known.
     pub image_env: Vec<(String, String)>,
-    /// What command and entry point show.
+    /// What the command and the entry point do.
     pub script: Script,
-    /// The file of the entry point that was read, if any.
+    /// The entry point script, if it was read.
     pub script_file: Option<ScriptFile>,
-    /// Whether command, entry point or Dockerfile start ComfyUI.
+    /// Whether the command, entry point or Dockerfile starts ComfyUI.
     pub starts_comfyui: bool,
-    /// Whether the Dockerfile gets ComfyUI.
+    /// Whether the Dockerfile installs ComfyUI.
     pub builds_comfyui: bool,
-    /// Whether a start goes on when what it installs fails.
+    /// Whether a start continues when an installation fails.
     pub fails_open: bool,
-    /// Where the facts come from, in words.
+    /// The sources of the facts, for output.
     pub from: Vec<String>,
     /// Files that are named and were not read because they are outside the project, in words.
     pub unread: Vec<String>,
 }
 
-/// An entry point that lies beside the compose file.
+/// An entry point script beside the compose file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptFile {
-    /// Where it is.
+    /// Its path.
     pub path: String,
-    /// Its text.
+    /// Its content.
     pub text: String,
 }
 
-/// Subdirectories by which the directory of the code is known.
+/// Subdirectories that identify ComfyUI's code directory.
 const BELOW_CODE: [&str; 8] = ["custom_nodes", "models", "input", "output", "user", "temp", "login", "workflows"];
 
 /// Reads a service; `image` is what an engine says of its image, in the shape of a Dockerfile.
@@ -133,7 +133,7 @@ fn note(unread: &mut Vec<String>, path: &Path, text: Result<String, Unread>) -> 
     text.ok()
 }
 
-/// Command and entry point, the service's own or the image's, and the scripts that they name.
+/// The command and entry point of the service or its image, and the scripts that they run.
 fn read_start(
     facts: &mut Facts,
     service: &Service,
@@ -144,11 +144,11 @@ fn read_start(
         own.as_ref().map(|w| w.words.clone()).or_else(|| other.cloned()).unwrap_or_default()
     };
     let entrypoint = words(&service.entrypoint, dockerfile.map(|d| &d.entrypoint));
-    // A new entry point makes the image's command void.
+    // A new entry point resets the image's command.
     let command = words(&service.command, dockerfile.map(|d| &d.command).filter(|_| service.entrypoint.is_none()));
     let workdir =
         service.working_dir.as_ref().map(|w| w.text.clone()).or_else(|| dockerfile.and_then(|d| d.workdir.clone()));
-    // The first script that is read is the one that people know as the entry point.
+    // The first script that is read is usually the entry point.
     let first = RefCell::new(None);
     let unread = RefCell::new(std::mem::take(&mut facts.unread));
     let file = |path: &str| {
@@ -164,14 +164,14 @@ fn read_start(
     facts.unread = unread.take();
     match &facts.script_file {
         Some(file) => facts.from.push(from_here(&file.path)),
-        // The entry point of an image that nobody could read may do more than the command says.
+        // The unknown entry point of an image may do more than the command shows.
         None => script.incomplete |= service.entrypoint.is_none() && !knows_entry_point(service, dockerfile),
     }
     facts.starts_comfyui = script.starts;
     facts.script = script;
 }
 
-/// Whether what runs before the command is known: nothing, or a program that only runs it.
+/// Whether the code that runs before the command is known: none, or a plain wrapper such as tini.
 fn knows_entry_point(service: &Service, dockerfile: Option<&Dockerfile>) -> bool {
     let Some(dockerfile) = dockerfile else {
         return service.image.as_ref().is_some_and(|image| Family::is_plain(&image.text));
@@ -185,7 +185,7 @@ fn knows_entry_point(service: &Service, dockerfile: Option<&Dockerfile>) -> bool
     }
 }
 
-/// A path as people write it from here.
+/// A path relative to the current directory, if it is below it.
 pub(super) fn from_here(path: &str) -> String {
     if path.contains("://") {
         return path.to_owned();
@@ -237,10 +237,11 @@ fn take_dockerfile(facts: &mut Facts, dockerfile: &Dockerfile) {
     if facts.script.code_dir.is_none() {
         facts.code_dir = dockerfile.cloned_to.clone();
     }
-    // The Python that is first on the path runs it, unless the start says otherwise.
+    // The first Python in `PATH` runs ComfyUI, unless the start command says otherwise.
     let path = dockerfile.env.get("PATH").cloned().unwrap_or_default();
     let first = dockerfile.environments.iter().find(|e| path.contains(&format!("{e}/bin")));
-    // One that is made and not on the path counts where the start does not say what it takes.
+    // A virtual environment outside `PATH` counts if the start command does not say which Python it
+    // uses.
     let made = dockerfile.environments.last().filter(|_| !facts.script.plain_python);
     let environment = first.or(made).cloned();
     if facts.script.environment.is_none() && (facts.builds_comfyui || facts.starts_comfyui) {
@@ -268,7 +269,7 @@ fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
     facts.code_in_image = family.code == Code::Image && layout.code_dir.is_some();
     facts.unknown.clone_from(&family.unknown);
     facts.port = family.port.unwrap_or(facts.port);
-    // Another entry point does not do what the image's own does.
+    // A replaced entry point does not do what the image's entry point does.
     if !(own_command && service.entrypoint.is_some()) {
         facts.requirements = match family.starts {
             Starts::Requirements => Come::Always,
@@ -281,7 +282,7 @@ fn take_family(facts: &mut Facts, family: &Family, service: &Service) {
     facts.layout_known = layout.code_dir.is_some();
 }
 
-/// What the names of the mounts' targets show.
+/// Adds what the targets of the mounts reveal.
 fn take_mounts(facts: &mut Facts, service: &Service) {
     if facts.script.code_dir.is_some() || facts.code_dir.is_some() {
         return;
@@ -289,7 +290,7 @@ fn take_mounts(facts: &mut Facts, service: &Service) {
     let mut votes: Vec<(String, usize)> = Vec::new();
     for mount in &service.mounts {
         let parts: Vec<&str> = mount.target.split('/').collect();
-        // `/app/ComfyUI/models/checkpoints`: the code lies above the first such name.
+        // `/app/ComfyUI/models/checkpoints`: the code directory is above the first such name.
         if let Some(n) = parts.iter().position(|part| BELOW_CODE.contains(part)).filter(|n| *n > 1) {
             let parent = parts[..n].join("/");
             let weight = match parts[n] {
@@ -315,7 +316,7 @@ fn take_mounts(facts: &mut Facts, service: &Service) {
         matches!(target.rsplit('/').next().map(str::to_lowercase).as_deref(), Some("comfyui" | "comfy" | "comfy_ui"))
     });
     if let Some(code_dir) = said.or_else(|| whole.cloned()).or(best) {
-        facts.from.push("the names of its mounts".to_owned());
+        facts.from.push("the paths of its mounts".to_owned());
         facts.code_dir = Some(code_dir);
     }
 }
@@ -324,7 +325,7 @@ fn finish(facts: &mut Facts) {
     let script = facts.script.clone();
     if let Some(code_dir) = script.code_dir {
         if facts.code_dir.as_deref() != Some(&code_dir) {
-            // The facts of the image are about another place.
+            // The catalogue's paths are for another directory.
             facts.custom_nodes = None;
             facts.links.clear();
         }
@@ -351,7 +352,7 @@ fn finish(facts: &mut Facts) {
         facts.code_in_image = false;
     }
     if script.plain_python && !script.incomplete && facts.packages.is_none() {
-        // The image's own, on its path.
+        // The image's own Python, in `PATH`.
         facts.packages = Some(Vec::new());
     }
     if !facts.knows_start && (script.incomplete || !script.starts) {
@@ -369,7 +370,7 @@ fn finish(facts: &mut Facts) {
 }
 
 impl Facts {
-    /// A path behind the links of the entry point.
+    /// Resolves the links that the entry point creates.
     pub fn real(&self, path: &str) -> String {
         match self.links.iter().find(|(from, _)| is_within(path, from)) {
             Some((from, to)) => format!("{to}{}", path.strip_prefix(from.as_str()).unwrap_or_default()),

@@ -1,13 +1,13 @@
-//! Which service of a project is ComfyUI.
+//! Detects which service of a project runs ComfyUI.
 
 use super::facts::Facts;
 use crate::images::Family;
 use lockproof_compose::{MountKind, Project, Service};
 
-/// From how many points on a service is taken for ComfyUI.
+/// The score from which a service counts as ComfyUI.
 const ENOUGH: i32 = 6;
 
-/// Words in the name of an image that runs beside ComfyUI, and not as ComfyUI.
+/// Words in image names of services that run beside ComfyUI.
 const OTHERS: [&str; 27] = [
     "nginx",
     "caddy",
@@ -44,7 +44,7 @@ pub(super) fn services<'a>(project: &'a Project, facts: &[(&'a Service, Facts)])
     (0..facts.len()).filter(|&n| points[n] >= ENOUGH).collect()
 }
 
-/// How much speaks for it.
+/// The score of a service: how likely it is to run ComfyUI.
 fn points(_project: &Project, service: &Service, facts: &Facts) -> i32 {
     let mut sum = 0;
     let image = service.image.as_ref().map(|i| i.text.to_lowercase()).unwrap_or_default();
@@ -67,7 +67,7 @@ fn points(_project: &Project, service: &Service, facts: &Facts) -> i32 {
     if name.contains("comfy") {
         sum += 3;
     }
-    // Many a server is called `main.py`.
+    // Many servers are called `main.py`.
     let certain = facts.script.arguments
         || facts.script.code_dir.as_ref().is_some_and(|d| d.to_lowercase().contains("comfy"))
         || facts.script.cloned_to.is_some();
@@ -101,7 +101,7 @@ fn points(_project: &Project, service: &Service, facts: &Facts) -> i32 {
     if family.is_none() && matches!(last.split(':').next(), Some("comfyui" | "comfy-ui" | "comfy")) {
         sum += 2;
     }
-    // A client of it, a helper that prepares its directories, or something else altogether.
+    // A client, a helper that prepares directories, or an unrelated service.
     let last = last.split(':').next().unwrap_or(last);
     if family.is_none() && !facts.starts_comfyui && (last.ends_with("-manager") || name.ends_with("-manager")) {
         sum -= 12;

@@ -1,5 +1,5 @@
-//! `--fix`: the lines of the remedies, put where they belong. What lies in an anchor or in another
-//! file than the service itself is left to people, and said.
+//! `--fix`: inserts the lines of the remedies. Anchored blocks, and services defined in another
+//! file, are left to the user, with a note.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use lockproof_model::{
     state::State,
 };
 
-/// A file with what it should say.
+/// A file with its patched text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patched {
-    /// The number of the file in the project's sources.
+    /// The index of the file in the project's sources.
     pub file: u32,
-    /// Its text now, without a byte-order mark.
+    /// The current text, without a byte-order mark.
     pub before: String,
-    /// Its text with the remedies.
+    /// The text with the remedies.
     pub after: String,
 }
 
-/// What can be put in, and what cannot.
+/// The changes, and what is left to the user.
 #[derive(Clone, Debug, Default)]
 pub struct Fixes {
     /// The files that change.
     pub files: Vec<Patched>,
-    /// What is left to people, and why.
+    /// What has to be fixed by hand, with the reason.
     pub left: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ struct Edit {
     text: String,
 }
 
-/// The changes that the findings of an audit ask for.
+/// The changes that the findings of an audit require.
 pub fn fixes(project: &Project, audit: &Audit) -> Fixes {
     let mut edits: Vec<Edit> = Vec::new();
     let mut left = Vec::new();
@@ -69,7 +69,7 @@ pub fn fixes(project: &Project, audit: &Audit) -> Fixes {
             if more.is_empty() {
                 let words = remedy::words(&service.name, reading, &subject.facts);
                 let first = words.lines().next().unwrap_or_default();
-                left.push(format!("{}: {} is left to you: {first}", subject.name, reading.state));
+                left.push(format!("{}: fix {} by hand: {first}", subject.name, reading.state));
             }
             for keep in more {
                 if !keeps.iter().any(|k| k.target == keep.target) {
@@ -84,7 +84,7 @@ pub fn fixes(project: &Project, audit: &Audit) -> Fixes {
                     edits.push(edit);
                 }
                 None => left.push(format!(
-                    "{}: its volumes come from elsewhere: add by hand\n{}",
+                    "{}: its volumes are defined elsewhere; add by hand\n{}",
                     subject.name,
                     remedy::lines(&service.name, &keeps)
                 )),
@@ -100,10 +100,10 @@ pub fn fixes(project: &Project, audit: &Audit) -> Fixes {
         };
         let subject = audit.subjects.iter().find(|s| s.name == finding.subject);
         let block = subject.and_then(|s| own_block(project, project.service(&s.service)?));
-        // What lies in an anchor is other services', too.
+        // An anchored block is shared with other services.
         match change(project, *span).filter(|_| block.is_some_and(|block| within(*span, block))) {
             Some(edit) => edits.push(edit),
-            None => left.push(format!("{}: {} is left to you", finding.subject, finding.rule)),
+            None => left.push(format!("{}: fix {} by hand", finding.subject, finding.rule)),
         }
     }
     for (file, names) in declared {
@@ -112,7 +112,7 @@ pub fn fixes(project: &Project, audit: &Audit) -> Fixes {
     Fixes { files: apply(project, edits), left }
 }
 
-/// The block of a service in its own file, up to the end of its last line: what lies in it may be
+/// The block of a service in its own file, up to the end of its last line: only this part may be
 /// changed.
 fn own_block(project: &Project, service: &Service) -> Option<Span> {
     let file = service.at.file;
@@ -159,7 +159,7 @@ fn volumes(project: &Project, service: &Service, keeps: &[Keep]) -> Option<Edit>
         }
         let start = line_start(text, last.span.start as usize);
         let lead = &text[start..last.span.start as usize];
-        // A flow list, `[a, b]`, has no line of its own for each.
+        // A flow list, `[a, b]`, has no separate line for each entry.
         let dash = lead.find('-').filter(|n| lead[..*n].trim().is_empty() && lead[n + 1..].trim().is_empty())?;
         let end = after_line(text, last.span.end as usize);
         let gap = if text[..end].ends_with('\n') { "" } else { newline };
@@ -188,7 +188,7 @@ fn after_line(text: &str, offset: usize) -> usize {
     text[offset..].find('\n').map_or(text.len(), |n| offset + n + 1)
 }
 
-/// Declares volumes at the top of the file in which the service stands.
+/// Declares top-level volumes in the service's file.
 fn declare(project: &Project, file: u32, names: &[String]) -> Option<Edit> {
     let text = &project.sources.get(file)?.text;
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
@@ -198,8 +198,7 @@ fn declare(project: &Project, file: u32, names: &[String]) -> Option<Edit> {
     if missing.is_empty() {
         return None;
     }
-    // Behind the last declaration of this file, where there is one in the ordinary form: with the
-    // indentation of the first, for what is deeper belongs to one of them.
+    // Insert after the last declaration in block form, with the indentation of the first one.
     let mut offset = 0;
     let mut place: Option<(usize, Option<String>)> = None;
     let mut inside = false;
@@ -287,7 +286,7 @@ fn apply(project: &Project, mut edits: Vec<Edit>) -> Vec<Patched> {
 }
 
 impl Patched {
-    /// The change as `diff -u` writes it.
+    /// The change in the format of `diff -u`.
     pub fn diff(&self, name: &str) -> String {
         TextDiff::from_lines(&self.before, &self.after)
             .unified_diff()
@@ -296,14 +295,14 @@ impl Patched {
             .to_string()
     }
 
-    /// Writes the file, by way of another one beside it, so that it is never half written.
+    /// Writes the file through a temporary file beside it, so that it is never half written.
     ///
     /// # Errors
-    /// An environment error when it cannot be written.
+    /// An environment error if it cannot be written.
     pub fn write(&self, project: &Project) -> Result<()> {
         let Some(source) = project.sources.get(self.file) else { return Ok(()) };
         let failed = |e: &dyn std::fmt::Display| Error::environment(format!("cannot write {}", source.name)).detail(e);
-        // Through a link, the file itself.
+        // A symbolic link: write its target.
         let path = source.path.canonicalize().map_err(|e| failed(&e))?;
         let directory = path.parent().unwrap_or(std::path::Path::new("/"));
         let about = std::fs::metadata(&path).map_err(|e| failed(&e))?;

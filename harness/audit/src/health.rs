@@ -1,4 +1,4 @@
-//! `deploy/healthcheck`: a check that is red while the lock works.
+//! `deploy/healthcheck`: a health check that fails while the lock works.
 
 use super::{scene::Found, scene::Scene, subject::Placed};
 use lockproof_model::finding::Rule;
@@ -23,14 +23,24 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
     let public = scene.scheme.login.as_ref().map_or("/login", |l| l.path.as_str());
     let found = Found {
         at: Placed::At(at),
-        ..Found::new(Rule::DeployHealthcheck, at, format!("{whose} health check asks {path}, which is red when the lock works and green when it is lost"))
-            .evidence(line)
-            .remedy(format!("ask the login page, which is there only while the plugin is loaded:\nhealthcheck:\n  test: [\"CMD\", \"curl\", \"-fsS\", \"http://127.0.0.1:{port}{public}\"]"))
+        ..Found::new(
+            Rule::DeployHealthcheck,
+            at,
+            format!(
+                "{whose} health check requests {path}, which fails when the lock works and succeeds when it is lost"
+            ),
+        )
+        .evidence(line)
+        .remedy(format!(
+            "request the login page, which exists only while the plugin is \
+                loaded:\nhealthcheck:\n  test: [\"CMD\", \"curl\", \"-fsS\", \
+                \"http://127.0.0.1:{port}{public}\"]"
+        ))
     };
     vec![found]
 }
 
-/// The path of the URL that a check asks.
+/// The path of the URL that a health check requests.
 pub(super) fn asked(line: &str) -> Option<String> {
     let start = line.find("http://").or_else(|| line.find("https://"))?;
     let url = line[start..].split(|c: char| c.is_whitespace() || "'\")];|`".contains(c)).next()?;
@@ -39,7 +49,7 @@ pub(super) fn asked(line: &str) -> Option<String> {
     Some(path.split(['?', '#']).next().unwrap_or("/").to_owned())
 }
 
-/// Whether it fails when the answer is 401. A `curl` without `-f` is content with any answer.
+/// Whether the check fails on 401. `curl` without `-f` accepts any answer.
 pub(super) fn minds(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let curl = words.iter().any(|w| w.rsplit('/').next() == Some("curl"));
@@ -64,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_and_whether_it_minds() {
+    fn the_requested_path_and_whether_401_fails_the_check() {
         let cases = [
             ("CMD curl -f http://localhost:8188/system_stats", Some("/system_stats"), true),
             ("CMD-SHELL curl -fsS http://127.0.0.1:8188 || exit 1", Some("/"), true),

@@ -1,13 +1,13 @@
-//! `lockproof audit`: what a compose file lets one expect of a lock, by reading alone.
+//! `lockproof audit`: predicts from compose files whether the lock survives.
 //!
 //! ```text
 //! Project ──► facts (command, catalogue, Dockerfile, mounts) ──► find: which service is ComfyUI
 //!                 │
-//!                 └──► states: where each state lies ──► predictions ──► persist, deploy: findings
+//!                 └──► states: where each state is stored ──► predictions ──► persist, deploy: findings
 //! ```
 //!
-//! A prediction says what comes of a lock that held when it was installed: the worst of what the
-//! scheme says of each state that an event takes. What cannot be known is none, and never a finding.
+//! A prediction assumes that the lock works when it is installed. It is the worst `on_loss` of the
+//! scheme among the states that an event removes. What cannot be known is `None`, never a finding.
 
 // A dependency that nothing uses fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
@@ -45,24 +45,24 @@ use lockproof_model::{
     scheme::Scheme,
 };
 
-/// How a project is audited.
+/// The input of an audit.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The services to look at; none: those that are found to be ComfyUI.
+    /// The services to audit; empty: detect the ComfyUI services.
     pub services: Vec<String>,
-    /// The lock.
+    /// The login scheme.
     pub scheme: Scheme,
-    /// What an engine says of images that it has, by their reference.
+    /// Image metadata from the engine, by image reference.
     pub images: BTreeMap<String, Dockerfile>,
 }
 
 /// The one service that runs ComfyUI: the one of that name, else the one that looks so.
 ///
 /// # Errors
-/// A usage error that names the candidates, when there is none or more than one.
+/// A usage error that lists the candidates, if there is none or more than one.
 pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a Service> {
     let found = subjects(project, name)?;
-    // With profiles, those that are not brought up do not count.
+    // Services with inactive profiles do not count.
     let active: Vec<&str> = found
         .iter()
         .filter_map(|s| project.service(&s.service))
@@ -72,12 +72,12 @@ pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a S
     let names: Vec<&str> = if active.is_empty() { found.iter().map(|s| s.service.as_str()).collect() } else { active };
     let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
     match names.as_slice() {
-        [only] => project.service(only).ok_or_else(|| Error::usage(format!("there is no service `{only}`")).at(&file)),
+        [only] => project.service(only).ok_or_else(|| Error::usage(format!("no such service: `{only}`")).at(&file)),
         [] => {
             let all: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
-            Err(Error::usage("no service looks like ComfyUI")
+            Err(Error::usage("no ComfyUI service found")
                 .at(file)
-                .fix(format!("name it with --service: {}", all.join(", "))))
+                .fix(format!("choose one with --service: {}", all.join(", "))))
         }
         several => Err(Error::usage(format!("{} services run ComfyUI", several.len()))
             .at(file)
@@ -85,7 +85,7 @@ pub fn one_service<'a>(project: &'a Project, name: Option<&str>) -> Result<&'a S
     }
 }
 
-/// The names of the services that run ComfyUI.
+/// The names of the detected ComfyUI services.
 ///
 /// # Errors
 /// As [`audit`].
@@ -106,18 +106,18 @@ fn subjects(project: &Project, name: Option<&str>) -> Result<Vec<Subject>> {
     Ok(audit(project, &options, "")?.subjects)
 }
 
-/// Audits a project. `prefix` goes before the names of services, where several projects are told apart.
+/// Audits a project. `prefix` is prepended to subject names if several projects are audited.
 ///
 /// # Errors
-/// A usage error when a service that was asked for is not there, and for a comment that accepts what
-/// may not be accepted.
+/// A usage error if a given service does not exist, or if a comment accepts a rule that cannot be
+/// accepted.
 pub fn audit(project: &Project, options: &Options, prefix: &str) -> Result<Audit> {
     if options.scheme.in_front() {
         return Err(Error::usage(format!(
-            "the scheme `{}` is a proxy's: a reading cannot tell whether it holds",
+            "the scheme `{}` is for a proxy, which cannot be audited from files",
             options.scheme.name
         ))
-        .fix(format!("gate it: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
+        .fix(format!("gate it instead: lockproof gate --compose FILE --scheme {}", options.scheme.name)));
     }
     let facts: Vec<(&Service, Facts)> = project
         .services
@@ -167,9 +167,9 @@ fn index(project: &Project, name: &str) -> Result<usize> {
     project.services.iter().position(|s| s.name == *name).ok_or_else(|| {
         let known: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
         let file = project.sources.all().first().map(|s| s.name.clone()).unwrap_or_default();
-        Error::usage(format!("there is no service `{name}`"))
+        Error::usage(format!("no such service: `{name}`"))
             .at(file)
-            .fix(format!("the services are: {}", known.join(", ")))
+            .fix(format!("available services: {}", known.join(", ")))
     })
 }
 

@@ -1,5 +1,5 @@
-//! `deploy/variable-name`: one token that goes by two names, in the compose file, in `.env` and its
-//! samples, in helpers and notebooks beside it.
+//! `deploy/variable-name`: different variable names for the same token in the compose file, in
+//! `.env` and its samples, and in nearby helpers and notebooks.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use super::{inside, scene::Found, scene::Scene, subject::Placed};
 use lockproof_compose::Project;
 use lockproof_model::finding::Rule;
 
-/// The name that is meant.
+/// The correct name.
 const MEANT: &str = "COMFYUI_API_TOKEN";
 
-/// Names that it also goes by.
+/// Other names in use.
 const OTHERS: [&str; 4] = ["COMFYUI_API_KEY", "COMFYUI_TOKEN", "COMFY_API_TOKEN", "COMFYUI_AUTH_TOKEN"];
 
 /// How many files are looked through.
 const MOST: usize = 60;
 
-/// Where the names stand.
+/// The uses of the variable names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {
     /// File, line from 1, and name; the compose files themselves come first.
@@ -24,7 +24,7 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Looks through the compose files, and through what lies beside them, when a name is used at all.
+    /// Searches the compose files and, if a name is used, the files beside them.
     pub(super) fn of(project: &Project) -> Self {
         let mut found = Self::default();
         for source in project.sources.all() {
@@ -53,7 +53,7 @@ impl Surroundings {
     }
 }
 
-/// What may use a token: environment files, scripts, programs and notebooks, one level deep.
+/// Files that may use a token: environment files, scripts, programs and notebooks, one level deep.
 fn beside(directory: &Path) -> Vec<PathBuf> {
     let wanted = |path: &Path| {
         let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -98,17 +98,17 @@ pub(super) fn findings(scene: &Scene<'_>, around: &Surroundings) -> Vec<Found> {
     if names.is_empty() || !(meant || names.len() > 1 || old) {
         return Vec::new();
     }
-    // In another service's file, or twice for two services, it is still one finding.
+    // Report it once, even if the name is in another service's file or used by two services.
     if scene.project.services.iter().find(|s| s.name == scene.subject.service).is_none() {
         return Vec::new();
     }
     let (path, line, name) = others[0];
     let message = if meant {
-        format!("the token is called {name} here, and {MEANT} elsewhere")
+        format!("the token is named {name} here and {MEANT} elsewhere")
     } else if names.len() > 1 {
-        format!("the token goes by {}", names.join(" and "))
+        format!("the token has several names: {}", names.join(" and "))
     } else {
-        format!("{name} is the old name: {MEANT} is meant")
+        format!("{name} is the old name; use {MEANT}")
     };
     let mut found = Found {
         at: Placed::Elsewhere(super::tokens::shown(scene, path), *line),

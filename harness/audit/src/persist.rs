@@ -1,4 +1,4 @@
-//! `persist/*`: what does not last, and mounts that do not do what they seem to.
+//! `persist/*`: states that do not persist, and mounts without effect.
 
 use super::{remedy::Keep, scene::Found, scene::Scene, states::Reading};
 use crate::{remedy, states};
@@ -33,7 +33,7 @@ fn rule(reading: &Reading) -> Rule {
     }
 }
 
-/// One finding for each event that takes the state; reports bring those together that say the same.
+/// One finding for each event that removes the state. Reports merge equal findings.
 fn lost(scene: &Scene<'_>, reading: &Reading) -> Vec<Found> {
     let at: Vec<Event> = states::EVENTS.into_iter().filter(|e| reading.survives.get(e) == Some(&Some(false))).collect();
     let Some(owner) = reading.owner else { return Vec::new() };
@@ -42,23 +42,23 @@ fn lost(scene: &Scene<'_>, reading: &Reading) -> Vec<Found> {
     }
     let what = match reading.state {
         State::Plugin => "the plugin's directory",
-        State::Deps => "what the plugin imports",
-        State::Credential => "the stored password",
-        State::SessionKey => "the key that signs sessions",
-        State::Data => "what users make",
+        State::Deps => "the plugin's Python dependencies",
+        State::Credential => "the password file",
+        State::SessionKey => "the session signing key",
+        State::Data => "user data",
     };
-    let verb = if reading.state == State::Deps { "is installed on" } else { "lies on" };
-    let message = format!("{what} {verb} {}, which does not last", owner.words());
+    let verb = if reading.state == State::Deps { "are installed in" } else { "is in" };
+    let message = format!("{what} {verb} {}, which does not persist", owner.words());
     let mut evidence: Vec<String> =
-        reading.weakest.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())).collect();
+        reading.weakest.iter().map(|path| format!("{} in {}: {path}", reading.state, owner.name())).collect();
     if evidence.is_empty() {
-        evidence.extend(reading.paths.iter().map(|path| format!("{} on {}: {path}", reading.state, owner.name())));
+        evidence.extend(reading.paths.iter().map(|path| format!("{} in {}: {path}", reading.state, owner.name())));
     }
     if !reading.why.is_empty() {
         evidence.push(reading.why.clone());
     }
     if !scene.facts.from.is_empty() {
-        evidence.push(format!("read from {}", scene.facts.from.join(", ")));
+        evidence.push(format!("source: {}", scene.facts.from.join(", ")));
     }
     let remedy = remedy::words(&scene.service.name, reading, scene.facts);
     at.into_iter()
@@ -70,7 +70,7 @@ fn lost(scene: &Scene<'_>, reading: &Reading) -> Vec<Found> {
         .collect()
 }
 
-/// The plugin must be able to write its key and its password.
+/// The plugin must be able to write its session key and its password.
 fn read_only(scene: &Scene<'_>, reading: &Reading) -> Option<Found> {
     let mount = reading.mount.as_ref().filter(|m| m.read_only)?;
     if !matches!(reading.state, State::Credential | State::SessionKey) || mount.kind == MountKind::File {
@@ -86,23 +86,23 @@ fn read_only(scene: &Scene<'_>, reading: &Reading) -> Option<Found> {
         )
         .evidence(path.clone())
         .remedy(format!(
-            "remove `:ro` (`read_only: true`) from the mount at {}, or mount the file's directory apart",
+            "remove `:ro` (`read_only: true`) from the mount at {}, or mount the file's directory separately",
             mount.target
         )),
     )
     .filter(|_| scene.service.mounts.contains(mount))
 }
 
-/// Directories that ComfyUI reads below its code or its base directory.
+/// The directories that ComfyUI reads below its code or base directory.
 const READ: [&str; 4] = ["custom_nodes", "user", "output", "input"];
 
-/// A mount at a path that looks like one of ComfyUI's, and is not.
+/// A mount at a path that looks like one of ComfyUI's but is not.
 fn inert(scene: &Scene<'_>) -> Vec<Found> {
     let facts = scene.facts;
     let (Some(code), true) = (&facts.code_dir, facts.layout_known) else { return Vec::new() };
-    // Somebody says what else is read, in a file that may not lie here.
+    // An `extra_model_paths` file, which may not be local, can define further directories.
     let arguments = scene.service.command.as_ref().map(|c| c.line()).unwrap_or_default();
-    // ComfyUI looks for it beside `main.py` only, unless an argument says where it is.
+    // Without an argument, ComfyUI looks for it only beside `main.py`.
     let named = scene.service.mounts.iter().any(|m| m.target == format!("{code}/extra_model_paths.yaml"))
         || arguments.contains("--extra-model-paths-config")
         || facts
@@ -124,7 +124,7 @@ fn inert(scene: &Scene<'_>) -> Vec<Found> {
             || facts.packages.iter().flatten().any(|p| is_read(p));
         let mentioned =
             said.iter().any(|text| text.contains(&mount.target) || parent.len() > 1 && text.contains(parent));
-        // A script that nobody could read may link it, unless an image says what it does.
+        // An unread script may create a link to it, unless the image is known.
         let decided = facts.script.starts || facts.from.iter().any(|f| f.starts_with("the catalogue"));
         if READ.contains(&last) && !known && !mentioned && decided && !(named && last == "custom_nodes") {
             let reads = if last == "custom_nodes" {
@@ -133,17 +133,21 @@ fn inert(scene: &Scene<'_>) -> Vec<Found> {
                 format!("{}/{last}", facts.base_directory.as_ref().unwrap_or(code))
             };
             found.push(
-                Found::new(Rule::PersistInertMount, mount.at, format!("ComfyUI reads nothing from {}", mount.target))
-                    .evidence(format!("it reads {reads}"))
-                    .evidence(format!("read from {}", facts.from.join(", ")))
-                    .remedy(format!("mount it at {reads}")),
+                Found::new(
+                    Rule::PersistInertMount,
+                    mount.at,
+                    format!("ComfyUI does not read anything from {}", mount.target),
+                )
+                .evidence(format!("ComfyUI reads {reads}"))
+                .evidence(format!("source: {}", facts.from.join(", ")))
+                .remedy(format!("mount it at {reads}")),
             );
         }
     }
     found
 }
 
-/// A volume that was filled with the code of the image at its first use.
+/// A volume that was filled with the image's code at its first use.
 fn masks(scene: &Scene<'_>) -> Option<Found> {
     let facts = scene.facts;
     let code = facts.code_dir.as_deref().filter(|_| facts.layout_known && facts.code_in_image)?;
@@ -162,9 +166,15 @@ fn masks(scene: &Scene<'_>) -> Option<Found> {
         Found::new(
             Rule::PersistMasksImage,
             mount.at,
-            format!("the volume at {} covers ComfyUI's code: a new image does not change what runs", mount.target),
+            format!(
+                "the volume at {} hides the image's code: a new image does not change the code that runs",
+                mount.target
+            ),
         )
-        .evidence(format!("the code is in the image at {code}"))
-        .remedy(format!("mount only what must last:\n{}", remedy::lines(&scene.service.name, &wanted))),
+        .evidence(format!("the image has its code at {code}"))
+        .remedy(format!(
+            "mount only the directories that must persist:\n{}",
+            remedy::lines(&scene.service.name, &wanted)
+        )),
     )
 }

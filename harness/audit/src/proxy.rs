@@ -1,4 +1,4 @@
-//! `deploy/bypassed-proxy`: a proxy asks for a login, and the port behind it is open all the same.
+//! `deploy/bypassed-proxy`: a proxy requires a login, but the port behind it is published too.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) struct Proxy {
     at: Span,
     /// Whether it is a service of this project.
     here: bool,
-    /// Whether it may be HTTP Basic authentication by which it asks.
+    /// Whether it may use HTTP Basic authentication.
     basic: bool,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
             Found::new(
                 Rule::DeployBypassedProxy,
                 p.at,
-                format!("`{}` asks for a login, and this port leads past it", proxy.name),
+                format!("`{}` requires a login, but this port bypasses it", proxy.name),
             )
             .evidence(format!("{}: {}", scene.project.sources.place(proxy.at), proxy.evidence))
             .evidence(scene.project.sources.line(p.at).trim().to_owned())
@@ -44,24 +44,24 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
         .collect()
 }
 
-/// What is read is a lock in ComfyUI; whether one in front of it holds, a gate shows.
+/// An audit reads ComfyUI's own lock; only a gate can test a lock in a proxy.
 pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
     let proxy = of(scene)?;
     let prove = match (proxy.here, proxy.basic) {
         (true, true) => format!(
-            "where that is HTTP Basic authentication, prove it with\n      \
-             lockproof gate --compose FILE --service {} --scheme http-basic --username NAME --password-env VARIABLE",
+            "if it is HTTP Basic authentication, prove it with\n      lockproof gate --compose FILE \
+            --service {} --scheme http-basic --username NAME --password-env VARIABLE",
             proxy.name
         ),
-        (true, false) => "no built-in scheme speaks that login: a scheme file may, or where it runs\n      \
-             lockproof probe URL shows what anybody gets"
+        (true, false) => "no built-in scheme supports this login: write a scheme file, or test the running \
+            server with\n      lockproof probe URL"
             .to_owned(),
-        (false, _) => "it is in none of these files, so no copy of it can be gated: where it runs,\n      \
-             lockproof probe URL shows what anybody gets"
+        (false, _) => "the proxy is not in these files, so it cannot be gated: test the running server \
+            with\n      lockproof probe URL"
             .to_owned(),
     };
     Some(format!(
-        "{}: `{}` asks for a login in front of `{}` ({}); {prove}",
+        "{}: `{}` requires a login in front of `{}` ({}); {prove}",
         scene.project.sources.place(proxy.at),
         proxy.name,
         scene.service.name,
@@ -85,10 +85,10 @@ pub(super) fn unread(scene: &Scene<'_>) -> Vec<String> {
 /// Images that ask for a login by themselves.
 const GATES: [&str; 6] = ["oauth2-proxy", "authelia", "authentik", "vouch-proxy", "keycloak-gatekeeper", "pomerium"];
 
-/// Images that do so when they are told to.
+/// Images that require a login if configured.
 const SERVERS: [&str; 6] = ["nginx", "caddy", "traefik", "haproxy", "apache", "httpd"];
 
-/// The proxy with a login that leads to the service, if there is one.
+/// The proxy with a login in front of the service, if there is one.
 pub(super) fn of(scene: &Scene<'_>) -> Option<Proxy> {
     for service in scene.project.services.iter().filter(|s| s.name != scene.service.name) {
         let image = service.image.as_ref().map(|i| i.text.to_lowercase()).unwrap_or_default();
@@ -147,12 +147,12 @@ const LOGIN: [&str; 8] = [
     "auth_jwt",
 ];
 
-/// What shows that a server asks for a login: a file of passwords, its configuration, a variable.
+/// The evidence that a server requires a login: a password file, its configuration, or a variable.
 fn login_of(service: &Service) -> Option<(String, Span)> {
     for mount in &service.mounts {
         let source = mount.source.as_deref().unwrap_or_default();
         if [source, mount.target.as_str()].iter().any(|p| p.contains("htpasswd") || p.ends_with("passwd")) {
-            return Some((format!("a file of passwords at {}", mount.target), mount.at));
+            return Some((format!("a password file at {}", mount.target), mount.at));
         }
         for text in texts(&inside::project(&service.directory), Path::new(source)) {
             if let Some(word) = LOGIN.iter().find(|word| {
@@ -168,7 +168,7 @@ fn login_of(service: &Service) -> Option<(String, Span)> {
         .flatten()
         .find(|w| LOGIN.iter().any(|word| w.line().contains(word)));
     if let Some(words) = command {
-        return Some(("its command sets up a login".to_owned(), words.at));
+        return Some(("its command configures a login".to_owned(), words.at));
     }
     let asks = |name: &str| {
         let name = name.to_uppercase();

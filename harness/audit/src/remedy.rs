@@ -1,4 +1,4 @@
-//! What to add to a compose file so that a state lasts: a mount, and the volume that it needs.
+//! The lines to add to a compose file so that a state persists: a mount, and its volume.
 
 use super::{facts::Facts, states::Reading};
 use crate::images::script::Come;
@@ -7,7 +7,7 @@ use lockproof_model::{
     state::{Owner, State},
 };
 
-/// A named volume and where it goes.
+/// A named volume and its mount point.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Keep {
     /// The name of the volume.
@@ -16,11 +16,11 @@ pub struct Keep {
     pub target: String,
 }
 
-/// The smallest mounts that would keep a state; none where no mount can.
+/// The smallest set of mounts that keeps a state; empty if no mount can.
 pub fn keep(reading: &Reading, facts: &Facts) -> Vec<Keep> {
     let volume = |name: &str, target: String| Keep { volume: name.to_owned(), target };
-    // What an image declares as a volume gets a name as it is: a volume below it would find the
-    // directories that the image's start makes in another order.
+    // An anonymous volume of the image is named as it is: with a volume below it, the image's start
+    // would create its directories in a different order.
     if reading.owner == Some(Owner::AnonymousVolume) {
         let declared = |path: &&String| facts.volumes.iter().any(|v| is_within(path, v));
         let mut whole: Vec<Keep> = reading
@@ -47,7 +47,7 @@ pub fn keep(reading: &Reading, facts: &Facts) -> Vec<Keep> {
             let directory = reading.paths.first().and_then(|path| path.rsplit_once('/'));
             directory.map(|(directory, _)| volume("comfyui-login", directory.to_owned()))
         }
-        // A volume at the system's own Python would hide every later image's.
+        // A volume on the system's Python would hide that of every later image.
         State::Deps => reading
             .paths
             .first()
@@ -62,7 +62,7 @@ pub fn keep(reading: &Reading, facts: &Facts) -> Vec<Keep> {
     one.into_iter().collect()
 }
 
-/// The remedy in words, with the lines to add.
+/// The text of the remedy, with the lines to add.
 pub fn words(service: &str, reading: &Reading, facts: &Facts) -> String {
     let keep = keep(reading, facts);
     let lines = (!keep.is_empty()).then(|| lines(service, &keep));
@@ -70,29 +70,29 @@ pub fn words(service: &str, reading: &Reading, facts: &Facts) -> String {
         (State::Deps, lines) => {
             let python = facts.python.as_deref().unwrap_or("python");
             let mut text = format!(
-                "build the plugin's dependencies into the image:\nRUN {python} -m pip install -r requirements.txt"
+                "install the plugin's dependencies in the image:\nRUN {python} -m pip install -r requirements.txt"
             );
             if let Some(lines) = lines {
                 text.push_str(
-                    "\nor keep the environment on a named volume (an image with another Python needs a new one):\n",
+                    "\nor keep the virtual environment on a named volume (rebuild it when the image's Python \
+                    changes):\n",
                 );
                 text.push_str(&lines);
             } else if facts.requirements != Come::Always {
-                text.push_str("\nor install them at each start, and let the start fail when that fails");
+                text.push_str("\nor install them at each start, and make the start fail when the installation fails");
             }
             text
         }
-        (State::Data, Some(lines)) => format!("keep what users make on volumes:\n{lines}"),
+        (State::Data, Some(lines)) => format!("keep user data on named volumes:\n{lines}"),
         (_, Some(lines)) => format!("add these lines:\n{lines}"),
         (State::Plugin | State::SessionKey, None) => {
-            "mount a named volume where ComfyUI loads custom nodes from; `lockproof gate` finds out where that is"
-                .to_owned()
+            "mount a named volume where ComfyUI loads custom nodes; `lockproof gate` detects the path".to_owned()
         }
-        (_, None) => "mount a named volume there; `lockproof gate` finds out where that is".to_owned(),
+        (_, None) => "mount a named volume there; `lockproof gate` detects the path".to_owned(),
     }
 }
 
-/// The lines of a compose file for some volumes.
+/// The compose lines that declare and mount the volumes.
 pub fn lines(service: &str, keep: &[Keep]) -> String {
     let mut text = format!("services:\n  {service}:\n    volumes:\n");
     for Keep { volume, target } in keep {

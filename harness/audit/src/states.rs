@@ -1,5 +1,5 @@
-//! The state map by reading: for each thing that a lock needs, where it lies, on what, and so which
-//! events it survives.
+//! The predicted state map: where each state of the lock is stored, its owner, and which events it
+//! survives.
 
 use std::collections::BTreeMap;
 
@@ -21,47 +21,47 @@ pub const EVENTS: [Event; 3] = [Event::Restart, Event::Recreate, Event::DownUp];
 /// One state of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Which.
+    /// Which state it is.
     pub state: State,
-    /// Its paths; none where only what it does not lie on is known.
+    /// Its paths; empty if the path is unknown but known not to be on a mount.
     pub paths: Vec<String>,
-    /// Those of them that survive least.
+    /// The paths that persist least.
     pub weakest: Vec<String>,
-    /// Who owns the one of them that survives least; none: not known.
+    /// The owner of the path that persists least; `None`: unknown.
     pub owner: Option<Owner>,
-    /// The mount on which that one lies.
+    /// The mount of that path.
     pub mount: Option<Mount>,
-    /// When a start puts it back.
+    /// When a start restores the state.
     pub back: Come,
-    /// Why it is so, in words for evidence.
+    /// The reason, for evidence.
     pub why: String,
-    /// For each event, whether it lasts; none: not known.
+    /// Whether the state survives each event; `None`: unknown.
     pub survives: BTreeMap<Event, Option<bool>>,
 }
 
-/// Where a path lies.
+/// A path with its owner and mount.
 struct Place {
     owner: Owner,
     mount: Option<Mount>,
 }
 
-/// Reads every state of a service.
+/// Predicts every state of a service.
 pub fn read(service: &Service, facts: &Facts, scheme: &Scheme) -> Vec<Reading> {
     let plugin = plugin(service, facts, scheme);
     let mut deps = deps(service, facts);
     deps.back = facts.script.dependencies.clone();
-    // What is installed for a plugin that is gone is not looked for.
+    // If the plugin is lost, its dependencies do not matter.
     if plugin.owner != Some(Owner::ContainerLayer) && facts.requirements > deps.back {
         deps.back = facts.requirements.clone();
     }
     if deps.owner.is_none_or(|owner| owner == Owner::ContainerLayer) {
         deps.why = match &deps.back {
-            Come::Always => "each start installs the requirements of the custom nodes".to_owned(),
+            Come::Always => "each start installs the requirements of all custom nodes".to_owned(),
             Come::Unless(paths) => {
-                format!("a start installs them where it finds no {}", paths.join(" and no "))
+                format!("a start installs them if there is no {}", paths.join(" and no "))
             }
             Come::Maybe => {
-                let unknown = "what a start installs is not known: gate the service to find out";
+                let unknown = "it is unknown what a start installs: gate the service to find out";
                 if deps.why.is_empty() { unknown.to_owned() } else { format!("{}; {unknown}", deps.why) }
             }
             Come::Never => deps.why,
@@ -83,7 +83,7 @@ pub fn read(service: &Service, facts: &Facts, scheme: &Scheme) -> Vec<Reading> {
 fn survives(service: &Service, facts: &Facts, reading: &Reading, event: Event) -> Option<bool> {
     let kept = match reading.owner {
         Some(owner) => owner.survives(event),
-        // Wherever it lies: a restart takes only what lies in memory.
+        // A restart loses only what is on a tmpfs.
         None if event == Event::Restart && !service.mounts.iter().any(|m| m.owner() == Owner::Tmpfs) => Some(true),
         None => None,
     };
@@ -94,13 +94,13 @@ fn survives(service: &Service, facts: &Facts, reading: &Reading, event: Event) -
     }
 }
 
-/// Whether a start after `event` puts back what was lost.
+/// Whether a start after `event` restores what was lost.
 fn back(service: &Service, facts: &Facts, when: &Come, event: Event) -> Option<bool> {
     match when {
         Come::Never => Some(false),
         Come::Always => Some(true),
         Come::Maybe => None,
-        // What it leaves as a sign that it was done must be gone, too.
+        // The marker files of the installation must be gone too.
         Come::Unless(paths) => {
             let mut all = Some(true);
             for path in paths {
@@ -133,7 +133,7 @@ fn reading(state: State, paths: Vec<String>) -> Reading {
 fn place(service: &Service, facts: &Facts, path: &str) -> Option<Place> {
     let real = facts.real(path);
     if let Some(mount) = service.mount_of(&real) {
-        // What the image declares deeper down is a volume of its own.
+        // A deeper volume that the image declares is separate.
         let deeper = facts.volumes.iter().any(|v| is_within(&real, v) && v.len() > mount.target.len());
         return Some(if deeper {
             Place { owner: Owner::AnonymousVolume, mount: None }
@@ -148,7 +148,7 @@ fn place(service: &Service, facts: &Facts, path: &str) -> Option<Place> {
     Some(Place { owner: if declared { Owner::AnonymousVolume } else { Owner::ContainerLayer }, mount: None })
 }
 
-/// The state at known paths: the one that survives least decides.
+/// The state at known paths: the path that persists least decides.
 fn at(service: &Service, facts: &Facts, state: State, paths: Vec<String>) -> Reading {
     let mut result = reading(state, paths.iter().map(|p| facts.real(p)).collect());
     let places: Option<Vec<Place>> = paths.iter().map(|path| place(service, facts, path)).collect();
@@ -162,12 +162,10 @@ fn at(service: &Service, facts: &Facts, state: State, paths: Vec<String>) -> Rea
         .map(|(path, _)| path.clone())
         .collect();
     let Some(least) = places.into_iter().min_by_key(|p| p.owner) else { return result };
-    // A place that was guessed is no proof of a loss while something else may hold it.
+    // A guessed path is no proof of a loss while a mount may contain the state.
     let broad = |m: &Mount| paths.iter().any(|path| may_hold(&m.target, path.rsplit('/').next().unwrap_or_default()));
     if least.owner == Owner::ContainerLayer && !facts.layout_known && service.mounts.iter().any(broad) {
-        result.why =
-            "where it lies is guessed, and something that is mounted may hold it: gate the service to find out"
-                .to_owned();
+        result.why = "its path is a guess, and a mount may contain it: gate the service to find out".to_owned();
         return result;
     }
     result.owner = Some(least.owner);
@@ -175,14 +173,14 @@ fn at(service: &Service, facts: &Facts, state: State, paths: Vec<String>) -> Rea
     result
 }
 
-/// The state where nobody says where it lies: lost all the same when no mount can hold it.
+/// The state at an unknown path: it is lost if no mount can contain it.
 fn anywhere(service: &Service, facts: &Facts, state: State, holds: &dyn Fn(&Mount) -> bool) -> Reading {
     let mut result = reading(state, Vec::new());
     if !service.mounts_incomplete && facts.volumes.is_empty() && !service.mounts.iter().any(holds) {
         result.owner = Some(Owner::ContainerLayer);
-        result.why = "where it lies is not known, but nothing that is mounted can hold it".to_owned();
+        result.why = "its path is unknown, but no mount can contain it".to_owned();
     } else {
-        result.why = "where it lies is not known: gate the service to find out".to_owned();
+        result.why = "its path is unknown: gate the service to find out".to_owned();
     }
     result
 }
@@ -203,7 +201,7 @@ fn plugin(service: &Service, facts: &Facts, scheme: &Scheme) -> Reading {
 
 fn unknown(state: State) -> Reading {
     Reading {
-        why: "what this image does with it is not written down: gate the service to find out".to_owned(),
+        why: "it is unknown how this image handles it: gate the service to find out".to_owned(),
         ..reading(state, Vec::new())
     }
 }
@@ -225,7 +223,7 @@ fn session_key(service: &Service, facts: &Facts, scheme: &Scheme, plugin: &Readi
     let pattern = scheme.session_key.as_ref()?.file.as_str();
     Some(match fill(pattern, facts, scheme).filter(|_| !facts.unknown.contains(&State::Plugin)) {
         Some(path) => at(service, facts, State::SessionKey, vec![path]),
-        // Where a start puts the plugin anew, it makes a new key.
+        // If a start restores the plugin, it creates a new key.
         None => Reading {
             state: State::SessionKey,
             paths: Vec::new(),
@@ -250,7 +248,7 @@ fn fill(pattern: &str, facts: &Facts, scheme: &Scheme) -> Option<String> {
     Some(path)
 }
 
-/// The names by which a mount is known to hold an environment of Python.
+/// Names of mounts that contain a Python environment.
 const ENVIRONMENTS: [&str; 12] = [
     "venv",
     ".venv",
@@ -282,7 +280,7 @@ fn deps(service: &Service, facts: &Facts) -> Reading {
             || matches!(target, "/usr/local" | "/usr/local/lib" | "/usr/lib" | "/opt/conda")
             || target.ends_with("/site-packages")
             || target.ends_with("/dist-packages");
-        // An environment that is mounted and not used is no place for packages.
+        // A mounted environment that is not used is not where packages are installed.
         let environment =
             !of_image && (ENVIRONMENTS.contains(&last.as_str()) || last.ends_with("venv") || last.starts_with("venv"));
         system || environment
@@ -291,30 +289,32 @@ fn deps(service: &Service, facts: &Facts) -> Reading {
         result.paths = vec![mount.target.clone()];
         result.owner = Some(mount.owner());
         result.mount = Some(mount.clone());
-        result.why = "by its name, this mount holds the environment that runs ComfyUI".to_owned();
+        result.why = "judging by its name, this mount contains the virtual environment that runs ComfyUI".to_owned();
         return result;
     }
     if service.mounts_incomplete {
         return unknown(State::Deps);
     }
-    // Nothing that is mounted can hold another one, or none is used.
-    // Nothing can be installed into what is mounted read-only.
+    // No mount can contain another environment, or none is used. Packages cannot be installed into
+    // a read-only mount.
     let broad = service.mounts.iter().find(|m| !m.read_only && may_hold_python(&m.target, facts));
     match broad {
         Some(mount) if !of_image => {
-            result.why =
-                format!("{} may hold the Python that runs ComfyUI, or not: gate the service to find out", mount.target);
+            result.why = format!(
+                "{} may or may not contain the Python that runs ComfyUI: gate the service to find out",
+                mount.target
+            );
         }
         _ => {
             result.owner = Some(Owner::ContainerLayer);
-            result.why = "they are installed into the image's own Python, on which nothing is mounted".to_owned();
+            result.why = "they are installed in the image's own Python, which is not on a mount".to_owned();
         }
     }
     result
 }
 
-/// Whether below a mount there may be a virtual environment: homes, workspaces, what lies above the
-/// code. The code directory itself does not count: an image brings its Python elsewhere.
+/// Whether a mount may contain a virtual environment: home directories, workspaces, parents of the
+/// code directory. The code directory itself does not count: images keep their Python elsewhere.
 fn may_hold_python(target: &str, facts: &Facts) -> bool {
     match facts.code_dir.as_deref() {
         Some(code) if code == target => false,
@@ -323,7 +323,7 @@ fn may_hold_python(target: &str, facts: &Facts) -> bool {
     }
 }
 
-/// What is mounted at these names holds only what the name says.
+/// A mount with one of these names contains only what the name says.
 const NARROW: [&str; 43] = [
     "models",
     "output",
@@ -370,7 +370,7 @@ const NARROW: [&str; 43] = [
     "rocm",
 ];
 
-/// Whether something of that name may lie below a mount.
+/// Whether a mount may contain something with that name.
 fn may_hold(target: &str, what: &str) -> bool {
     let parts: Vec<String> = target.split('/').filter(|p| !p.is_empty()).map(str::to_lowercase).collect();
     if parts.last().is_some_and(|last| last == what) {
@@ -383,7 +383,7 @@ fn may_hold(target: &str, what: &str) -> bool {
         matches!(first.as_str(), "etc" | "dev" | "proc" | "sys" | "tmp" | "run" | "var" | "models")
     });
     let narrow = |part: &String| {
-        // What is hidden belongs to one program.
+        // A hidden directory belongs to one program.
         part.starts_with('.')
             || NARROW.contains(&part.as_str())
             || ["input", "output", "models", "user_", "lora", "checkpoint"].iter().any(|start| part.starts_with(start))
@@ -396,7 +396,7 @@ fn data(service: &Service, facts: &Facts) -> Reading {
     let said = &facts.script.directories;
     let path = |name: &str| said.get(name).cloned().or_else(|| base.map(|base| format!("{base}/{name}")));
     match (path("output"), path("input"), path("user")) {
-        // Workflows and settings of a server with one user lie in the directory of `default`.
+        // In single-user mode, workflows and settings are in the directory of the user `default`.
         (Some(output), Some(input), Some(user)) => {
             at(service, facts, State::Data, vec![output, input, format!("{user}/default")])
         }
@@ -412,7 +412,7 @@ pub fn predict(readings: &[Reading], scheme: &Scheme, event: Event) -> Option<Ve
     state_map::predict(scheme, Verdict::Locked, readings.iter().map(survives))
 }
 
-/// Where in the file a reading is decided: its mount, else the volumes of the service.
+/// The position that decides a state: its mount, else the service's volumes.
 pub fn span(service: &Service, reading: &Reading) -> Span {
     match &reading.mount {
         Some(mount) => mount.at,

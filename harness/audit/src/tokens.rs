@@ -1,5 +1,5 @@
-//! `deploy/token-in-file` and `deploy/token-interpolated`: tokens where others read them, and tokens
-//! that Compose changes. No message holds a token.
+//! `deploy/token-in-file` and `deploy/token-interpolated`: tokens that others can read, and tokens
+//! that Compose changes. Messages never contain a token.
 
 use super::{scene::Found, scene::Scene, subject::Placed};
 use lockproof_compose::{Service, dotenv, interpolate::How, model::Variable};
@@ -16,7 +16,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
             hide(value);
             let at = scene.service.image.as_ref().map_or(scene.service.at, |i| i.at);
             found.push(
-                Found::new(Rule::DeployTokenInFile, at, format!("the image holds a value for {name}"))
+                Found::new(Rule::DeployTokenInFile, at, format!("the image contains a value for {name}"))
                     .evidence(format!("{name}=… in the image's environment")),
             );
         }
@@ -25,7 +25,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Found> {
     found
 }
 
-/// Whether a variable holds what opens the lock.
+/// Whether a variable contains a token or password of the lock, by its name.
 pub(super) fn is_token(name: &str) -> bool {
     let name = name.to_uppercase();
     let secret = ["TOKEN", "API_KEY", "PASSWORD", "SECRET", "PASSWD"]
@@ -39,13 +39,13 @@ pub(super) fn is_token(name: &str) -> bool {
     secret && (of_lock || bare) && !other
 }
 
-/// The variables of a service that hold its lock's token, by their names.
+/// The names of the variables with the token of the service's lock.
 pub fn token_variables(service: &Service) -> Vec<String> {
     let tokens = service.environment.iter().filter(|v| is_token(&v.name) && !v.name.to_uppercase().contains("PASSW"));
     tokens.map(|v| v.name.clone()).collect()
 }
 
-/// A hash as bcrypt writes it, which is ComfyUI-Login's token.
+/// Whether the value is a bcrypt hash, which is ComfyUI-Login's token.
 fn is_bcrypt(value: &str) -> bool {
     let rest = ["$2a$", "$2b$", "$2y$"].iter().find_map(|p| value.strip_prefix(p));
     rest.is_some_and(|rest| rest.len() >= 50 && rest.as_bytes().get(2) == Some(&b'$'))
@@ -64,8 +64,8 @@ fn is_placeholder(value: &str) -> bool {
         )
 }
 
-/// Keeps a value out of everything that is printed. A plain word such as `password` is no secret to
-/// keep, and leaving it out would ruin every sentence.
+/// Redacts a value in all output. Plain words such as `password` are not redacted, which would
+/// garble other text.
 fn hide(value: &str) {
     if !value.chars().all(|c| c.is_ascii_alphabetic()) {
         secret::register(value);
@@ -91,25 +91,24 @@ fn in_file(variable: &Variable) -> Option<Found> {
     hide(value);
     let name = &variable.name;
     let message = if defaulted {
-        format!("the value that {name} has when nobody sets it stands in the file")
+        format!("the file contains a default value for {name}")
     } else {
-        format!("the value of {name} stands in the file")
+        format!("the file contains the value of {name}")
     };
-    Some(
-        Found::new(Rule::DeployTokenInFile, variable.at, message)
-            .evidence(format!("{name}=…"))
-            .remedy(format!("put it into a .env with mode 0600 that git ignores, refer to it, and change it:\nenvironment:\n  {name}: ${{{name}:?set it in .env}}")),
-    )
+    Some(Found::new(Rule::DeployTokenInFile, variable.at, message).evidence(format!("{name}=…")).remedy(format!(
+        "move it to a .env with mode 0600 that git ignores, reference it, and change the \
+                token:\nenvironment:\n  {name}: ${{{name}:?set it in .env}}"
+    )))
 }
 
-/// A `$` in the file that Compose took for a variable.
+/// A `$` in the file that Compose reads as a variable.
 fn interpolated(variable: &Variable) -> Option<Found> {
     let raw = variable.raw.as_ref()?;
     if !is_token(&variable.name) {
         return None;
     }
     let eaten: Vec<&str> = raw.uses.iter().filter(|u| u.bare && u.how == How::Unset).map(|u| u.name.as_str()).collect();
-    // `TOKEN=$COMFYUI_API_TOKEN` is a reference; only part of a value is an accident.
+    // `TOKEN=$COMFYUI_API_TOKEN` is a reference; only a `$` inside a longer value is an accident.
     let whole = raw.text.strip_prefix('$').is_some_and(|rest| rest == raw.uses.first().map_or("", |u| u.name.as_str()));
     if eaten.is_empty() || whole {
         return None;
@@ -120,14 +119,14 @@ fn interpolated(variable: &Variable) -> Option<Found> {
         Found::new(
             Rule::DeployTokenInterpolated,
             variable.at,
-            format!("Compose takes {} `$` in {name} for the beginning of a variable", eaten.len()),
+            format!("Compose reads {} `$` in {name} as variable references", eaten.len()),
         )
-        .evidence(format!("{name}=…: v1 and v2 put nothing in their place"))
-        .remedy("write every `$` of the value as `$$`, or move it into .env in single quotes".to_owned()),
+        .evidence(format!("{name}=…: v1 and v2 replace them with nothing"))
+        .remedy("write every `$` in the value as `$$`, or move it to .env in single quotes".to_owned()),
     )
 }
 
-/// A token in `.env` that v2 changes.
+/// A token in `.env` that Compose v2 changes.
 fn in_dot_env(scene: &Scene<'_>) -> Vec<Found> {
     let path = scene.project.directory.join(".env");
     // Compose itself has read it, wherever a link leads.
@@ -142,19 +141,19 @@ fn in_dot_env(scene: &Scene<'_>) -> Vec<Found> {
         .map(|v| {
             hide(&v.written);
             let whose = if v.refused {
-                "v2 refuses the file, and v1 takes the value as it stands"
+                "v2 rejects the file, v1 keeps the value as written"
             } else {
-                "v2 takes out what it believes to be variables, v1 takes the value as it stands"
+                "v2 replaces what looks like a variable, v1 keeps the value as written"
             };
             Found {
                 at: Placed::Elsewhere(shown.clone(), v.line),
                 ..Found::new(
                     Rule::DeployTokenInterpolated,
                     scene.service.at,
-                    format!("the `$` in {} mean variables to Compose v2", v.name),
+                    format!("Compose v2 reads the `$` in {} as variable references", v.name),
                 )
                 .evidence(format!("{}=…: {whose}", v.name))
-                .remedy(format!("put the value in single quotes: {}='…'", v.name))
+                .remedy(format!("quote the value with single quotes: {}='…'", v.name))
             }
         })
         .collect()

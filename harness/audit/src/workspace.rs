@@ -1,5 +1,5 @@
-//! The workspace of a service: the directory in the container that is mounted, and in which an
-//! install script may put what must last.
+//! The workspace of a service: a mounted directory in which an install script can store what must
+//! persist.
 
 use lockproof_compose::{Mount, MountKind, Service, in_container, volume::Type};
 use lockproof_model::path::is_within;
@@ -12,25 +12,25 @@ pub(super) const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
 pub struct Candidate {
     /// The path in the container.
     pub target: String,
-    /// The path of the host, or the name of the volume.
+    /// The host path, or the name of the volume.
     pub host: String,
     /// Whether `host` is a path.
     pub is_path: bool,
-    /// Why it is one, in words.
+    /// The reason, for output.
     pub why: String,
 }
 
-/// What may be the workspace, the best first; several that are equally good stand side by side.
+/// The candidates for the workspace. Several candidates are equally likely.
 ///
-/// 1. what `COMFYUI_WORKSPACE_PATH` (or `WORKSPACE`) names, where it is mounted;
-/// 2. ComfyUI's directory, or `--base-directory`, where it lies on a mount;
+/// 1. the mounted path in `COMFYUI_WORKSPACE_PATH` (or `WORKSPACE`);
+/// 2. ComfyUI's directory, or `--base-directory`, if it is on a mount;
 /// 3. a mount at `/workspace`;
-/// 4. where nobody knows ComfyUI's directory: other mounts of whole directories, the broadest ones.
+/// 4. if ComfyUI's directory is unknown: the broadest other mounts of whole directories.
 pub fn candidates(service: &Service) -> Vec<Candidate> {
     for name in [WORKSPACE, "WORKSPACE"] {
         if let Some(path) = service.value(name).map(in_container).filter(|p| p.starts_with('/')) {
             return match service.mount_of(&path).filter(|m| lasts(m)) {
-                Some(mount) => vec![candidate(mount, &path, format!("{name} names it"))],
+                Some(mount) => vec![candidate(mount, &path, format!("set by {name}"))],
                 None => Vec::new(),
             };
         }
@@ -41,12 +41,12 @@ pub fn candidates(service: &Service) -> Vec<Candidate> {
     if let Some(code) = code
         && let Some(mount) = mounts.iter().filter(|m| is_within(code, &m.target)).max_by_key(|m| m.target.len())
     {
-        return vec![candidate(mount, code, "ComfyUI loads custom nodes below it".to_owned())];
+        return vec![candidate(mount, code, "ComfyUI's custom nodes are below it".to_owned())];
     }
     if let Some(mount) = mounts.iter().find(|m| m.target == "/workspace") {
         return vec![candidate(mount, "/workspace", "it is mounted at /workspace".to_owned())];
     }
-    // ComfyUI reads nothing from what is mounted elsewhere.
+    // ComfyUI reads nothing from other mounts.
     if facts.layout_known {
         return Vec::new();
     }
@@ -70,7 +70,7 @@ pub fn candidates(service: &Service) -> Vec<Candidate> {
             || ["/etc", "/dev", "/proc", "/sys", "/tmp", "/run"].iter().any(|s| is_within(&m.target, s))
             || code.is_some_and(|code| is_within(&m.target, code))
     };
-    mounts.iter().filter(|m| !narrow(m)).map(|m| candidate(m, &m.target, "it is mounted".to_owned())).collect()
+    mounts.iter().filter(|m| !narrow(m)).map(|m| candidate(m, &m.target, "it is the only mount".to_owned())).collect()
 }
 
 fn lasts(mount: &Mount) -> bool {

@@ -1,10 +1,11 @@
-//! A tree as data, in the types that Compose reads out of YAML.
+//! Converts a YAML tree to JSON, with the types that Compose uses.
 
 use serde_json::{Map, Value};
 
 use super::yaml::{Kind, Node};
 
-/// The tree as JSON that Compose can read again: a `$` is doubled, and plain scalars become numbers and booleans where YAML 1.2 says so.
+/// The tree as JSON that Compose can read again: every `$` is doubled, and plain scalars become
+/// numbers and booleans by YAML 1.2.
 pub fn to_json(node: &Node) -> Value {
     match &node.kind {
         Kind::Null => Value::Null,
@@ -27,7 +28,7 @@ fn plain(text: &str) -> Value {
         "false" | "False" | "FALSE" => return Value::Bool(false),
         _ => {}
     }
-    // `010` and `1_000` are no numbers to everybody: they stay what they were written as.
+    // `010` and `1_000` are not numbers in every YAML version: keep them as written.
     let number = text.strip_prefix('-').unwrap_or(text);
     let ordinary = number == "0" || number.starts_with(|c: char| ('1'..='9').contains(&c)) || number.starts_with("0.");
     if ordinary && let Ok(value) = text.parse::<i64>() {

@@ -1,10 +1,11 @@
-//! `.env` files as Compose reads them. v1 and v2 differ in `$`: v2 replaces variables in unquoted
-//! and double-quoted values, v1 in none of `.env`'s that hold no braces; single quotes keep both out.
+//! `.env` files as Compose reads them. v1 and v2 treat `$` differently: v2 interpolates unquoted
+//! and double-quoted values, v1 interpolates only `${…}`; neither interpolates single-quoted
+//! values.
 
 use super::interpolate::{How, Use, substitute};
 use lockproof_model::error::Error;
 
-/// How long all values of a file may become.
+/// The limit for all values of a file together, in bytes.
 const MOST: usize = 8 * 1024 * 1024;
 
 /// One line of a file.
@@ -12,49 +13,49 @@ const MOST: usize = 8 * 1024 * 1024;
 pub struct Variable {
     /// Its name.
     pub name: String,
-    /// Its value as v2 reads it; none for a name without `=`.
+    /// Its value as read by v2; `None` for a name without `=`.
     pub value: Option<String>,
     /// The value as it was written, without quotes.
     pub written: String,
-    /// How it was quoted.
+    /// Its quote character, if any.
     pub quote: Option<char>,
     /// Its line, from 1.
     pub line: u32,
-    /// The variables that v2 puts in.
+    /// The variables that v2 interpolates.
     pub uses: Vec<Use>,
-    /// Whether v2 refuses the value because of a `$` that begins nothing.
+    /// Whether v2 rejects the value because of an invalid `$`.
     pub refused: bool,
 }
 
 impl Variable {
-    /// Whether v2 makes something else of the value than what was written.
+    /// Whether v2 changes the value.
     pub fn is_eaten(&self) -> bool {
         self.refused || self.uses.iter().any(|u| u.how == How::Unset)
     }
 }
 
-/// What is wrong with a file.
+/// An error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// Where, from 1.
+    /// Its line, from 1.
     pub line: u32,
-    /// What.
+    /// The error message.
     pub what: String,
 }
 
 impl Wrong {
-    /// As people read it; the line itself may hold a secret and is not shown.
+    /// The error for users. It does not show the line, which may contain a secret.
     pub fn explain(&self, name: &str) -> Error {
         Error::usage(&self.what)
             .at(format!("{name}:{}:1", self.line))
-            .fix("write NAME=VALUE, one a line; put single quotes around a value with `$`, `#` or spaces")
+            .fix("write one NAME=VALUE per line; use single quotes around values with `$`, `#` or spaces")
     }
 }
 
-/// The variables of a file, in its order; `lookup` knows those that go before them.
+/// The variables of a file, in order. `lookup` returns the variables with precedence.
 ///
 /// # Errors
-/// A line that is no variable, and a quote that is not closed.
+/// A line that is not an assignment, or an unclosed quote.
 pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Variable>, Wrong> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found: Vec<Variable> = Vec::new();
@@ -75,7 +76,7 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<
         let name = body[..split.unwrap_or(body.len())].trim();
         let odd = |c: char| !(c.is_alphanumeric() || "_.-[]".contains(c));
         if name.is_empty() || name.contains(odd) {
-            return Err(Wrong { line, what: "this line is no variable".to_owned() });
+            return Err(Wrong { line, what: "this line is not a variable assignment".to_owned() });
         }
         let mut variable = Variable {
             name: name.to_owned(),
@@ -101,7 +102,7 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<
         let known = |name: &str| lookup(name).or_else(|| found.iter().rev().find(|v| v.name == name)?.value.clone());
         if let Some(quote) = quote {
             let Some((written, used)) = quoted(&value[1..], quote) else {
-                return Err(Wrong { line, what: format!("the quote of {name} is not closed") });
+                return Err(Wrong { line, what: format!("unclosed quote in the value of {name}") });
             };
             variable.quote = Some(quote);
             let consumed = offset + lead + 1 + used;
@@ -118,12 +119,12 @@ pub fn parse(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Vec<
             rest = after;
             line += 1;
         }
-        // Each may hold the one before twice.
+        // Each value may contain the previous one twice.
         total += variable.value.as_ref().map_or(0, String::len);
         if total > MOST {
             return Err(Wrong {
                 line: variable.line,
-                what: format!("with its variables, the file is longer than {MOST} bytes"),
+                what: format!("the file is longer than {MOST} bytes after interpolation"),
             });
         }
         found.push(variable);
@@ -136,13 +137,13 @@ fn expand(variable: &mut Variable, text: &str, lookup: &dyn Fn(&str) -> Option<S
         Ok(value) => variable.value = Some(value),
         Err(_) => {
             variable.refused = true;
-            // v1 takes it as it stands.
+            // v1 keeps it as written.
             variable.value = Some(text.to_owned());
         }
     }
 }
 
-/// The text up to the closing quote, and how many bytes that took with the quote.
+/// The text up to the closing quote, and its length in bytes including the quote.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut out = String::new();
     let mut escape = false;

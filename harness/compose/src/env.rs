@@ -1,5 +1,4 @@
-//! The variables that a compose file may use: those of this process, then those of `.env` or
-//! `--env-file`.
+//! The variables for interpolation: those of this process, then those of `.env` or `--env-file`.
 
 use std::{
     collections::BTreeMap,
@@ -16,27 +15,27 @@ use lockproof_model::error::Result;
 /// The variables for interpolation.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// Those of the process: they go before every file.
+    /// The variables of the process, which take precedence over files.
     process: BTreeMap<String, String>,
-    /// Those of files; later files go before earlier ones.
+    /// The variables of files; later files take precedence.
     files: BTreeMap<String, String>,
-    /// A file that could be a `.env` but is not: `.env.example` and the like.
+    /// An existing sample such as `.env.example`.
     sample: Option<String>,
-    /// How much text interpolation has added, so that it ends.
+    /// The number of bytes that interpolation has added, to enforce a limit.
     spent: Arc<AtomicUsize>,
 }
 
-/// The text that interpolation may add to a project.
+/// The number of bytes that interpolation may add to a project.
 const MOST_ADDED: usize = 16 * 1024 * 1024;
 
 impl Environment {
-    /// The variables of this process.
+    /// The environment of this process.
     pub fn of_this_process() -> Self {
         let process = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Self { process: process.collect(), ..Self::default() }
     }
 
-    /// Exactly these variables.
+    /// An environment with exactly these variables.
     pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         Self { process: variables.into_iter().collect(), ..Self::default() }
     }
@@ -49,7 +48,7 @@ impl Environment {
     /// Adds the variables of a file.
     ///
     /// # Errors
-    /// A usage error when it cannot be read or is wrong.
+    /// A usage error if it cannot be read or is invalid.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let name = path.display().to_string();
         let text = text::read_text(path, &name, "an env file")?;
@@ -59,10 +58,10 @@ impl Environment {
         Ok(())
     }
 
-    /// The same variables, with those of `.env` in `directory` where there is one.
+    /// This environment with the variables of `.env` in `directory`, if it exists.
     ///
     /// # Errors
-    /// A usage error when the file is there and cannot be read.
+    /// A usage error if the file exists but cannot be read.
     pub fn with_dot_env(mut self, directory: &Path) -> Result<Self> {
         let path = directory.join(".env");
         if path.symlink_metadata().is_ok() {
@@ -77,11 +76,11 @@ impl Environment {
         Ok(self)
     }
 
-    /// The same variables, with those of a file for names that are not known yet: what an included
-    /// project brings goes behind what the including one has. A file that is not there is no mistake.
+    /// This environment with the variables of a file, which have lower precedence: those of an
+    /// included project. A missing file is ignored.
     ///
     /// # Errors
-    /// A usage error when the file is there and cannot be read.
+    /// A usage error if the file exists but cannot be read.
     pub fn below(&self, path: &Path) -> Result<Self> {
         let mut env = self.clone();
         if path.symlink_metadata().is_ok() {
@@ -94,22 +93,22 @@ impl Environment {
         Ok(env)
     }
 
-    /// Takes note of text that interpolation added.
+    /// Counts text added by interpolation.
     pub(super) fn spend(&self, bytes: usize) -> std::result::Result<(), ()> {
         let before = self.spent.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > MOST_ADDED { Err(()) } else { Ok(()) }
     }
 
-    /// The same variables for another project.
+    /// The same variables with a new budget, for another project.
     #[must_use]
     pub fn afresh(&self) -> Self {
         Self { spent: Arc::default(), ..self.clone() }
     }
 
-    /// How a person sets a variable that is missing.
+    /// Instructions to set a missing variable.
     pub fn how_to_set(&self, name: &str) -> String {
         match &self.sample {
-            Some(sample) => format!("set it in `.env` beside the file, or try with --env-file {sample}"),
+            Some(sample) => format!("set it in `.env` beside the file, or use --env-file {sample}"),
             None => format!("export {name}=…, set it in `.env` beside the file, or name another file with --env-file"),
         }
     }

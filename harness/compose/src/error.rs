@@ -1,15 +1,15 @@
-//! What keeps a compose file from being read, and where.
+//! Errors of reading a compose file, with their position.
 
 use super::source::{Sources, Span};
 use lockproof_model::error::Error;
 
-/// Whether a line gives a value to something that is named like a secret.
+/// Whether a line assigns a value to a name that looks like a secret.
 fn names_secret(line: &str) -> bool {
     let upper = line.to_uppercase();
     ["TOKEN", "PASSW", "SECRET", "API_KEY"].iter().any(|word| upper.contains(word))
 }
 
-/// A mistake at a place in a file.
+/// An error at a position in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     what: String,
@@ -19,24 +19,24 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// A mistake at `at`.
+    /// An error at `at`.
     pub fn new(what: impl Into<String>, at: Span) -> Self {
         Self { what: what.into(), at: Some(at), file: None, fix: String::new() }
     }
 
-    /// A mistake that is about a whole file.
+    /// An error about a whole file.
     pub fn of_file(what: impl Into<String>, file: impl Into<String>) -> Self {
         Self { what: what.into(), at: None, file: Some(file.into()), fix: String::new() }
     }
 
-    /// What to do about it.
+    /// Adds instructions to fix it.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = fix.into();
         self
     }
 
-    /// The error as people read it: with its place and the line that it is about.
+    /// The error for users, with its position and source line.
     pub fn explain(&self, sources: &Sources) -> Error {
         let mut error = Error::usage(&self.what);
         if !self.fix.is_empty() {
@@ -47,7 +47,7 @@ impl Trouble {
                 let place = sources.place(span);
                 let column = place.column as usize;
                 let line: String = sources.line(span).chars().take(200).collect();
-                // A token may stand there: the name is enough.
+                // The line may contain a token: show only the name.
                 if names_secret(&line) || line.contains("$2") {
                     let name = line.split_inclusive([':', '=']).next().unwrap_or_default();
                     return error.at(place).detail(format!("{name}…"));

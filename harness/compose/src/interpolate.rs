@@ -1,4 +1,4 @@
-//! `${VAR}` and its relatives, as Compose replaces them in every value of a file.
+//! Variable interpolation (`${VAR}` and its variants), as done by Compose in every value.
 //!
 //! | written | set and not empty | set, empty | not set |
 //! |---|---|---|---|
@@ -11,7 +11,7 @@
 //! | `${V+x}` | x | x | empty |
 //! | `$$` | `$` | `$` | `$` |
 //!
-//! `x` and `e` are interpolated themselves.
+//! `x` and `e` are interpolated too.
 
 pub use super::raw::{How, Raw, Use};
 
@@ -21,21 +21,21 @@ pub(super) const DEEPEST: usize = 50;
 /// How long a value may become.
 pub(super) const LONGEST: usize = 256 * 1024;
 
-/// What is wrong with a text with variables.
+/// An error in a text with variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// A `$` that begins nothing.
+    /// An invalid `$`.
     Invalid(String),
-    /// A variable must be set and is not.
+    /// A required variable is not set.
     Required {
         /// Its name.
         name: String,
-        /// What the file says about it.
+        /// The message in the file.
         message: String,
     },
-    /// Too many in each other.
+    /// The nesting is too deep.
     TooDeep,
-    /// More text than any value needs.
+    /// The value is too long.
     TooLong,
 }
 
@@ -129,7 +129,7 @@ fn braced(
             note(How::Set);
             replace(word, lookup, uses, depth + 1)
         }
-        // That it is empty is meant.
+        // An empty result is intended.
         ('+', None) => {
             note(How::Default);
             Ok(String::new())
@@ -138,7 +138,7 @@ fn braced(
     }
 }
 
-/// The length of the variable name with which `text` begins.
+/// The length of the variable name at the start of `text`.
 fn name_length(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return 0;
@@ -146,7 +146,7 @@ fn name_length(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-/// Where the brace closes that was opened before `text`.
+/// The position of the brace that closes the one before `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let bytes = text.as_bytes();
@@ -161,7 +161,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The first characters: a token may stand there.
+/// The first characters only, because the text may contain a token.
 fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(4).collect();
     if text.chars().nth(4).is_some() {
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(text in "[ -~é]{0,40}") {
+        fn an_escaped_text_is_interpolated_to_itself(text in "[ -~é]{0,40}") {
             prop_assert_eq!(done(&text.replace('$', "$$")), Ok(text));
         }
 

@@ -1,4 +1,4 @@
-//! Compose files as people write them, read without an engine and without Compose.
+//! Reads compose files without an engine and without Compose.
 //!
 //! ```text
 //! files ──► yaml (spans, anchors, limits) ──► interpolate (.env) ──► include, extends ──► merge
@@ -6,9 +6,9 @@
 //!                                                            Project ◄── normalise ◄─┘
 //! ```
 //!
-//! What Compose accepts is accepted, of v1 and v2 alike; what cannot be known stays unknown and is
-//! told as a [`Remark`](yaml::Remark). Each value of a [`Project`] knows the file, line and column
-//! that it came from.
+//! The input that Compose v1 and v2 accept is accepted. What cannot be known stays unknown and is
+//! reported as a [`Remark`](yaml::Remark). Each value of a [`Project`] keeps its file, line and
+//! column.
 
 // A dependency that nothing uses fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
@@ -44,18 +44,19 @@ pub use self::{
 };
 use lockproof_model::error::{Error, Result};
 
-/// How a project is found and read.
+/// How to find and read a project.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The compose files, merged in this order; none: as Compose finds them from `directory`.
+    /// The compose files, merged in this order; empty: those that Compose would find from
+    /// `directory`.
     pub files: Vec<PathBuf>,
-    /// Where to look without files. Default: the current directory.
+    /// The directory to search without `files`. Default: the current directory.
     pub directory: Option<PathBuf>,
-    /// What relative paths are relative to. Default: the directory of the first file.
+    /// The base directory of relative paths. Default: the directory of the first file.
     pub project_directory: Option<PathBuf>,
-    /// Instead of `.env`.
+    /// Files used instead of `.env`.
     pub env_files: Vec<PathBuf>,
-    /// The profiles that are asked for.
+    /// The active profiles.
     pub profiles: Vec<String>,
 }
 
@@ -63,7 +64,7 @@ impl Project {
     /// Reads a project.
     ///
     /// # Errors
-    /// A usage error with file, line and column for everything that cannot be read.
+    /// A usage error with file, line and column if a file cannot be read.
     pub fn read(options: &Options, env: Environment) -> Result<Self> {
         let files = if options.files.is_empty() {
             find(options.directory.as_deref().unwrap_or(Path::new(".")), &env)?
@@ -76,7 +77,7 @@ impl Project {
             None => first.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
         };
         let absolute = std::path::absolute(&directory)
-            .map_err(|e| Error::usage(format!("cannot find {}", directory.display())).detail(e))?;
+            .map_err(|e| Error::usage(format!("cannot resolve the path {}", directory.display())).detail(e))?;
         let absolute = clean(&absolute);
         let mut env = env;
         if options.env_files.is_empty() {
@@ -96,7 +97,7 @@ impl Project {
 }
 
 impl Project {
-    /// Reads a project out of a text, with exactly these variables: for tests and fuzzing.
+    /// Reads a project from a text, with exactly these variables: for tests and fuzzing.
     ///
     /// # Errors
     /// As [`Project::read`].
@@ -115,13 +116,13 @@ fn in_directory(path: &Path) -> Result<PathBuf> {
 }
 
 fn none_in(path: &Path) -> Error {
-    Error::usage("there is no compose file here")
+    Error::usage("no compose file found in this directory")
         .at(path.display())
-        .fix(format!("name one, or go to where one of these is: {}", NAMES.join(", ")))
+        .fix(format!("give a path, or change to a directory that contains one of: {}", NAMES.join(", ")))
 }
 
-/// The files that Compose would take: `COMPOSE_FILE`, else the first of the usual names upwards from
-/// here with the override beside it.
+/// The files that Compose would use: `COMPOSE_FILE`, else the first default name in this directory
+/// or its parents, with the override file beside it.
 fn find(directory: &Path, env: &Environment) -> Result<Vec<PathBuf>> {
     if let Some(files) = env.get("COMPOSE_FILE").filter(|f| !f.is_empty()) {
         let separator = env.get("COMPOSE_PATH_SEPARATOR").unwrap_or(":");
@@ -144,7 +145,7 @@ fn plain(directory: &Path, name: &str) -> PathBuf {
     if directory == Path::new(".") { PathBuf::from(name) } else { directory.join(name) }
 }
 
-/// Labels, or other `NAME=VALUE` entries in either form, with their places.
+/// Labels, or other `NAME=VALUE` entries in either form, with their positions.
 pub fn labels(node: &yaml::Node) -> Vec<(String, String, Span)> {
     let named = merge::as_names(node.clone());
     let entries = named.entries().iter();

@@ -1,4 +1,5 @@
-//! From files to one document: parse, interpolate, follow `include` and `extends`, merge.
+//! Reads files into one document: parses, interpolates, resolves `include` and `extends`, and
+//! merges.
 
 use std::{
     collections::BTreeMap,
@@ -17,26 +18,26 @@ use super::{
 use crate::yaml;
 use lockproof_model::error::{Error, Result};
 
-/// How often files may be included in all.
+/// The maximum number of included files.
 const MOST_FILES: usize = 100;
 
-/// The bytes that the files of a project may have together.
+/// The size limit of all files of a project, in bytes.
 const MOST_BYTES: usize = 2 * LARGEST as usize;
 
-/// How long a chain of `extends` may be.
+/// The maximum length of an `extends` chain.
 const LONGEST_CHAIN: usize = 50;
 
-/// The names under which Compose looks for a file, in its order.
+/// The file names that Compose looks for, in order.
 pub const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
-/// One document, out of all files.
+/// The merged document of all files.
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
     /// The files.
     pub sources: Sources,
-    /// What they say together; every path of the host is absolute.
+    /// The merged document; host paths are absolute.
     pub document: Node,
-    /// What is odd.
+    /// Remarks about the files.
     pub remarks: Vec<Remark>,
     /// Included files that were not read.
     pub unread: Vec<Remark>,
@@ -49,7 +50,7 @@ pub(super) struct Loaded {
 /// Reads and merges `files`, whose relative paths are relative to `directory`.
 ///
 /// # Errors
-/// A usage error with place for everything that cannot be read.
+/// A usage error with position if a file cannot be read.
 pub(super) fn load(files: &[PathBuf], directory: &Path, env: Environment) -> Result<Loaded> {
     let mut loader = Loader::default();
     let mut document: Option<Node> = None;
@@ -60,7 +61,7 @@ pub(super) fn load(files: &[PathBuf], directory: &Path, env: Environment) -> Res
             None => next,
         });
     }
-    let mut document = document.ok_or_else(|| Error::usage("there is no compose file to read"))?;
+    let mut document = document.ok_or_else(|| Error::usage("no compose file given"))?;
     merge::settle(&mut document);
     Ok(Loaded {
         sources: loader.sources,
@@ -99,31 +100,31 @@ struct Loader {
     remarks: Vec<Remark>,
     unread: Vec<Remark>,
     comments: Vec<Remark>,
-    /// The files that are being read, each included by the one before.
+    /// The files being read, each included by the previous one.
     chain: Vec<PathBuf>,
-    /// What was parsed already, by path, before interpolation.
+    /// Parsed files by path, before interpolation.
     parsed: BTreeMap<PathBuf, Node>,
-    /// How often a file was included, or read for itself.
+    /// The number of files read, counting every inclusion.
     loads: usize,
-    /// The bytes and the nodes of all files.
+    /// The bytes and nodes of all files.
     bytes: usize,
     nodes: usize,
 }
 
-/// A chain of `extends` that is being followed.
+/// The `extends` chain that is being resolved.
 #[derive(Default)]
 struct Chain {
     seen: Vec<(PathBuf, String)>,
-    /// Other files that were read for it, interpolated.
+    /// Other files read for it, interpolated.
     files: BTreeMap<PathBuf, std::rc::Rc<Node>>,
 }
 
 impl Loader {
-    /// One file with all that it includes and extends.
+    /// Reads one file with everything that it includes and extends.
     fn file(&mut self, path: &Path, directory: &Path, env: &Environment) -> Result<Node> {
         let here = paths::clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         if self.chain.contains(&here) {
-            return Err(Error::usage("the files include each other in a circle")
+            return Err(Error::usage("the compose files include each other in a cycle")
                 .at(path.display())
                 .fix("remove one of the `include` entries"));
         }
@@ -131,7 +132,7 @@ impl Loader {
         if self.loads > MOST_FILES {
             return Err(Error::usage(format!("more than {MOST_FILES} files are included"))
                 .at(path.display())
-                .fix("merge some of them"));
+                .fix("merge some of the files"));
         }
         self.chain.push(here.clone());
         let mut document = self.parse(path, &here)?;
@@ -157,7 +158,7 @@ impl Loader {
         if self.parsed.len() >= MOST_FILES {
             return Err(Error::usage(format!("the project has more than {MOST_FILES} files"))
                 .at(name)
-                .fix("merge some of them"));
+                .fix("merge some of the files"));
         }
         let text = read_text(path, &name, "a compose file")?;
         let whole = self.parse_text(&text, &name, here)?;
@@ -168,9 +169,9 @@ impl Loader {
     fn parse_text(&mut self, text: &str, name: &str, here: &Path) -> Result<Node> {
         self.bytes += text.len();
         if self.bytes > MOST_BYTES {
-            return Err(Error::usage(format!("the files of the project have more than {MOST_BYTES} bytes"))
+            return Err(Error::usage(format!("the project's files are larger than {MOST_BYTES} bytes in total"))
                 .at(name)
-                .fix("give the right files"));
+                .fix("check the list of files"));
         }
         let file = self.sources.add(name.to_owned(), here.to_owned(), text);
         let trouble = |t: Trouble, sources: &Sources| t.explain(sources);
@@ -186,11 +187,11 @@ impl Loader {
             };
         }
         whole.ok_or_else(|| {
-            Error::usage("the file is empty").at(name).fix("a compose file has at least `services:` with one service")
+            Error::usage("the file is empty").at(name).fix("a compose file needs `services:` with at least one service")
         })
     }
 
-    /// What `include` brings, merged.
+    /// Resolves `include`, and returns the merged result.
     fn includes(&mut self, document: &mut Node, directory: &Path, env: &Environment) -> Result<Option<Node>> {
         let Some(include) = take(document, "include") else { return Ok(None) };
         let mut whole: Option<Node> = None;
@@ -200,7 +201,7 @@ impl Loader {
                 None => item.strings(),
             };
             let Some((first, _)) = files.first() else {
-                let wrong = Trouble::new("an entry of `include` names no file", item.span)
+                let wrong = Trouble::new("an `include` entry has no path", item.span)
                     .fix("write the path of a compose file, or `path:`");
                 return Err(wrong.explain(&self.sources));
             };
@@ -234,12 +235,12 @@ impl Loader {
         Ok(whole)
     }
 
-    /// An error in an included or extended file, with the place that led there.
+    /// Adds the referring position to an error of an included or extended file.
     fn through(&self, error: Error, at: Span) -> Error {
-        error.detail(format!("(read because of {})", self.sources.place(at)))
+        error.detail(format!("(referenced by {})", self.sources.place(at)))
     }
 
-    /// Carries out `extends` of every service.
+    /// Resolves `extends` in every service.
     fn extends(&mut self, document: &mut Node, here: &Path, env: &Environment) -> Result<()> {
         let names: Vec<String> =
             document.get("services").map_or(&[][..], Node::entries).iter().map(|e| e.key.clone()).collect();
@@ -257,7 +258,7 @@ impl Loader {
         Ok(())
     }
 
-    /// The service `name` of `document`, merged into what it extends.
+    /// The service `name` of `document`, merged into the service that it extends.
     fn extended(
         &mut self,
         document: &Node,
@@ -276,10 +277,10 @@ impl Loader {
             Trouble::new(what, at).fix("write `extends: { service: NAME, file: FILE }`").explain(sources)
         };
         if chain.seen.len() >= LONGEST_CHAIN {
-            return Err(wrong(format!("more than {LONGEST_CHAIN} services extend each other"), &self.sources));
+            return Err(wrong(format!("the `extends` chain is longer than {LONGEST_CHAIN} services"), &self.sources));
         }
         if chain.seen.iter().any(|(file, other)| file == here && other == name) {
-            return Err(wrong(format!("the service `{name}` extends itself in a circle"), &self.sources));
+            return Err(wrong(format!("the service `{name}` extends itself in a cycle"), &self.sources));
         }
         chain.seen.push((here.to_owned(), name.to_owned()));
         let (base_name, file) = match extends.as_str() {
@@ -304,7 +305,7 @@ impl Loader {
                     }
                 };
                 if other.at(&["services", &base_name]).is_none() {
-                    return Err(wrong(format!("there is no service `{base_name}` in {file}"), &self.sources));
+                    return Err(wrong(format!("no such service: `{base_name}` in {file}"), &self.sources));
                 }
                 let mut base = self.extended(&other, &path, &base_name, env, chain)?;
                 paths::resolve_service(&mut base, path.parent().unwrap_or(Path::new("/")));
@@ -312,7 +313,7 @@ impl Loader {
             }
             None => {
                 if document.at(&["services", &base_name]).is_none() {
-                    return Err(wrong(format!("there is no service `{base_name}` to extend"), &self.sources));
+                    return Err(wrong(format!("no such service: `{base_name}`, needed by `extends`"), &self.sources));
                 }
                 self.extended(document, here, &base_name, env, chain)?
             }
@@ -321,19 +322,16 @@ impl Loader {
     }
 }
 
-/// A document in the shape of today: a mapping with `services`.
+/// Converts a document to the current format: a mapping with `services`.
 fn shape(mut document: Node) -> std::result::Result<Option<Node>, Trouble> {
     if document.is_null() {
         return Ok(None);
     }
     if !matches!(document.kind, Kind::Map(_)) {
-        return Err(Trouble::new(
-            format!("a compose file is a mapping, and this is {}", document.word()),
-            document.span,
-        )
-        .fix("a compose file has at least `services:` with one service"));
+        return Err(Trouble::new(format!("a compose file must be a mapping, not {}", document.word()), document.span)
+            .fix("a compose file needs `services:` with at least one service"));
     }
-    // The first format had the services at the top.
+    // In the first compose format, services are at the top level.
     if document.get("services").is_none() && is_first_format(&document) {
         let span = document.span;
         let entry = Entry { key: "services".to_owned(), at: span, value: document };
@@ -345,15 +343,15 @@ fn shape(mut document: Node) -> std::result::Result<Option<Node>, Trouble> {
         }
         if !matches!(services.kind, Kind::Map(_)) {
             return Err(Trouble::new(
-                format!("`services` is a mapping of names, and this is {}", services.word()),
+                format!("`services` must be a mapping of names, not {}", services.word()),
                 services.span,
             )
-            .fix("write each service as `name:` with its keys below"));
+            .fix("write each service as `name:` with its keys indented below"));
         }
         for entry in services.entries() {
             if !matches!(entry.value.kind, Kind::Map(_) | Kind::Null) {
                 return Err(Trouble::new(
-                    format!("the service `{}` is a mapping, and this is {}", entry.key, entry.value.word()),
+                    format!("the service `{}` must be a mapping, not {}", entry.key, entry.value.word()),
                     entry.value.span,
                 )
                 .fix("write its keys below its name, indented"));
@@ -378,7 +376,7 @@ fn services_mut(document: &mut Node) -> &mut [Entry] {
     }
 }
 
-/// Removes a key and gives its value.
+/// Removes a key and returns its value.
 fn take(node: &mut Node, key: &str) -> Option<Node> {
     let Kind::Map(entries) = &mut node.kind else { return None };
     let place = entries.iter().position(|entry| entry.key == key)?;

@@ -1,16 +1,16 @@
-//! How several files, and a service with the one that it extends, become one.
+//! Merge rules for several files, and for a service with the one that it extends.
 //!
-//! | what | how |
+//! | key | rule |
 //! |---|---|
-//! | `command`, `entrypoint`, `healthcheck.test` | the later one |
-//! | `environment`, `labels`, `args`, `sysctls`, `annotations`, `extra_hosts` | by name, whether mapping or list |
+//! | `command`, `entrypoint`, `healthcheck.test` | the later value |
+//! | `environment`, `labels`, `args`, `sysctls`, `annotations`, `extra_hosts` | by name, for mappings and lists |
 //! | `depends_on`, `networks` | by name; a list is a mapping without values |
 //! | `volumes`, `devices`, `secrets`, `configs` of a service | by the path in the container |
-//! | `ports`, `expose`, `dns`, `tmpfs`, `env_file`, … | one after the other, each once |
+//! | `ports`, `expose`, `dns`, `tmpfs`, `env_file`, … | concatenated, without duplicates |
 //! | mappings | key by key |
-//! | `!reset` | removes what earlier files say |
-//! | `!override` | replaces what earlier files say |
-//! | everything else | the later one |
+//! | `!reset` | removes the values of earlier files |
+//! | `!override` | replaces the values of earlier files |
+//! | everything else | the later value |
 
 use super::{
     source::Span,
@@ -18,7 +18,7 @@ use super::{
     yaml::{Entry, Kind, Mark, Node},
 };
 
-/// How two values at a path become one.
+/// How two values at a path are merged.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rule {
     Replace,
@@ -60,7 +60,7 @@ pub(super) fn services(base: Node, over: Node) -> Node {
     merge(base, over, &["services", ""])
 }
 
-/// Takes out what `!reset` marks where there was nothing before, and forgets `!override`.
+/// Removes `!reset` values without an earlier value, and clears `!override`.
 pub(super) fn settle(node: &mut Node) {
     if node.mark == Some(Mark::Override) {
         node.mark = None;
@@ -82,7 +82,7 @@ fn merge(base: Node, over: Node, path: &[&str]) -> Node {
     if over.mark.is_some() {
         return over;
     }
-    // What was reset or overridden stays so, but what comes later is new.
+    // A reset or overridden value stays so; later values are new.
     let base = if base.mark == Some(Mark::Reset) { return over } else { base };
     if over.is_null() {
         return base;
@@ -202,7 +202,7 @@ fn by(base: Node, over: Node, what: &str) -> Node {
     Node { span, kind: Kind::List(items), mark }
 }
 
-/// The path in the container, which tells entries apart.
+/// The path in the container, which identifies an entry.
 fn target_of(item: &Node, what: &str) -> Option<String> {
     if let Some(text) = item.as_str() {
         return Some(match what {
@@ -215,7 +215,7 @@ fn target_of(item: &Node, what: &str) -> Option<String> {
     Some(target.as_str()?.trim_end_matches('/').to_owned())
 }
 
-/// Whether two nodes say the same, wherever they stand.
+/// Whether two nodes are equal, apart from their positions.
 fn same(a: &Node, b: &Node) -> bool {
     match (&a.kind, &b.kind) {
         (Kind::Null, Kind::Null) => true,

@@ -1,4 +1,4 @@
-//! A project as it will be brought up: each value still knows where it stands.
+//! A project in normalised form. Each value keeps its position.
 
 use std::path::PathBuf;
 
@@ -16,25 +16,25 @@ use lockproof_model::{path::is_within, state::Owner};
 pub struct Project {
     /// Its name, as Compose would choose it.
     pub name: String,
-    /// The directory to which its relative paths are relative.
+    /// The base directory of its relative paths.
     pub directory: std::path::PathBuf,
-    /// The files that were named or found, without those that they include or extend.
+    /// The given or found files, without those that they include or extend.
     pub files: Vec<std::path::PathBuf>,
-    /// Every file that it was read from.
+    /// Every file that was read.
     pub sources: Sources,
-    /// Every service, whatever its profiles.
+    /// All services, whether or not their profiles are active.
     pub services: Vec<Service>,
     /// The named volumes that it declares.
     pub volumes: Vec<Volume>,
-    /// The profiles that are asked for.
+    /// The active profiles.
     pub profiles: Vec<String>,
-    /// What is odd, and what cannot be known.
+    /// Remarks: unusual or unknown values.
     pub remarks: Vec<Remark>,
     /// Files that it includes and that were not read: what they say is unknown.
     pub unread: Vec<Remark>,
     /// The comments of its files.
     pub comments: Vec<Remark>,
-    /// The variables that it was interpolated with.
+    /// The variables used for interpolation.
     pub env: super::env::Environment,
     /// The whole document: merged, interpolated, with absolute paths.
     pub document: Node,
@@ -45,7 +45,7 @@ pub struct Project {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Where its name stands.
+    /// The position of its name.
     pub at: Span,
     /// The directory of the project.
     pub directory: PathBuf,
@@ -57,13 +57,13 @@ pub struct Service {
     pub command: Option<Words>,
     /// The entry point.
     pub entrypoint: Option<Words>,
-    /// Its variables, those of `env_file` too, each once.
+    /// Its variables, including those of `env_file`, each once.
     pub environment: Vec<Variable>,
-    /// Whether a file of `env_file` is not there, so that not all variables are known.
+    /// Whether a file of `env_file` is missing, so that some variables are unknown.
     pub environment_incomplete: bool,
-    /// What is mounted, in the order of the file.
+    /// Its mounts, in file order.
     pub mounts: Vec<Mount>,
-    /// Whether it takes the volumes of a container that is not in the project.
+    /// Whether it mounts volumes of a container outside the project.
     pub mounts_incomplete: bool,
     /// Its ports.
     pub ports: Vec<Port>,
@@ -75,26 +75,26 @@ pub struct Service {
     pub working_dir: Option<Text>,
     /// The restart policy.
     pub restart: Option<Text>,
-    /// The profiles in which it is active; none: always.
+    /// The profiles that activate it; empty: always active.
     pub profiles: Vec<String>,
-    /// The services that it needs.
+    /// The services that it depends on.
     pub depends_on: Vec<String>,
-    /// The networks that it is in.
+    /// Its networks.
     pub networks: Vec<String>,
     /// `host`, `none`, `service:NAME`, …
     pub network_mode: Option<Text>,
-    /// The service as it stands in [`Project::document`].
+    /// The service as in [`Project::document`].
     pub node: Node,
 }
 
-/// A text with its place.
+/// A text with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The text, interpolated.
     pub text: String,
-    /// Where it stands.
+    /// Its position.
     pub at: Span,
-    /// What stood there before interpolation, where there was a `$`.
+    /// The text before interpolation, if it contains a `$`.
     pub raw: Option<Box<Raw>>,
 }
 
@@ -103,29 +103,29 @@ pub struct Text {
 pub struct Build {
     /// The directory, absolute, or a URL.
     pub context: String,
-    /// The Dockerfile below it, or an absolute path.
+    /// The Dockerfile, relative to `context`, or an absolute path.
     pub dockerfile: Option<String>,
-    /// The Dockerfile itself.
+    /// The inline Dockerfile.
     pub inline: Option<String>,
-    /// The stage.
+    /// The build stage.
     pub target: Option<String>,
-    /// The arguments.
+    /// The build arguments.
     pub args: Vec<(String, Option<String>)>,
-    /// Where it stands.
+    /// Its position.
     pub at: Span,
 }
 
 /// A command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// Its words; a text was split as a shell splits words, and not run by one.
+    /// Its words. A string is split as by a shell, but no shell runs it.
     pub words: Vec<String>,
-    /// Where it stands.
+    /// Its position.
     pub at: Span,
 }
 
 impl Words {
-    /// The words on one line, for reading.
+    /// The words on one line, for messages.
     pub fn line(&self) -> String {
         self.words.join(" ")
     }
@@ -136,40 +136,40 @@ impl Words {
 pub struct Variable {
     /// Its name.
     pub name: String,
-    /// Its value; none: it is named without one, and nobody sets it.
+    /// Its value; `None` if it is declared without a value and not set anywhere.
     pub value: Option<String>,
-    /// Where it stands: in the file itself, or where `env_file` does.
+    /// Its position: in the compose file, or that of `env_file`.
     pub at: Span,
-    /// The file of `env_file` that it came from.
+    /// The `env_file` that defines it.
     pub env_file: Option<String>,
-    /// Whether it was named without a value, which then comes from the environment of Compose.
+    /// Whether it is declared without a value and taken from Compose's environment.
     pub passed: bool,
-    /// What stood there before interpolation, where there was a `$`.
+    /// The value before interpolation, if it contains a `$`.
     pub raw: Option<Box<Raw>>,
 }
 
-/// Something that is mounted.
+/// A mount of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// What it is.
+    /// Its kind.
     pub kind: MountKind,
-    /// The path of the host, or the name of the volume; none for an anonymous volume and for tmpfs.
+    /// The host path, or the name of the volume; `None` for an anonymous volume or tmpfs.
     pub source: Option<String>,
     /// The path in the container, without a trailing slash.
     pub target: String,
-    /// Mounted read-only.
+    /// Whether it is read-only.
     pub read_only: bool,
-    /// Whether what lies there outlasts `down --volumes`, as an external volume does.
+    /// Whether its content survives `down --volumes`, like that of an external volume.
     pub outlasts_wipe: bool,
     /// Whether an empty volume is filled from the image.
     pub filled: bool,
-    /// The directory in the volume that is mounted, where it is not the whole volume.
+    /// The mounted subdirectory of the volume.
     pub subpath: Option<String>,
-    /// Where it stands.
+    /// Its position.
     pub at: Span,
 }
 
-/// What a mount is.
+/// The kind of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountKind {
     /// An entry of `volumes`.
@@ -181,7 +181,7 @@ pub enum MountKind {
 }
 
 impl Mount {
-    /// Who owns what lies there.
+    /// The owner of the content.
     pub fn owner(&self) -> Owner {
         match self.kind {
             MountKind::Tmpfs | MountKind::Volume(Type::Tmpfs) => Owner::Tmpfs,
@@ -196,11 +196,11 @@ impl Mount {
 /// A health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Healthcheck {
-    /// The words of `test`; empty where only other keys are set, or it is disabled.
+    /// The words of `test`; empty if it is not set or disabled.
     pub test: Vec<String>,
-    /// Whether it is switched off.
+    /// Whether it is disabled.
     pub disabled: bool,
-    /// Where `test` stands.
+    /// The position of `test`.
     pub at: Span,
 }
 
@@ -209,30 +209,30 @@ pub struct Healthcheck {
 pub struct Volume {
     /// The name in the file.
     pub name: String,
-    /// Whether it is made elsewhere.
+    /// Whether it is external: not created by this project.
     pub external: bool,
-    /// The directory of the host that it really is (`driver_opts` with `o: bind`).
+    /// The host directory that it really is (`driver_opts` with `o: bind`).
     pub device: Option<String>,
-    /// The type of its file system, where `driver_opts` names one: nfs, cifs, tmpfs, …
+    /// The file system type, if `driver_opts` names one: nfs, cifs, tmpfs, …
     pub filesystem: Option<String>,
-    /// Where its name stands.
+    /// The position of its name.
     pub at: Span,
 }
 
 impl Project {
-    /// The service of that name.
+    /// The service with that name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// Whether a service is brought up with the profiles that are asked for.
+    /// Whether a service is started with the active profiles.
     pub fn is_active(&self, service: &Service) -> bool {
         service.profiles.is_empty()
             || self.profiles.iter().any(|asked| asked == "*" || service.profiles.contains(asked))
     }
 
-    /// The whole document as data that Compose can be given to bring the same project up: every `$`
-    /// is doubled, because Compose interpolates it again.
+    /// The whole document as JSON, from which Compose can start the same project. Every `$` is
+    /// doubled, because Compose interpolates it again.
     pub fn to_json(&self) -> serde_json::Value {
         super::document::to_json(&self.document)
     }
@@ -249,7 +249,7 @@ impl Service {
         self.variable(name)?.value.as_deref()
     }
 
-    /// The mount on which a path of the container lies: the one with the longest target.
+    /// The mount that contains a container path: the one with the longest target.
     pub fn mount_of(&self, path: &str) -> Option<&Mount> {
         self.mounts.iter().filter(|mount| is_within(path, &mount.target)).max_by_key(|mount| mount.target.len())
     }

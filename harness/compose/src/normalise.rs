@@ -1,4 +1,4 @@
-//! From one document to a [`Project`]: the short and the long syntax become the same.
+//! Converts a document to a [`Project`]: the short and the long syntax become equal.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -17,10 +17,10 @@ use super::{
 use crate::{text, volume};
 use lockproof_model::error::{Error, Result};
 
-/// Makes a project of a document.
+/// Converts a document to a project.
 ///
 /// # Errors
-/// A usage error with place for values of the wrong shape.
+/// A usage error with position for a value of the wrong type.
 pub(super) fn project(loaded: Loaded, directory: &Path, profiles: Vec<String>) -> Result<Project> {
     let Loaded { sources, document, remarks, unread, comments, env } = loaded;
     let mut reader = Reader { env, remarks, volumes: Vec::new() };
@@ -78,7 +78,7 @@ fn volumes(document: &Node) -> Vec<Volume> {
     entries.iter().map(volume).collect()
 }
 
-/// What is wrong with a service: a value of it, or a file that it names.
+/// An error in a service: in one of its values, or in a file that it refers to.
 enum Wrong {
     Here(Trouble),
     File(Error),
@@ -113,7 +113,7 @@ impl Reader {
             match port::parse(item) {
                 Ok(port) => ports.push(port),
                 Err(_) if is_from_unset(item) => {
-                    let text = "this port comes from variables that are not set: Compose would refuse it".to_owned();
+                    let text = "this port depends on unset variables: Compose would reject it".to_owned();
                     self.remarks.push(Remark { at: item.span, text });
                 }
                 Err(trouble) => return Err(trouble.into()),
@@ -162,7 +162,7 @@ impl Reader {
             if Path::new(path).symlink_metadata().is_err() {
                 incomplete = true;
                 if item.get("required").and_then(Node::as_bool) != Some(false) {
-                    let text = format!("`{shown}` is not there, which Compose refuses; what it sets is unknown");
+                    let text = format!("`{shown}` does not exist, and Compose rejects that; its variables are unknown");
                     self.remarks.push(Remark { at: item.span, text });
                 }
                 continue;
@@ -203,10 +203,8 @@ impl Reader {
         for item in node.get("volumes").map_or(&[][..], Node::items) {
             let entry = volume::parse(item)?;
             if entry.unknown_source {
-                let text = format!(
-                    "what is mounted at {} comes from a variable that is not set: Compose would refuse it",
-                    entry.target
-                );
+                let text =
+                    format!("the mount at {} depends on an unset variable: Compose would reject it", entry.target);
                 self.remarks.push(Remark { at: item.span, text });
             }
             mounts.push(self.mount(entry, item.span));
@@ -257,7 +255,7 @@ impl Reader {
         {
             match self.volumes.iter().find(|volume| volume.name == *name) {
                 Some(Volume { device: Some(device), .. }) => {
-                    // In name a volume, in truth a directory of the host.
+                    // A named volume that is a bind mount of a host directory.
                     kind = Type::Bind;
                     outlasts_wipe = true;
                     source = Some(match &entry.subpath {
@@ -272,7 +270,7 @@ impl Reader {
                 Some(Volume { filesystem: Some(_), .. }) => outlasts_wipe = true,
                 Some(volume) => outlasts_wipe = volume.external,
                 None => {
-                    let text = format!("the volume `{name}` is not declared under `volumes`: Compose refuses the file");
+                    let text = format!("the volume `{name}` is not declared under `volumes`: Compose rejects the file");
                     if !self.remarks.iter().any(|r| r.text == text) {
                         self.remarks.push(Remark { at, text });
                     }
@@ -292,7 +290,7 @@ impl Reader {
     }
 }
 
-/// `volumes_from`: the mounts of another service, too.
+/// `volumes_from`: adds the mounts of another service.
 fn borrow_volumes(
     services: &mut [Service],
     document: &Node,
@@ -315,7 +313,7 @@ fn borrow_volumes(
     Ok(())
 }
 
-/// The services whose volumes are being taken, each from the next, and all that were looked at.
+/// The services in the current `volumes_from` chain, and all services visited.
 #[derive(Default)]
 struct Lent {
     path: Vec<String>,
@@ -333,27 +331,30 @@ fn borrowed(
 ) -> std::result::Result<(), Trouble> {
     let Some(from) = document.at(&["services", name, "volumes_from"]) else { return Ok(()) };
     if lent.path.iter().any(|other| other == name) {
-        return Err(Trouble::new(format!("`{name}` takes its own volumes in a circle"), from.span)
+        return Err(Trouble::new(format!("`{name}` mounts its own volumes in a cycle"), from.span)
             .fix("remove one of the `volumes_from` entries"));
     }
     if !lent.seen.insert(name.to_owned()) {
         return Ok(());
     }
     if lent.path.len() >= 50 {
-        return Err(Trouble::new("more than 50 services take volumes from each other", from.span)
-            .fix("mount them where they are needed"));
+        return Err(Trouble::new("the `volumes_from` chain is longer than 50 services", from.span)
+            .fix("mount the volumes directly where they are needed"));
     }
     lent.path.push(name.to_owned());
     for (text, at) in from.strings() {
         if let Some(container) = text.strip_prefix("container:") {
             *incomplete = true;
             let container = container.split(':').next().unwrap_or(container);
-            remarks.push(Remark { at, text: format!("what `{container}` mounts is not in these files, and unknown") });
+            remarks.push(Remark {
+                at,
+                text: format!("the mounts of `{container}` are not in these files and are unknown"),
+            });
             continue;
         }
         let (other, read_only) = text.strip_suffix(":ro").map_or((text.trim_end_matches(":rw"), false), |t| (t, true));
         let Some(service) = services.iter().find(|s| s.name == other) else {
-            return Err(Trouble::new(format!("there is no service `{other}` to take volumes from"), at)
+            return Err(Trouble::new(format!("no such service: `{other}`, needed by `volumes_from`"), at)
                 .fix("name a service of this project"));
         };
         more.extend(service.mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume(_))).map(|mount| Mount {
@@ -367,7 +368,7 @@ fn borrowed(
     Ok(())
 }
 
-/// Whether variables that are not set left holes in a value.
+/// Whether unset variables left gaps in a value.
 fn is_from_unset(node: &Node) -> bool {
     match &node.kind {
         Kind::Scalar(scalar) => scalar.raw.as_ref().is_some_and(|raw| raw.unset().next().is_some()),

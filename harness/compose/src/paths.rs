@@ -1,4 +1,4 @@
-//! Relative paths in a project: each is relative to the directory of the project that it stands in.
+//! Resolves relative paths, each against the directory of its own project.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use lockproof_model::path::normalise;
 
-/// Makes every path of the host in a service absolute.
+/// Makes every host path in a service absolute.
 pub(super) fn resolve_service(service: &mut Node, directory: &Path) {
     if let Some(build) = service.get_mut("build") {
         match &build.kind {
@@ -65,7 +65,7 @@ fn resolve_volume(item: &mut Node, directory: &Path) {
     }
 }
 
-/// Whether a source of a volume is a path relative to the project or the home directory.
+/// Whether the source of a volume is relative to the project or the home directory.
 fn is_relative(source: &str) -> bool {
     source.starts_with('.') || source.starts_with('~')
 }
@@ -91,7 +91,7 @@ fn join(directory: &Path, path: &str) -> String {
     clean(&directory.join(path)).display().to_string()
 }
 
-/// Without `.` and `..`, as far as that can be told without looking at the disk.
+/// Removes `.` and `..` without looking at the file system.
 pub fn clean(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
@@ -106,7 +106,7 @@ pub fn clean(path: &Path) -> PathBuf {
     out
 }
 
-/// A path in a container without `.`, `..`, doubled and trailing slashes.
+/// A container path without `.`, `..`, and duplicate or trailing slashes.
 pub fn in_container(path: &str) -> String {
     let whole = normalise(path);
     if path.starts_with('/') { whole } else { whole.trim_start_matches('/').to_owned() }

@@ -4,28 +4,28 @@ use std::net::IpAddr;
 
 use super::{error::Trouble, source::Span, yaml::Node};
 
-/// A published port, or a range of them.
+/// A published port or port range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// The address of the host; none: every one.
+    /// The host address; `None`: all addresses.
     pub address: Option<String>,
-    /// The first and the last port of the host; none: the engine chooses.
+    /// The first and last host port; `None`: chosen by the engine.
     pub published: Option<(u16, u16)>,
-    /// The first and the last port of the container.
+    /// The first and last port of the container.
     pub target: (u16, u16),
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Where it stands.
+    /// Its position.
     pub at: Span,
 }
 
 impl Port {
-    /// Whether the container's port is in it.
+    /// Whether the range contains this container port.
     pub fn covers(&self, port: u16) -> bool {
         (self.target.0..=self.target.1).contains(&port)
     }
 
-    /// Whether other machines reach it.
+    /// Whether other machines can reach it.
     pub fn is_everywhere(&self) -> bool {
         match self.address.as_deref().map(|a| a.trim_matches(['[', ']'])) {
             None | Some("") => true,
@@ -38,14 +38,14 @@ impl Port {
 /// Reads an entry.
 ///
 /// # Errors
-/// What is neither of the two syntaxes.
+/// An entry in neither of the two forms.
 pub fn parse(node: &Node) -> Result<Port, Trouble> {
     let port = match node.as_str() {
         Some(text) => short(text, node.span),
         None => long(node),
     };
     port.ok_or_else(|| {
-        let what = node.as_str().map_or_else(|| "this is no port".to_owned(), |text| format!("`{text}` is no port"));
+        let what = node.as_str().map_or_else(|| "invalid port".to_owned(), |text| format!("invalid port: `{text}`"));
         Trouble::new(what, node.span).fix("write \"HOST:CONTAINER\" or \"127.0.0.1:HOST:CONTAINER\", in quotes")
     })
 }
@@ -65,7 +65,8 @@ fn short(text: &str, at: Span) -> Option<Port> {
         Some(head) => {
             let (address, published) =
                 head.rsplit_once(':').map_or((None, head), |(address, published)| (Some(address), published));
-            // A bare IPv6 address must stand in brackets; v1 takes it without, and so do we.
+            // An IPv6 address should be in brackets; v1 accepts it without, and so does this
+            // parser.
             (address.filter(|a| !a.is_empty()), if published.is_empty() { None } else { Some(range(published)?) })
         }
     };
@@ -124,7 +125,7 @@ mod tests {
     #[case("70000")]
     #[case("9-1")]
     #[case("80:80/icmp")]
-    fn what_is_no_port(#[case] text: &str) {
+    fn invalid_ports_are_rejected(#[case] text: &str) {
         assert!(parse(&Node::text(text, Span::default())).is_err());
     }
 }

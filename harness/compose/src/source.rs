@@ -1,22 +1,22 @@
-//! The files that a project was read from, and places in them.
+//! The files of a project, and positions in them.
 
 use std::{path::PathBuf, sync::Arc};
 
-/// A stretch of one file, in bytes of its text without a byte-order mark.
+/// A byte range in a file's text, without its byte-order mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// Which file, in [`Sources`].
+    /// The index of the file in [`Sources`].
     pub file: u32,
     /// The first byte.
     pub start: u32,
-    /// The byte behind the last.
+    /// The byte after the last one.
     pub end: u32,
 }
 
-/// A place as people and editors name it.
+/// A position as shown by editors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file as it was given.
+    /// The file's name as given.
     pub file: String,
     /// The line, from 1.
     pub line: u32,
@@ -30,27 +30,27 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// One file.
+/// A source file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Its name, as it was given or referred to.
+    /// Its name, as given or referenced.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its text, without a byte-order mark.
     pub text: Arc<str>,
-    /// Whether a byte-order mark stood before the text.
+    /// Whether the file starts with a byte-order mark.
     pub bom: bool,
 }
 
-/// Every file that a project was read from.
+/// All files of a project.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<Source>,
 }
 
 impl Sources {
-    /// Adds a file; the number is that of its spans.
+    /// Adds a file, and returns its index for spans.
     pub fn add(&mut self, name: String, path: PathBuf, text: &str) -> u32 {
         let stripped = text.strip_prefix('\u{feff}');
         let bom = stripped.is_some();
@@ -58,7 +58,7 @@ impl Sources {
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// The file of that number.
+    /// The file with that index.
     pub fn get(&self, file: u32) -> Option<&Source> {
         self.files.get(file as usize)
     }
@@ -68,7 +68,7 @@ impl Sources {
         &self.files
     }
 
-    /// Where a span begins.
+    /// The position of a span's start.
     pub fn place(&self, span: Span) -> Place {
         let Some(source) = self.get(span.file) else {
             return Place { file: String::new(), line: 1, column: 1 };
@@ -87,7 +87,7 @@ impl Sources {
             .unwrap_or_default()
     }
 
-    /// The line in which a span begins, without its line break.
+    /// The line that contains the span's start, without its line break.
     pub fn line(&self, span: Span) -> &str {
         let Some(source) = self.get(span.file) else { return "" };
         let start = before(&source.text, span.start as usize).rfind('\n').map_or(0, |n| n + 1);

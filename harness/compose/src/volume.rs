@@ -2,7 +2,7 @@
 
 use super::{error::Trouble, yaml::Node};
 
-/// The parts of a short entry. A drive letter is no separator, and neither is a colon in braces.
+/// Splits a short entry at its colons, except after a drive letter or inside braces.
 pub fn split(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_usize);
@@ -14,7 +14,8 @@ pub fn split(text: &str) -> Vec<&str> {
                 let drive = n == start + 1
                     && bytes[start].is_ascii_alphabetic()
                     && matches!(bytes.get(n + 1), Some(b'\\' | b'/'))
-                    // A volume of one letter at an absolute path looks the same; Compose takes it for a drive, too.
+                    // A one-letter volume with an absolute path looks the same; Compose reads it as
+                    // a drive too.
                     && parts.is_empty();
                 if !drive {
                     parts.push(&text[start..n]);
@@ -28,25 +29,25 @@ pub fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// What is mounted.
+/// The type of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// A path of the host.
+    /// A bind mount of a host path.
     Bind,
-    /// A named volume, or, without a source, an anonymous one.
+    /// A named volume or, without a source, an anonymous volume.
     Volume,
-    /// Memory.
+    /// A tmpfs.
     Tmpfs,
-    /// A named pipe of Windows.
+    /// A Windows named pipe.
     Pipe,
-    /// Another image.
+    /// A mount of another image.
     Image,
     /// A cluster volume.
     Cluster,
 }
 
 impl Type {
-    /// The word in a compose file.
+    /// Its name in a compose file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bind => "bind",
@@ -65,31 +66,31 @@ impl Type {
     }
 }
 
-/// An entry as it was written.
+/// An entry as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What is mounted.
+    /// The type of the mount.
     pub kind: Type,
-    /// The path of the host or the name of the volume, as written; none for an anonymous volume.
+    /// The host path or volume name as written; `None` for an anonymous volume.
     pub source: Option<String>,
     /// The path in the container.
     pub target: String,
-    /// Mounted read-only.
+    /// Whether it is read-only.
     pub read_only: bool,
-    /// A part of the volume.
+    /// The mounted subdirectory of the volume.
     pub subpath: Option<String>,
-    /// Not filled from the image.
+    /// Whether the volume is not filled from the image.
     pub nocopy: bool,
-    /// Whether the source may be missing: Compose makes it.
+    /// Whether Compose creates a missing source.
     pub creates_source: bool,
-    /// Whether the source was left empty by variables that are not set, which Compose refuses.
+    /// Whether unset variables left the source empty, which Compose rejects.
     pub unknown_source: bool,
 }
 
 /// Reads an entry.
 ///
 /// # Errors
-/// What is neither of the two syntaxes, or lacks a target.
+/// An entry in neither of the two forms, or without a target.
 pub fn parse(node: &Node) -> Result<Entry, Trouble> {
     match node.as_str() {
         Some(text) => short(text, node),
@@ -100,11 +101,11 @@ pub fn parse(node: &Node) -> Result<Entry, Trouble> {
 fn short(text: &str, node: &Node) -> Result<Entry, Trouble> {
     let wrong = |what: &str| {
         let fix = if text.starts_with(':') {
-            "before the `:` nothing is left: set the variable that stands there, or give it a default, `${NAME:-./data}`"
+            "the part before the `:` is empty: set its variable, or give it a default, `${NAME:-./data}`"
         } else {
             "write SOURCE:TARGET or SOURCE:TARGET:ro"
         };
-        Trouble::new(format!("`{text}` is no volume: {what}"), node.span).fix(fix)
+        Trouble::new(format!("invalid volume `{text}`: {what}"), node.span).fix(fix)
     };
     let parts = split(text);
     let entry = |source: Option<&str>, target: &str, options: &str| Entry {
@@ -131,15 +132,15 @@ fn short(text: &str, node: &Node) -> Result<Entry, Trouble> {
         }),
         [source, target, rest @ ..] if rest.len() <= 1 => {
             if source.is_empty() || target.is_empty() {
-                return Err(wrong("nothing stands before or behind a colon"));
+                return Err(wrong("a part beside a colon is empty"));
             }
             Ok(entry(Some(source), target, rest.first().copied().unwrap_or_default()))
         }
-        _ => Err(wrong("it has too many colons")),
+        _ => Err(wrong("too many colons")),
     }
 }
 
-/// A path of the host, or the name of a volume.
+/// Whether a source is a host path or the name of a volume.
 fn kind_of(source: &str) -> Type {
     let bytes = source.as_bytes();
     let drive = bytes.len() > 1 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':';
@@ -155,19 +156,19 @@ fn kind_of(source: &str) -> Type {
 fn long(node: &Node) -> Result<Entry, Trouble> {
     let wrong = |what: String, node: &Node| Trouble::new(what, node.span);
     if node.entries().is_empty() {
-        return Err(wrong(format!("a volume is a text or a mapping, and this is {}", node.word()), node)
+        return Err(wrong(format!("a volume must be a string or a mapping, not {}", node.word()), node)
             .fix("write SOURCE:TARGET, or type, source and target"));
     }
     let text = |key: &str| node.get(key).and_then(Node::as_str).map(str::to_owned);
     let source = text("source").or_else(|| text("src")).filter(|s| !s.is_empty());
     let word = text("type").unwrap_or_else(|| "volume".to_owned());
     let kind = Type::of(&word).ok_or_else(|| {
-        wrong(format!("`{word}` is no type of a volume"), node.get("type").unwrap_or(node))
-            .fix("the types are: bind, volume, tmpfs, npipe, image, cluster")
+        wrong(format!("unknown volume type `{word}`"), node.get("type").unwrap_or(node))
+            .fix("supported types: bind, volume, tmpfs, npipe, image, cluster")
     })?;
     let target =
         text("target").or_else(|| text("destination")).or_else(|| text("dst")).filter(|t| !t.is_empty()).ok_or_else(
-            || wrong("this volume has no target".to_owned(), node).fix("add `target: /path/in/the/container`"),
+            || wrong("volume without a target".to_owned(), node).fix("add `target: /path/in/the/container`"),
         )?;
     let flag = |path: &[&str]| node.at(path).and_then(Node::as_bool);
     Ok(Entry {
@@ -222,7 +223,7 @@ mod tests {
     #[case(":/b")]
     #[case("a:b:c:d")]
     #[case("a:")]
-    fn what_is_no_entry(#[case] text: &str) {
+    fn invalid_entries_are_rejected(#[case] text: &str) {
         assert!(parse(&Node::text(text, super::super::source::Span::default())).is_err());
     }
 }

@@ -1,9 +1,9 @@
-//! YAML as a tree in which every node knows where it stands: aliases are followed, merge keys
-//! (`<<`) are carried out, and what would grow without end is refused.
+//! YAML as a tree with positions. Resolves aliases and merge keys (`<<`), and limits the size of
+//! the result.
 //!
-//! The text is parsed by `granit-parser`, the parser below the one that reads `lockproof.yaml`.
-//! serde cannot be used here: an unknown key is no mistake in a compose file, merge keys must keep
-//! the place of what they merge, and `!reset` is a tag.
+//! The text is parsed by `granit-parser`, which the parser of `lockproof.yaml` also uses. serde
+//! cannot be used here: compose files may have unknown keys, merge keys must keep the position of
+//! what they merge, and `!reset` is a tag.
 
 use std::collections::HashMap;
 
@@ -14,56 +14,57 @@ use super::{
     source::{Sources, Span},
 };
 
-/// Nodes that a project may have, aliases and anchors included: a billion laughs end here.
+/// The maximum number of nodes in a project after expanding aliases, against "billion laughs"
+/// documents.
 const MOST_NODES: usize = 200_000;
 
-/// Entries that one list or mapping may have.
+/// The maximum number of entries in a list or mapping.
 const LONGEST: usize = 2_000;
 
-/// How deep nodes may lie in each other.
+/// The maximum nesting of nodes.
 const DEEPEST: usize = 100;
 
-/// A node and where it stands.
+/// A node with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where its own text stands: for an alias, that of its anchor.
+    /// The position of its text; for an alias, that of its anchor.
     pub span: Span,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// How it wants to be merged.
+    /// Its merge tag.
     pub mark: Option<Mark>,
 }
 
 /// `!reset` and `!override` of Compose v2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Removes what earlier files say.
+    /// Removes the values of earlier files.
     Reset,
-    /// Replaces what earlier files say.
+    /// Replaces the values of earlier files.
     Override,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// Nothing, `~` or `null`.
     Null,
-    /// A single value.
+    /// A scalar.
     Scalar(Scalar),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the order of the file.
+    /// A mapping, in file order.
     Map(Vec<Entry>),
 }
 
-/// A single value.
+/// A scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scalar {
     /// The value, interpolated.
     pub text: String,
-    /// Whether it was quoted, a block, or tagged as a string.
+    /// Whether it was quoted, a block scalar, or tagged as a string.
     pub quoted: bool,
-    /// What stood there before interpolation, and what was put in; only where there was a `$`.
+    /// The text before interpolation and its variables, if it contains a `$`.
     pub raw: Option<Box<super::raw::Raw>>,
 }
 
@@ -72,14 +73,14 @@ pub struct Scalar {
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// Where the key stands.
+    /// The position of the key.
     pub at: Span,
     /// The value.
     pub value: Node,
 }
 
 impl Node {
-    /// A scalar that stands nowhere of its own.
+    /// A scalar without a position of its own.
     pub fn text(text: impl Into<String>, span: Span) -> Self {
         Self { span, kind: Kind::Scalar(Scalar { text: text.into(), quoted: true, raw: None }), mark: None }
     }
@@ -99,12 +100,12 @@ impl Node {
         Self { span, kind: Kind::List(items), mark: None }
     }
 
-    /// The value below `key`, when this is a mapping that has it.
+    /// The value of `key`, if this is a mapping that contains it.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    /// The value below `key` for writing.
+    /// The mutable value of `key`.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         match &mut self.kind {
             Kind::Map(entries) => entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value),
@@ -112,12 +113,12 @@ impl Node {
         }
     }
 
-    /// The value at the end of a path of keys.
+    /// The value at a path of keys.
     pub fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// The entries of a mapping; none for everything else.
+    /// The entries of a mapping; empty for other nodes.
     pub fn entries(&self) -> &[Entry] {
         match &self.kind {
             Kind::Map(entries) => entries,
@@ -125,7 +126,7 @@ impl Node {
         }
     }
 
-    /// The items of a sequence; none for everything else.
+    /// The items of a sequence; empty for other nodes.
     pub fn items(&self) -> &[Self] {
         match &self.kind {
             Kind::List(items) => items,
@@ -141,7 +142,7 @@ impl Node {
         }
     }
 
-    /// Whether it says yes, as YAML 1.1 and Compose read it.
+    /// The boolean value, by the rules of YAML 1.1 and Compose.
     pub fn as_bool(&self) -> Option<bool> {
         match self.as_str()?.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "y" => Some(true),
@@ -150,12 +151,12 @@ impl Node {
         }
     }
 
-    /// Whether there is nothing.
+    /// Whether it is null.
     pub fn is_null(&self) -> bool {
         self.kind == Kind::Null
     }
 
-    /// A scalar, or a sequence of them, as a list.
+    /// A scalar, or a sequence of scalars, as a list.
     pub fn strings(&self) -> Vec<(&str, Span)> {
         match &self.kind {
             Kind::Scalar(scalar) => vec![(scalar.text.as_str(), self.span)],
@@ -164,11 +165,11 @@ impl Node {
         }
     }
 
-    /// What it is, in a word for messages.
+    /// Its kind with an article, for messages.
     pub fn word(&self) -> &'static str {
         match self.kind {
             Kind::Null => "nothing",
-            Kind::Scalar(_) => "a single value",
+            Kind::Scalar(_) => "a scalar",
             Kind::List(_) => "a list",
             Kind::Map(_) => "a mapping",
         }
@@ -183,16 +184,16 @@ impl Node {
     }
 }
 
-/// Something that is odd but taken.
+/// A remark about accepted but unusual input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Where.
+    /// Its position.
     pub at: Span,
-    /// What.
+    /// Its text.
     pub text: String,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
     /// Its documents.
@@ -201,10 +202,10 @@ pub struct Parsed {
     pub comments: Vec<Remark>,
 }
 
-/// Parses every document of file number `file`; `nodes` counts what the project's files have so far.
+/// Parses every document of file number `file`. `nodes` counts the nodes of the project so far.
 ///
 /// # Errors
-/// What is not YAML, refers to an anchor that is not there, or grows beyond the limits.
+/// Invalid YAML, an unknown anchor, or an exceeded limit.
 pub fn parse(sources: &Sources, file: u32, nodes: &mut usize, remarks: &mut Vec<Remark>) -> Result<Parsed, Trouble> {
     let text = sources.get(file).map_or("", |source| &source.text);
     let mut options = Options::default();
@@ -238,7 +239,7 @@ enum Open {
     },
     Map {
         entries: Vec<Entry>,
-        /// What came by `<<`: what is written goes before it.
+        /// Entries from `<<`; written entries take precedence.
         merged: Vec<Entry>,
         key: Option<(String, Span, bool)>,
         start: Span,
@@ -264,7 +265,7 @@ impl Builder<'_> {
             |byte: Option<usize>, otherwise: usize| u32::try_from(byte.unwrap_or(otherwise)).unwrap_or(u32::MAX);
         let start = offset(marks.start.byte_offset(), 0);
         let end = offset(marks.end.byte_offset(), start as usize).max(start);
-        // A block's end is where the next thing begins.
+        // A block ends where the next token begins.
         let covered = self.text.get(start as usize..end as usize).unwrap_or_default();
         let end = start + u32::try_from(covered.trim_end().len()).unwrap_or(0);
         Span { file: self.file, start, end }
@@ -273,8 +274,8 @@ impl Builder<'_> {
     fn scan_error(&self, error: &ScanError) -> Trouble {
         let start = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
         let start = u32::try_from(start).unwrap_or(u32::MAX);
-        Trouble::new(format!("this is not YAML: {}", error.info()), Span { file: self.file, start, end: start + 1 })
-            .fix("correct the file at this place; `docker compose config` reads it the same way")
+        Trouble::new(format!("invalid YAML: {}", error.info()), Span { file: self.file, start, end: start + 1 })
+            .fix("correct the file at this position; `docker compose config` reports the same error")
     }
 
     fn take(&mut self, event: Event<'_>, marks: &Marks) -> Result<(), Trouble> {
@@ -307,7 +308,9 @@ impl Builder<'_> {
                     self.check(span)?;
                     self.put(node, 0, 0)
                 }
-                None => Err(Trouble::new("an alias lies inside its own anchor", span).fix("write it out")),
+                None => {
+                    Err(Trouble::new("an alias refers to the anchor that contains it", span).fix("write the value out"))
+                }
             },
             Event::Comment(text, _) => {
                 self.comments.push(Remark { at: span, text: text.into_owned() });
@@ -323,8 +326,11 @@ impl Builder<'_> {
 
     fn check(&self, span: Span) -> Result<(), Trouble> {
         if *self.nodes > MOST_NODES {
-            return Err(Trouble::new(format!("the project grows beyond {MOST_NODES} values"), span)
-                .fix("aliases of aliases multiply; write out what is meant"));
+            return Err(Trouble::new(
+                format!("the project has more than {MOST_NODES} values after expanding aliases"),
+                span,
+            )
+            .fix("write nested aliases out"));
         }
         Ok(())
     }
@@ -335,8 +341,8 @@ impl Builder<'_> {
         let start = *start;
         self.open.push(open);
         if self.open.len() > DEEPEST {
-            return Err(Trouble::new(format!("values lie in each other more than {DEEPEST} deep"), start)
-                .fix("no compose file needs that; correct it at this place"));
+            return Err(Trouble::new(format!("values are nested more than {DEEPEST} levels deep"), start)
+                .fix("reduce the nesting at this position"));
         }
         self.check(start)
     }
@@ -366,12 +372,12 @@ impl Builder<'_> {
         }
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a finished node to its parent.
     fn put(&mut self, node: Node, anchor: usize, nodes: usize) -> Result<(), Trouble> {
         *self.nodes += nodes;
         self.check(node.span)?;
         if anchor > 0 {
-            // The anchor keeps a copy, and anchors in each other keep copies of copies.
+            // The anchor keeps a copy, and nested anchors keep copies of copies.
             let count = node.count();
             *self.nodes += count;
             self.check(node.span)?;
@@ -391,8 +397,8 @@ impl Builder<'_> {
                     Kind::Scalar(scalar) => scalar.text.clone(),
                     Kind::Null => String::new(),
                     _ => {
-                        return Err(Trouble::new("a key must be a single value", node.span)
-                            .fix("braces begin a mapping in YAML: put quotes around the key"));
+                        return Err(Trouble::new("a key must be a scalar", node.span)
+                            .fix("braces start a mapping in YAML: quote the key"));
                     }
                 };
                 *key = Some((text, node.span, plain));
@@ -412,13 +418,13 @@ impl Builder<'_> {
     }
 }
 
-/// Adds an entry to what is written; of a key that stands twice, the last is taken, with a remark.
+/// Adds an entry. For a duplicate key, the last value is used, with a remark.
 fn insert(entries: &mut Vec<Entry>, entry: Entry, remarks: &mut Vec<Remark>) {
     match entries.iter_mut().find(|other| other.key == entry.key) {
         Some(other) => {
             remarks.push(Remark {
                 at: entry.at,
-                text: format!("the key `{}` stands twice: Compose v2 refuses it, v1 takes the last", entry.key),
+                text: format!("duplicate key `{}`: Compose v2 rejects it, v1 uses the last value", entry.key),
             });
             *other = entry;
         }
@@ -426,22 +432,22 @@ fn insert(entries: &mut Vec<Entry>, entry: Entry, remarks: &mut Vec<Remark>) {
     }
 }
 
-/// Collects what `<<: *a` and `<<: [*a, *b]` bring; of several, the first goes before.
+/// Collects the entries from `<<: *a` and `<<: [*a, *b]`; the first one takes precedence.
 fn merge_key(merged: &mut Vec<Entry>, node: Node, at: Span) -> Result<(), Trouble> {
     let from = match node.kind {
         Kind::Map(_) => vec![node],
         Kind::List(items) => items,
         Kind::Null => Vec::new(),
         Kind::Scalar(_) => {
-            return Err(Trouble::new("`<<` merges mappings, and this is a single value", at)
-                .fix("refer to a mapping: `<<: *name`"));
+            return Err(
+                Trouble::new("`<<` merges mappings, but this is a scalar", at).fix("reference a mapping: `<<: *name`")
+            );
         }
     };
     for node in from {
         let Kind::Map(entries) = node.kind else {
-            return Err(
-                Trouble::new("`<<` merges mappings, and this is none", at).fix("refer to mappings: `<<: [*a, *b]`")
-            );
+            return Err(Trouble::new("`<<` merges mappings, but this is not a mapping", at)
+                .fix("reference mappings: `<<: [*a, *b]`"));
         };
         add_missing(merged, entries);
     }
@@ -449,8 +455,7 @@ fn merge_key(merged: &mut Vec<Entry>, node: Node, at: Span) -> Result<(), Troubl
 }
 
 fn too_long(what: &str, at: Span) -> Trouble {
-    Trouble::new(format!("a {what} with more than {LONGEST} entries"), at)
-        .fix("no compose file needs that; correct it at this place")
+    Trouble::new(format!("{what} with more than {LONGEST} entries"), at).fix("reduce the entries at this position")
 }
 
 fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {

@@ -1,10 +1,9 @@
-//! Where things are inside the subject: found from the running container, so that a subject needs
-//! no `layout:`.
+//! Detects paths in the running container, so that a subject needs no `layout:`.
 //!
-//! | what | found from |
+//! | what | source |
 //! |---|---|
-//! | code directory | the process whose arguments name a `main.py`, and its working directory |
-//! | Python | that process's `argv[0]`, looked up in its own `PATH`; the link in `/proc/…/exe` would name the system's Python behind a venv |
+//! | code directory | the process with a `main.py` argument, and its working directory |
+//! | Python | `argv[0]` of that process, resolved in its `PATH`; the link `/proc/…/exe` would be the system's Python behind a venv |
 //! | custom_nodes | `/internal/folder_paths` while the server is open; else `--base-directory`, `extra_model_paths.yaml`, and the code directory |
 
 use std::collections::BTreeSet;
@@ -19,12 +18,12 @@ use lockproof_model::{
 };
 use lockproof_probe::{client::Client, message::Request};
 
-/// Where things are inside the subject, and who runs them.
+/// The paths inside the subject, and the user of its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The directory of ComfyUI's code.
+    /// ComfyUI's code directory.
     pub code_dir: String,
-    /// The directories from which custom nodes are loaded, the first one first.
+    /// The directories from which custom nodes are loaded, in order.
     pub custom_nodes: Vec<String>,
     /// The Python interpreter.
     pub python: String,
@@ -33,19 +32,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The one of a container that runs no ComfyUI, but a lock in front of it.
+    /// The layout of a container that runs a proxy instead of ComfyUI.
     pub fn of_a_front() -> Self {
         Self { code_dir: String::new(), custom_nodes: Vec::new(), python: String::new(), ids: (0, 0) }
     }
 
-    /// Whether a lock is installed in the same way: a server that is open names further directories
-    /// from which custom nodes are loaded.
+    /// Whether the lock's installation is the same in both layouts; an open server reports
+    /// additional custom node directories.
     pub fn installs_alike(&self, other: &Self) -> bool {
         let parts = |l: &Self| (l.code_dir.clone(), l.custom_nodes_dir().to_owned(), l.python.clone(), l.ids);
         parts(self) == parts(other)
     }
 
-    /// The directory into which a custom node is installed.
+    /// The directory to install a custom node into.
     pub fn custom_nodes_dir(&self) -> &str {
         self.custom_nodes.first().map_or("", String::as_str)
     }
@@ -61,8 +60,8 @@ struct Process {
     ids: (u64, u64),
 }
 
-/// Lists processes, a line each: id, working directory, PATH, uid, gid and arguments, separated by
-/// characters that stand in none of them.
+/// Lists processes, one per line: id, working directory, PATH, uid, gid and arguments, separated by
+/// control characters.
 const LIST_PROCESSES: &str = r#"
 for d in /proc/[0-9]*; do
   p=${d#/proc/}
@@ -77,10 +76,10 @@ for d in /proc/[0-9]*; do
 done
 "#;
 
-/// Finds the layout of a running subject; what the file says is taken as it is.
+/// Detects the layout of a running subject; configured paths are used as given.
 ///
 /// # Errors
-/// An undecided error that says what to write, when it cannot be found.
+/// An undecided error with what to configure, if a path is not found.
 pub async fn detect(deployment: &Deployment, client: &Client) -> Result<Layout> {
     if deployment.subject.lock.scheme.in_front() {
         return Ok(Layout::of_a_front());
@@ -111,11 +110,11 @@ pub async fn detect(deployment: &Deployment, client: &Client) -> Result<Layout> 
     Ok(Layout { code_dir, custom_nodes, python, ids: process.map_or((0, 0), |p| p.ids) })
 }
 
-/// The layout of a container that was made and not started, from its command, its environment and its
-/// files; `None` where only the running container shows it, as behind a start script.
+/// The layout of a container that is created but not started, from its command, environment and
+/// files; `None` if only the running container shows it, for example behind a start script.
 ///
 /// # Errors
-/// An environment error when the engine does not say.
+/// An environment error if the engine does not answer.
 pub async fn foresee(deployment: &Deployment) -> Result<Option<Layout>> {
     let given = &deployment.subject.layout;
     let Some(process) = Process::foreseen(deployment) else { return Ok(None) };
@@ -136,17 +135,17 @@ pub async fn foresee(deployment: &Deployment) -> Result<Option<Layout>> {
 }
 
 fn not_found(what: &str, example: &str, processes: &[Process]) -> Error {
-    let mut error = Error::undecided(format!("{what} cannot be found in the running container"));
+    let mut error = Error::undecided(format!("{what} not found in the running container"));
     for process in processes.iter().take(8) {
         error = error.detail(format!("process: {} (in {})", process.arguments.join(" "), process.cwd));
     }
-    error.fix(format!("say where it is in the subject: layout: {{ {example} }}"))
+    error.fix(format!("set it on the subject: layout: {{ {example} }}"))
 }
 
 async fn processes(deployment: &Deployment) -> Result<Vec<Process>> {
     let mut found = processes_as(deployment, "0").await?;
-    // The super-user of a container sees another user's arguments, but not its directory and
-    // environment: for those, one has to be that user.
+    // Root in a container sees another user's arguments, but not its directory and environment:
+    // these need that user.
     let hidden: BTreeSet<(u64, u64)> = found.iter().filter(|p| p.cwd.is_empty()).map(|p| p.ids).collect();
     for ids in hidden {
         let seen = processes_as(deployment, &format!("{}:{}", ids.0, ids.1)).await?;
@@ -181,13 +180,13 @@ fn parse_processes(text: &str) -> Vec<Process> {
 }
 
 impl Process {
-    /// The process that a container will run, where its command is Python itself.
+    /// The process that a container will run, if its command is Python itself.
     fn foreseen(deployment: &Deployment) -> Option<Self> {
-        /// What the engine sets where the image does not.
+        /// The engine's default, if the image sets none.
         const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let (subject, facts) = (&deployment.subject, deployment.image_facts());
         let arguments = match (&subject.entrypoint, &subject.command) {
-            // An entry point of one's own takes the image's command away.
+            // A replaced entry point resets the image's command.
             (Some(entrypoint), command) => [entrypoint.as_slice(), command.as_deref().unwrap_or_default()].concat(),
             (None, Some(command)) => [facts.entrypoint.as_slice(), command.as_slice()].concat(),
             (None, None) => facts.command.clone(),
@@ -225,7 +224,7 @@ impl Process {
         self.options(name).into_iter().last()
     }
 
-    /// The values of an option that takes several, or comes several times.
+    /// The values of an option that is repeated or has several values.
     fn options(&self, name: &str) -> Vec<&str> {
         let mut values = Vec::new();
         let mut taking = false;
@@ -245,8 +244,8 @@ impl Process {
     }
 }
 
-/// The process that runs ComfyUI, and its code directory: the one whose `main.py` lies beside a
-/// `folder_paths.py`, which other programs' `main.py` do not.
+/// The process that runs ComfyUI, and its code directory: its `main.py` is beside a
+/// `folder_paths.py`, unlike that of other programs.
 async fn find_server<'p>(
     deployment: &Deployment,
     processes: &'p [Process],
@@ -267,7 +266,8 @@ async fn find_server<'p>(
 
 fn server_process<'p>(processes: &'p [Process], code_dir: &str) -> Option<&'p Process> {
     let mut running = processes.iter().filter(|p| p.script().is_some_and(|s| parent(&s) == code_dir));
-    // A shell that started it (`sh -c "python main.py …"`) names the script, too; Python comes last.
+    // A shell that started it (`sh -c "python main.py …"`) also has the argument; Python comes
+    // last.
     running
         .clone()
         .find(|p| p.arguments[0].rsplit('/').next().is_some_and(|n| n.starts_with("python")))
@@ -300,7 +300,7 @@ async fn custom_nodes(
     }
 }
 
-/// The custom_nodes paths that arguments and files ask for.
+/// The custom_nodes paths from arguments and files.
 async fn configured_custom_nodes(
     deployment: &Deployment,
     process: Option<&Process>,
@@ -324,7 +324,7 @@ async fn configured_custom_nodes(
     Ok(found)
 }
 
-/// What an open server says itself; a locked one does not tell.
+/// The paths reported by an open server; a locked one does not report them.
 async fn asked(client: &Client) -> Option<Vec<String>> {
     let answer = client.send(&Request::get("/internal/folder_paths")).await.ok()?;
     if !answer.status.is_success() {
@@ -336,8 +336,8 @@ async fn asked(client: &Client) -> Option<Vec<String>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// The custom_nodes paths of an `extra_model_paths.yaml`, each with whether it goes first
-/// (`is_default`). Paths are relative to `base_path`, or to the file's directory.
+/// The custom_nodes paths of an `extra_model_paths.yaml`, each with its `is_default`. Relative
+/// paths are resolved against `base_path` or the file's directory.
 fn extra_custom_nodes(text: &str, directory: &str) -> Vec<(String, bool)> {
     #[derive(Deserialize)]
     struct Section {

@@ -19,13 +19,13 @@ use lockproof_probe::{
     message::{Answer, in_words},
 };
 
-/// The cheapest hash that bcrypt knows: these passwords are random and live for minutes.
+/// The lowest bcrypt cost: these passwords are random and only used for minutes.
 const BCRYPT_COST: u32 = 4;
 
 /// Gets hold of the keys: those that the deployment has, or new ones by the first-run form.
 ///
 /// # Errors
-/// An undecided error that says what was tried, when there is no token.
+/// An undecided error with what was tried, if there is no token.
 pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
     let password = password(lock)?;
@@ -39,21 +39,21 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
     if lock.scheme.is_basic() {
         return match password {
             Some(password) => Ok(Keys::new(format!("{}:{password}", lock.username), Some(password), None)),
-            None => Err(Error::undecided("there is no name and no password to test with")
+            None => Err(Error::undecided("no user name and password for the test")
                 .at(format!("subject `{}`", deployment.subject.name))
-                .fix("say who may enter: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
+                .fix("set them: credential: { username: gate, password_env: LOCKPROOF_PASSWORD }")),
         };
     }
     let path = lock.scheme.credential.as_ref().map(|c| installed.fill(&c.file, layout));
     if let Some(token) = read(deployment, layout, installed).await? {
-        // The deployment brought its own credential; without its password there is no session.
+        // The deployment has its own credential; without its password, no session can be opened.
         let session = open_session(client, lock.scheme.login.as_ref(), &lock.username, password.as_deref()).await;
         return Ok(Keys::new(token, password, session));
     }
     let Some(login) = &lock.scheme.login else {
-        return Err(Error::undecided("there is no token to test with")
+        return Err(Error::undecided("no token for the test")
             .at(format!("subject `{}`", deployment.subject.name))
-            .fix("say where the deployment has it: credential: { token_file: … } or { token_env: … }"));
+            .fix("set the deployment's token: credential: { token_file: … } or { token_env: … }"));
     };
     let password = password.unwrap_or_else(|| secret::random(24));
     hide_password(&password);
@@ -61,36 +61,36 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
     let session = answer.as_ref().ok().and_then(Answer::cookies);
     match read(deployment, layout, installed).await? {
         Some(token) => Ok(Keys::new(token, Some(password), session)),
-        None => Err(Error::undecided("the login form minted no token")
+        None => Err(Error::undecided("the login form did not create a token")
             .at(format!("subject `{}`", deployment.subject.name))
-            .detail(format!("POST {} was answered with {}", login.path, in_words(&answer)))
-            .detail(format!("and there is no token in {}", path.unwrap_or_default()))
+            .detail(format!("POST {} returned {}", login.path, in_words(&answer)))
+            .detail(format!("there is no token in {}", path.unwrap_or_default()))
             .fix(
-                "if the lock has its credential already, say where: credential: { token_file: … };\n\
-                 see the container's log for what the login form says",
+                "if the lock already has a credential, set its path: credential: { token_file: … };\nelse \
+                check the container's log",
             )),
     }
 }
 
-/// The password of the variable that the file names; `None` where it names none.
+/// The password in the configured environment variable; `None` if none is configured.
 ///
 /// # Errors
-/// A usage error when the variable is not set.
+/// A usage error if the variable is not set.
 pub fn password(lock: &Lock) -> Result<Option<String>> {
     let Some(name) = &lock.password_env else { return Ok(None) };
     std::env::var(name).map(Some).map_err(|_| {
         let fix = if lock.scheme.is_basic() {
             format!("export {name}=…")
         } else {
-            format!("export {name}=…, or leave `password_env` out for a random password")
+            format!("export {name}=…, or remove `password_env` to use a random password")
         };
-        Error::usage(format!("the variable {name}, which should hold the password, is not set"))
+        Error::usage(format!("the environment variable {name}, which must contain the password, is not set"))
             .at("scheme.credential.password_env")
             .fix(fix)
     })
 }
 
-/// The token that the file says the deployment has.
+/// The configured token of the deployment.
 async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let lock = &deployment.subject.lock;
     if let Some(name) = &lock.token_env {
@@ -98,7 +98,7 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
         let token = here.or_else(|| deployment.env(name).map(str::to_owned));
         return token.map(Some).ok_or_else(|| {
             Error::usage(format!(
-                "the variable {name}, which should hold the token, is set neither here nor in the container"
+                "the environment variable {name}, which must contain the token, is not set here or in the container"
             ))
             .at("scheme.credential.token_env")
             .fix(format!("export {name}=…, or set it in the subject's `env:`"))
@@ -113,16 +113,16 @@ async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let text = bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
         Some(token) => Ok(Some(token.to_owned())),
-        None => Err(Error::usage(format!("there is no token in {}, here or in the container", path.display()))
+        None => Err(Error::usage(format!("no token in {}, here or in the container", path.display()))
             .at("scheme.credential.token_file")
-            .fix("the token is the first line of the file")),
+            .fix("write the token on the file's first line")),
     }
 }
 
-/// The token as the credential file has it now; `None` when there is no file, or nothing in it.
+/// The token in the credential file now; `None` if the file is missing or empty.
 ///
 /// # Errors
-/// An environment error when the container cannot be read.
+/// An environment error if the container cannot be read.
 pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Option<String>> {
     let Some(facts) = &deployment.subject.lock.scheme.credential else { return Ok(None) };
     let path = installed.fill(&facts.file, layout);
@@ -137,23 +137,23 @@ pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installe
 /// old keys stays in the new ones, because it must be dead, which is looked at.
 ///
 /// # Errors
-/// An undecided error when the scheme does not say how, or there is no credential to change.
+/// An undecided error if the scheme does not define how, or if there is no credential to replace.
 pub async fn rotate(deployment: &Deployment, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
     let impossible = |why: &str| {
-        Error::undecided(format!("the credential cannot be changed: {why}"))
+        Error::undecided(format!("cannot change the credential: {why}"))
             .at(format!("subject `{}`", deployment.subject.name))
-            .fix("leave `rotate` out of the events")
+            .fix("remove `rotate` from the events")
     };
     if lock.token_env.is_some() {
-        return Err(impossible("the deployment takes its token from its environment"));
+        return Err(impossible("the deployment reads its token from its environment"));
     }
     let Some((facts, Rotation::Bcrypt)) = lock.scheme.credential.as_ref().and_then(|c| Some((c, c.rotate?))) else {
-        return Err(impossible("the scheme does not say how"));
+        return Err(impossible("the scheme does not define how"));
     };
     let path = normalise(&installed.fill(&facts.file, layout));
     let Some(old) = deployment.read_file(&path).await? else {
-        return Err(impossible(&format!("there is no {path}")));
+        return Err(impossible(&format!("{path} does not exist")));
     };
     let password = secret::random(24);
     let hash = bcrypt::hash(&password, BCRYPT_COST).map_err(|e| impossible(&e.to_string()))?;

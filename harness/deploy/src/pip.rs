@@ -1,5 +1,5 @@
-//! What pip in a container needs of this machine's settings: the index, the proxies, and the
-//! certificates where a company's proxy intercepts TLS.
+//! The settings of this machine that pip needs in a container: the index, the proxies, and the CA
+//! bundle if a proxy intercepts TLS.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::engine::archive::{Ownership, Tarball, unreadable};
 use lockproof_model::error::Result;
 
-/// Variables that mean the same in a container as here.
+/// Variables that are valid in a container as well.
 const PASSED: [&str; 11] = [
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
@@ -22,13 +22,13 @@ const PASSED: [&str; 11] = [
     "https_proxy",
     "no_proxy",
 ];
-/// Variables that name the bundle of certificates that this machine trusts; the first one wins.
+/// Variables with the CA bundle of this machine, in order of precedence.
 const BUNDLES: [&str; 4] = ["PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
-/// Where the bundle lies in the container.
+/// The bundle's directory in the container.
 const DIRECTORY: &str = "/tmp";
 const FILE: &str = "lockproof-ca.pem";
 
-/// What pip is told.
+/// The settings for pip.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     variables: Vec<(String, String)>,
@@ -50,7 +50,7 @@ impl Settings {
         self.pairs().into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// The same as pairs.
+    /// The variables as pairs.
     pub fn pairs(&self) -> Vec<(String, String)> {
         let mut pairs = self.variables.clone();
         if self.bundle.is_some() {
@@ -59,15 +59,15 @@ impl Settings {
         pairs
     }
 
-    /// Where the bundle lies in the container.
+    /// The path of the bundle in the container.
     pub fn bundle_in_container(&self) -> String {
         format!("{DIRECTORY}/{FILE}")
     }
 
-    /// The bundle as an archive, and the directory into which it goes; `None` when there is none.
+    /// The bundle as an archive, and its target directory; `None` if there is none.
     ///
     /// # Errors
-    /// An environment error when the bundle cannot be read.
+    /// An environment error if the bundle cannot be read.
     pub fn certificates(&self) -> Result<Option<(&'static str, Bytes)>> {
         let Some(path) = &self.bundle else { return Ok(None) };
         let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;

@@ -1,16 +1,16 @@
-//! Durations as people write them: `120s`, `2m`, `1m 30s`, `500ms`; a bare number is seconds.
+//! Durations such as `120s`, `2m`, `1m 30s` or `500ms`; a bare number is in seconds.
 
 use std::{borrow::Cow, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time, read from `120s`, `2m` or a bare number of seconds.
+/// A duration, parsed from `120s`, `2m` or a bare number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
 impl Span {
-    /// `seconds` long.
+    /// A duration of `seconds`.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
@@ -26,7 +26,7 @@ impl std::str::FromStr for Span {
         }
         humantime::parse_duration(text)
             .map(Self)
-            .map_err(|e| format!("`{text}` is not a duration ({e}); write for example 120s or 2m"))
+            .map_err(|e| format!("`{text}` is not a valid duration ({e}); write for example 120s or 2m"))
     }
 }
 

@@ -1,19 +1,19 @@
-//! What a person is told when something cannot be done: what is wrong, where, and what to do.
+//! Errors for users: what is wrong, where, and what to do.
 //!
-//! A broken lock is not an error: it is a [`Finding`](crate::finding::Finding).
+//! A broken lock is not an error but a [`Finding`](crate::finding::Finding).
 
 use std::fmt;
 
 use crate::{exit, secret};
 
-/// Who has to act, which decides the exit code.
+/// The kind of an error, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The command line or a file is wrong; exit 2.
+    /// Invalid command line or file; exit 2.
     Usage,
-    /// The machine or the engine cannot do it; exit 3.
+    /// The machine or the engine failed; exit 3.
     Environment,
-    /// It was tried and could not be found out; exit 4.
+    /// No verdict could be reached; exit 4.
     Undecided,
     /// Ctrl-C; exit 130.
     Interrupted,
@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Terminated,
 }
 
-/// An error that a person reads: one sentence of what is wrong, where, why, and what to do.
+/// An error for users: what is wrong in one sentence, where, why, and what to do.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -31,7 +31,7 @@ pub struct Error {
     fix: Option<String>,
 }
 
-/// The result of everything here that can fail.
+/// The result of fallible functions in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -50,19 +50,19 @@ impl Error {
         Self::new(ErrorKind::Environment, what)
     }
 
-    /// Something that was tried and could not be found out (exit 4).
+    /// An error that leaves the verdict undecided (exit 4).
     pub fn undecided(what: impl Into<String>) -> Self {
         Self::new(ErrorKind::Undecided, what)
     }
 
-    /// Where it is: a file with line and column, a subject, a container.
+    /// Sets the place: a file with line and column, a subject, a container.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.place = Some(place.to_string());
         self
     }
 
-    /// Where it is, unless a nearer place is known already; then this one goes before it.
+    /// Sets the place, or prepends it to a more specific one.
     #[must_use]
     pub fn or_at(mut self, place: impl fmt::Display) -> Self {
         self.place = Some(match self.place {
@@ -72,21 +72,21 @@ impl Error {
         self
     }
 
-    /// What to do about it.
+    /// Sets the instructions to fix it.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
 
-    /// A line of evidence: the engine's own words, a source excerpt, a log.
+    /// Adds lines of detail: the engine's message, a source excerpt, a log.
     #[must_use]
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
         self.details.extend(detail.to_string().lines().map(str::to_owned));
         self
     }
 
-    /// Who has to act.
+    /// The kind, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -107,7 +107,7 @@ impl Error {
         }
     }
 
-    /// What is wrong with its reasons on one line, for a table cell or a report.
+    /// What is wrong with its first detail on one line, for a table cell or a report.
     pub fn one_line(&self) -> String {
         let mut line = self.what.clone();
         if let Some(first) = self.details.iter().find(|d| !d.trim().is_empty()) {
@@ -118,7 +118,7 @@ impl Error {
     }
 }
 
-/// The one renderer: `error: what`, `  --> place`, indented details, `  = help: fix`.
+/// The only renderer: `error: what`, `  --> place`, indented details, `  = help: fix`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.what.clone();

@@ -1,38 +1,40 @@
-//! What happens to the container.
+//! The events of a container.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An event, in the order in which a gate performs them: those that lose most come last.
+/// An event. The order is that of a gate run: events that lose most come last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// The state right after the installation took effect; the first of every subject.
+    /// The state right after the installation; the first event of every subject.
     Installed,
-    /// The engine restarts the container.
+    /// Restart the container with the engine.
     Restart,
-    /// The container is stopped and started.
+    /// Stop and start the container.
     StopStart,
-    /// The engine kills the container with SIGKILL; it is started again.
+    /// Kill the container with SIGKILL, then start it.
     Kill,
-    /// The main process is killed from outside and the restart policy brings it back.
+    /// Kill the main process from outside; the restart policy restarts it.
     Crash,
-    /// The credential is changed, then the container is restarted.
+    /// Change the credential, then restart the container.
     Rotate,
-    /// A new container with the same named and anonymous volumes (`compose up --force-recreate`).
+    /// Create a new container with the same named and anonymous volumes (`compose up
+    /// --force-recreate`).
     Recreate,
-    /// The container and its anonymous volumes go; a new one comes (`compose down`, `compose up`).
+    /// Remove the container and its anonymous volumes, and create new ones (`compose down`,
+    /// `compose up`).
     DownUp,
-    /// `down-up`, started with no route out.
+    /// `down-up`, started without network access.
     Offline,
-    /// `down-up` onto another image.
+    /// `down-up` with another image.
     Upgrade,
-    /// `compose down --volumes`, `up`: all volumes go, binds stay.
+    /// `compose down --volumes`, `up`: remove all volumes; keep bind mounts.
     Wipe,
 }
 
 impl Event {
-    /// Every event, in the order in which they are performed.
+    /// All events, in the order of a gate run.
     pub const ALL: [Self; 11] = [
         Self::Installed,
         Self::Restart,
@@ -47,7 +49,7 @@ impl Event {
         Self::Wipe,
     ];
 
-    /// What a gate performs when nothing else was asked for.
+    /// The default events of a gate run.
     pub const DEFAULT: [Self; 4] = [Self::Restart, Self::Kill, Self::Recreate, Self::DownUp];
 
     /// The name in files and reports.
@@ -67,17 +69,17 @@ impl Event {
         }
     }
 
-    /// What it takes away, in words for a remedy.
+    /// What it removes, for evidence.
     pub fn takes(self) -> &'static str {
         match self {
             Self::Installed => "nothing",
-            Self::Restart | Self::StopStart | Self::Kill | Self::Crash => "the process and what is on tmpfs",
+            Self::Restart | Self::StopStart | Self::Kill | Self::Crash => "the process and all tmpfs mounts",
             Self::Rotate => "the old token and the old sessions",
-            Self::Recreate => "the container's own layer",
-            Self::DownUp => "the container's own layer and anonymous volumes",
-            Self::Offline => "the container's own layer, anonymous volumes and the network",
-            Self::Upgrade => "the container's own layer, anonymous volumes and the old image",
-            Self::Wipe => "the container's own layer and all volumes",
+            Self::Recreate => "the container's writable layer",
+            Self::DownUp => "the container's writable layer and anonymous volumes",
+            Self::Offline => "the container's writable layer, anonymous volumes and the network",
+            Self::Upgrade => "the container's writable layer, anonymous volumes and the old image",
+            Self::Wipe => "the container's writable layer and all volumes",
         }
     }
 

@@ -1,4 +1,4 @@
-//! The remedy: the smallest mount that would have kept what was lost.
+//! The remedy: the smallest mount that would have kept the lost state.
 
 use crate::{
     path::is_within,
@@ -6,12 +6,12 @@ use crate::{
     state_map::{Mounted, StateEntry},
 };
 
-/// What would have kept a state; `python` is the interpreter of the server.
+/// The mount or line that would have kept a state; `python` is the interpreter of the server.
 pub fn keep(entry: &StateEntry, python: &str, plugin_dir: &str) -> String {
     match (entry.owner, &entry.mount) {
-        (Some(Owner::AnonymousVolume), Some(mount)) => return named(mount, "give the anonymous volume a name"),
+        (Some(Owner::AnonymousVolume), Some(mount)) => return named(mount, "name the anonymous volume"),
         (Some(Owner::Tmpfs), Some(mount)) => return named(mount, "mount a named volume instead of the tmpfs"),
-        // Only a removal of all volumes takes what lies on a named one.
+        // Only the removal of all volumes affects a named volume.
         (Some(Owner::Volume), Some(mount)) => return outlast_volumes(mount, entry.state),
         _ => {}
     }
@@ -19,14 +19,14 @@ pub fn keep(entry: &StateEntry, python: &str, plugin_dir: &str) -> String {
     let (what, name, target) = match entry.state {
         State::Plugin => ("the plugin", "custom-nodes", parent(plugin_dir).to_owned()),
         State::Credential => ("the credential", "login", credential()),
-        // It lies in the plugin's directory as a rule: one volume for both.
+        // Usually in the plugin's directory: one volume for both.
         State::SessionKey if entry.paths.iter().all(|path| is_within(path, plugin_dir)) => {
             ("the session key", "custom-nodes", parent(plugin_dir).to_owned())
         }
         State::SessionKey => ("the session key", "session-key", credential()),
         State::Data => {
             let target = entry.paths.first().map_or("", String::as_str);
-            ("the data", target.rsplit_once('/').map_or("data", |(_, name)| name), target.to_owned())
+            ("user data", target.rsplit_once('/').map_or("data", |(_, name)| name), target.to_owned())
         }
         State::Deps => return keep_dependencies(python, &entry.paths),
     };
@@ -36,13 +36,14 @@ pub fn keep(entry: &StateEntry, python: &str, plugin_dir: &str) -> String {
     )
 }
 
-/// What outlasts `down --volumes`: the host's own directories, external volumes, and the image.
+/// What survives `down --volumes`: bind mounts, external volumes, and the image.
 fn outlast_volumes(mount: &Mounted, state: State) -> String {
     let target = &mount.target;
     let name = mount.source.as_deref().unwrap_or("data");
     let kept = format!(
-        "bind a directory of the host, which no removal of volumes takes:\n  mounts:\n    - {{ bind: ./{name}, target: {target} }}\n\
-         in a compose file:\n  volumes:\n    - ./{name}:{target}\nor declare the volume `{name}` there as `external: true`"
+        "use a bind mount, which no volume removal affects:\n  mounts:\n    - {{ bind: ./{name}, target: \
+        {target} }}\nin a compose file:\n  volumes:\n    - ./{name}:{target}\nor declare the volume \
+        `{name}` there as `external: true`"
     );
     match state {
         State::Plugin | State::Deps => {
@@ -61,18 +62,20 @@ fn named(mount: &Mounted, what: &str) -> String {
     )
 }
 
-/// A virtual environment can lie on a volume as a whole; the system's Python cannot.
+/// A virtual environment can be kept on a volume as a whole; the system's Python cannot.
 fn keep_dependencies(python: &str, paths: &[String]) -> String {
     let environment = parent(parent(python));
     let whole = paths.iter().all(|path| is_within(path, environment));
     if !whole || environment.is_empty() || environment == "/usr" || environment == "/usr/local" {
-        return "build the lock's Python dependencies into the image:\n  RUN python -m pip install -r requirements.txt\n\
-                or install them at every start, and let the start fail when that fails"
+        return "install the lock's Python dependencies in the image:\n  RUN python -m pip install -r \
+            requirements.txt\nor install them at every start, and make the start fail when the installation \
+            fails"
             .to_owned();
     }
     format!(
-        "build the lock's Python dependencies into the image:\n  RUN {} -m pip install -r requirements.txt\n\
-         or keep the environment on a named volume (an image with another Python then needs a new one):\n  mounts:\n    - {{ volume: venv, target: {environment} }}",
+        "install the lock's Python dependencies in the image:\n  RUN {} -m pip install -r \
+        requirements.txt\nor keep the virtual environment on a named volume (rebuild it when the image's \
+        Python changes):\n  mounts:\n    - {{ volume: venv, target: {environment} }}",
         python
     )
 }

@@ -1,4 +1,4 @@
-//! What a run found: the types of the JSON report, whose keys others rely on.
+//! The result of a run: the types of the JSON report.
 //!
 //! Keys are only ever added. Beside the published ones there are [`Report::fail_on`],
 //! [`Report::config`] and [`SubjectReport::error`].
@@ -19,31 +19,31 @@ use crate::{
     verdict::Verdict,
 };
 
-/// The version of the JSON report's shape.
+/// The schema version of the JSON report.
 pub const SCHEMA: u32 = 1;
 
-/// The JSON Schema of the JSON report, as it is published in `docs/report.schema.json`.
+/// The JSON Schema of the JSON report, as published in `docs/report.schema.json`.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Report).to_value()
 }
 
-/// A whole run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// The version of this shape: 1.
+    /// The schema version: 1.
     pub schema: u32,
-    /// What wrote it.
+    /// The tool that wrote the report.
     pub tool: Tool,
-    /// The exit code in a word.
+    /// The exit code as a word.
     pub outcome: Outcome,
     /// The exit code of the run.
     pub exit_code: u8,
-    /// When the run began, in UTC (RFC 3339).
+    /// The start of the run, in UTC (RFC 3339).
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started: Timestamp,
-    /// How long the run took, in milliseconds.
+    /// The duration of the run, in milliseconds.
     pub duration_ms: u64,
-    /// The severity from which on a finding counts (`--fail-on`).
+    /// The lowest severity that counts (`--fail-on`).
     #[serde(default = "default_fail_on")]
     pub fail_on: Severity,
     /// The configuration file of the run, if there was one.
@@ -51,7 +51,7 @@ pub struct Report {
     pub config: Option<String>,
     /// The deployments under test.
     pub subjects: Vec<SubjectReport>,
-    /// The broken rules.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
@@ -59,7 +59,7 @@ fn default_fail_on() -> Severity {
     Severity::Warning
 }
 
-/// What wrote a report.
+/// The tool that wrote a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// Its name: `lockproof`.
@@ -69,28 +69,28 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// This very program.
+    /// This program.
     pub fn this() -> Self {
         Self { name: "lockproof".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 }
 
-/// The exit code in a word.
+/// The exit code as a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// All is as it must be (exit 0).
+    /// Every verdict is the expected one, and no finding counts (exit 0).
     Pass,
     /// A finding counts, or a verdict is not the expected one (exit 1).
     Fail,
-    /// It could not find out (exit 4).
+    /// No verdict could be reached (exit 4).
     Undecided,
-    /// It could not be done, or was interrupted (every other exit code).
+    /// The run failed or was interrupted (every other exit code).
     Error,
 }
 
 impl Outcome {
-    /// The outcome that an exit code stands for.
+    /// The outcome of an exit code.
     pub fn of(exit_code: u8) -> Self {
         match exit_code {
             exit::OK => Self::Pass,
@@ -116,17 +116,17 @@ impl Outcome {
 pub struct SubjectReport {
     /// Its name.
     pub name: String,
-    /// The image that it ran.
+    /// Its image.
     pub image: String,
-    /// Where things are inside it.
+    /// The paths inside it.
     pub layout: LayoutReport,
-    /// What its lock needs in order to last.
+    /// The states that its lock needs in order to persist.
     pub states: Vec<StateReport>,
-    /// What was done to it and what came of it, in order; `installed` is the first.
+    /// The events with their results, in order; `installed` is the first.
     pub events: Vec<EventReport>,
-    /// The workflows and notebooks that were run on it.
+    /// The workflows and notebooks that were replayed on it.
     pub replays: Vec<ReplayReport>,
-    /// Why it could not be brought up or not be gated to the end, in one sentence.
+    /// Why it could not be started or gated completely, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Where the probed routes come from; absent where it did not come up.
@@ -138,7 +138,7 @@ pub struct SubjectReport {
 }
 
 impl SubjectReport {
-    /// Whether replays were asked for and all of them skipped: then nothing was shown by them.
+    /// Whether replays were requested and all of them were skipped.
     pub fn has_replayed_nothing(&self) -> bool {
         !self.replays.is_empty() && self.replays.iter().all(|replay| replay.outcome == ReplayOutcome::Skipped)
     }
@@ -167,35 +167,35 @@ pub struct RouteReport {
 /// Where the time of one subject went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
-    /// How often a server was started.
+    /// The number of server starts.
     pub starts: u32,
-    /// Milliseconds of each phase.
+    /// The time spent in each phase, in milliseconds.
     pub phases: BTreeMap<Phase, u64>,
 }
 
-/// What a gate spends its time on.
+/// A phase of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Network, volumes and containers are made.
+    /// Creating the network, volumes and containers.
     Create,
-    /// The lock is installed, its states are mapped, a token is minted.
+    /// Installing the lock, mapping its states, creating a token.
     Install,
     /// The server's own list of routes is read, from a start of its own.
     Inventory,
     /// Waiting until fewer other servers start.
     Queue,
-    /// What happens to the container: stopped, killed, removed, made anew.
+    /// Performing the event: stopping, killing, removing or creating containers.
     Event,
     /// From the start of a server to its first answer.
     Start,
-    /// Requests are sent and judged.
+    /// Sending and judging requests.
     Probe,
-    /// Workflows and notebooks run.
+    /// Replaying workflows and notebooks.
     Replay,
-    /// States and data are compared.
+    /// Comparing states and user data.
     Compare,
-    /// Containers and volumes are removed.
+    /// Removing containers and volumes.
     CleanUp,
 }
 
@@ -231,10 +231,10 @@ impl Phase {
     }
 }
 
-/// Where things are inside a subject; null where it was not found out.
+/// The paths inside a subject; null if not detected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LayoutReport {
-    /// The directory of ComfyUI's code.
+    /// ComfyUI's code directory.
     pub code_dir: Option<String>,
     /// The directory from which ComfyUI loads custom nodes.
     pub custom_nodes: Option<String>,
@@ -242,60 +242,61 @@ pub struct LayoutReport {
     pub python: Option<String>,
 }
 
-/// One of the things that the lock needs in order to last.
+/// A state that the lock needs in order to persist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StateReport {
-    /// Which one.
+    /// Which state it is.
     pub state: State,
-    /// The paths on which it lies.
+    /// Its paths.
     pub paths: Vec<String>,
-    /// Who owns them; of several owners, the one that survives least.
+    /// The owner of the paths; of several owners, the one that persists least.
     pub owner: Option<Owner>,
-    /// For each event, whether it lasts.
+    /// Whether it survives each event.
     pub survives: BTreeMap<Event, Survival>,
 }
 
 /// Whether a state survives an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Survival {
-    /// What the mounts let one expect; null where only a run can tell.
+    /// The prediction from the mounts; null if only a run can tell.
     pub predicted: Option<bool>,
-    /// What happened; null where the event was not run.
+    /// What was observed; null if the event was not run.
     pub observed: Option<bool>,
 }
 
 impl Survival {
-    /// Whether the state is lost, as far as is known: what was seen goes before what was expected.
+    /// Whether the state is lost: the observation takes precedence over the prediction.
     pub fn lost(self) -> bool {
         self.observed.or(self.predicted) == Some(false)
     }
 }
 
-/// One event and what came of it.
+/// An event with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventReport {
-    /// Which one.
+    /// Which event it is.
     pub event: Event,
-    /// What the probes add up to; null where `skipped` or `undecided` gives a reason.
+    /// The verdict; null if `skipped` or `undecided` gives a reason.
     pub verdict: Option<Verdict>,
-    /// What the verdict must be.
+    /// The expected verdict.
     pub expected: Verdict,
-    /// What the state map lets one expect; null where that cannot be known.
+    /// The verdict predicted by the state map; null if unknown.
     pub predicted: Option<Verdict>,
     /// Why the event does not apply.
     pub skipped: Option<String>,
-    /// Why it could not be found out.
+    /// Why no verdict could be reached.
     pub undecided: Option<String>,
-    /// False for an upgrade whose new code a volume hides.
+    /// False for an upgrade whose new code is hidden by a volume.
     #[serde(default = "yes")]
     pub effective: bool,
-    /// The milliseconds in which a stranger was served; null where `installed` was open already.
+    /// How long anonymous requests were served, in milliseconds; null if `installed` was already
+    /// open.
     pub exposure_ms: Option<u64>,
-    /// The milliseconds until the first complete answer.
+    /// The time until the first complete answer, in milliseconds.
     pub ready_ms: Option<u64>,
-    /// The milliseconds that the event and its probes took.
+    /// The duration of the event and its probes, in milliseconds.
     pub duration_ms: u64,
-    /// The probes by their decision.
+    /// The number of probes by decision.
     pub probes: ProbeCounts,
 }
 
@@ -304,7 +305,7 @@ fn yes() -> bool {
 }
 
 impl EventReport {
-    /// An event about which nothing is known yet.
+    /// An event without a result yet.
     pub fn new(event: Event, expected: Verdict) -> Self {
         Self {
             event,
@@ -321,59 +322,59 @@ impl EventReport {
         }
     }
 
-    /// Whether the verdict is as it must be; `None` without a verdict.
+    /// Whether the verdict is acceptable; `None` without a verdict.
     ///
-    /// | event | expected | as it must be |
+    /// | event | expected | acceptable |
     /// |---|---|---|
     /// | any | any | the expected verdict |
-    /// | `wipe` | `locked` | `claimable` and `locked-out` too: the credential went with the volumes |
+    /// | `wipe` | `locked` | also `claimable` and `locked-out`: the credential was removed with the volumes |
     pub fn as_it_must_be(&self) -> Option<bool> {
         Some(self.verdict?.is_as_it_must_be(self.event, self.expected))
     }
 }
 
-/// The probes of one event by their decision.
+/// The number of probes of one event by decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeCounts {
-    /// All that the event asked for; more are sent, such as references and repetitions.
+    /// All planned probes; more requests are sent, such as references and repetitions.
     #[serde(default)]
     pub planned: u64,
-    /// All that were sent.
+    /// All probes that were sent.
     pub sent: u64,
-    /// The lock refused.
+    /// Rejected by the lock.
     pub rejected: u64,
-    /// The lock let it through, and it was answered.
+    /// Let through and answered.
     pub served: u64,
-    /// The lock let it through, and the handler refused.
+    /// Let through, but refused by the handler.
     pub passed: u64,
-    /// It cannot be told.
+    /// Indeterminate.
     pub indeterminate: u64,
 }
 
-/// One workflow or notebook, run after one event.
+/// A workflow or notebook, replayed after one event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplayReport {
     /// Its name.
     pub name: String,
-    /// After which event it was run.
+    /// The event after which it was replayed.
     pub event: Event,
-    /// How its result compares.
+    /// The result of the comparison.
     pub outcome: ReplayOutcome,
-    /// The reason of an outcome other than `same`.
+    /// The reason for an outcome other than `same`.
     pub why: Option<String>,
 }
 
-/// How a replay's result compares with the one before.
+/// The result of comparing a replay with the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayOutcome {
     /// It is the same.
     Same,
-    /// It is another one.
+    /// It differs.
     Changed,
-    /// It did not run to its end.
+    /// It did not finish.
     Failed,
-    /// The subject lacks what it needs.
+    /// It was skipped: the subject lacks something that it needs.
     Skipped,
 }
 
@@ -412,18 +413,18 @@ impl Report {
         }
     }
 
-    /// Reads a JSON report back, for `--baseline`; `name` is the file's, for messages.
+    /// Reads a JSON report, for `--baseline`; `name` is its file name, for messages.
     ///
     /// # Errors
-    /// A usage error when it is not such a report, or one of another shape.
+    /// A usage error if it is not a report, or has another schema version.
     pub fn from_json(text: &str, name: &str) -> Result<Self> {
         #[derive(Deserialize)]
         struct Shape {
             schema: u32,
         }
-        let fix = "give a file that `--report json=PATH` has written";
+        let fix = "use a file written by `--report json=PATH`";
         let wrong = |e: serde_json::Error| {
-            Error::usage("this is not a JSON report of lockproof")
+            Error::usage("not a JSON report of lockproof")
                 .at(format!("{name}:{}:{}", e.line(), e.column()))
                 .detail(e)
                 .fix(fix)
@@ -431,15 +432,15 @@ impl Report {
         let Shape { schema } = serde_json::from_str(text).map_err(wrong)?;
         if schema != SCHEMA {
             return Err(Error::usage(format!(
-                "the report has schema {schema}, and this version reads schema {SCHEMA}"
+                "the report has schema {schema}, but this version reads schema {SCHEMA}"
             ))
             .at(name)
-            .fix("write the baseline again with this version of lockproof"));
+            .fix("create the baseline again with this version of lockproof"));
         }
         serde_json::from_str(text).map_err(wrong)
     }
 
-    /// The same report without any registered secret.
+    /// The report with all registered secrets redacted.
     #[must_use]
     pub fn redacted(&self) -> Self {
         self.map_text(secret::redact)
@@ -527,15 +528,15 @@ mod tests {
     fn a_file_that_is_no_report_is_a_usage_error_with_its_place() {
         let shown = |text| Report::from_json(text, "base.json").expect_err("it is none").to_string();
         insta::assert_snapshot!(shown("{\n  \"schema\": x\n}"), @r"
-        this is not a JSON report of lockproof
+        not a JSON report of lockproof
           --> base.json:2:13
            | expected value at line 2 column 13
-          = help: give a file that `--report json=PATH` has written
+          = help: use a file written by `--report json=PATH`
         ");
         insta::assert_snapshot!(shown(r#"{ "schema": 7 }"#), @r"
-        the report has schema 7, and this version reads schema 1
+        the report has schema 7, but this version reads schema 1
           --> base.json
-          = help: write the baseline again with this version of lockproof
+          = help: create the baseline again with this version of lockproof
         ");
     }
 }

@@ -1,18 +1,18 @@
-//! Tokens and passwords are known here, so that every sink can leave them out.
+//! Registers tokens and passwords, so that all output can be redacted.
 //!
-//! A secret is registered the moment it is made or read; [`redact`] runs over everything that is
-//! printed, reported or logged. Forms in which a secret travels (percent-encoded, as a cookie) are
+//! A secret is registered when it is created or read; [`redact`] is applied to everything that is
+//! printed, reported or logged. Encoded forms of a secret (percent-encoded, as a cookie) are
 //! registered with it.
 
 use std::sync::{OnceLock, RwLock};
 
-/// What stands in place of a secret.
+/// The replacement of a secret.
 pub const PLACEHOLDER: &str = "<redacted>";
 
-/// Shorter strings are not secrets but words: redacting `a` everywhere would ruin every report.
+/// Shorter strings are not redacted: replacing `a` everywhere would garble the output.
 const SHORTEST: usize = 6;
 
-/// A secret, and what stands in its place.
+/// A secret with its replacement.
 type Known = (String, String);
 
 fn registry() -> &'static RwLock<Vec<Known>> {
@@ -20,13 +20,13 @@ fn registry() -> &'static RwLock<Vec<Known>> {
     SECRETS.get_or_init(RwLock::default)
 }
 
-/// Makes `secret` unprintable from now on.
+/// Redacts `secret` from now on.
 pub fn register(secret: &str) {
     register_as(secret, PLACEHOLDER);
 }
 
-/// Makes `secret` unprintable from now on; `placeholder` stands in its place. For what is made from
-/// a secret and gives most of it away, such as a token without its last character.
+/// Redacts `secret` from now on, with its own `placeholder`. For values derived from a secret that
+/// reveal most of it, such as a token without its last character.
 pub fn register_as(secret: &str, placeholder: &str) {
     let secret = secret.trim();
     if secret.len() < SHORTEST {
@@ -34,20 +34,20 @@ pub fn register_as(secret: &str, placeholder: &str) {
     }
     if let Ok(mut secrets) = registry().write() {
         for form in spellings(secret) {
-            // The secret itself keeps its own placeholder, whatever else it is taken for later.
+            // The secret itself keeps its own placeholder.
             if !secrets.iter().any(|(known, _)| *known == form) {
                 secrets.push((form, placeholder.to_owned()));
             }
         }
-        // The longest first, so that a secret that contains another one goes as a whole.
+        // The longest first, so that a secret that contains another one is replaced as a whole.
         secrets.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
     }
 }
 
-/// A secret as it stands, and percent-encoded as RFC 3986 has it and as others write it.
+/// A secret as it is, and percent-encoded in the variants of RFC 3986 and other encoders.
 pub fn spellings(secret: &str) -> Vec<String> {
     let encoded = percent_encode(secret);
-    // Python's `urllib.parse.quote` leaves the slash, some libraries write small letters.
+    // Python's `urllib.parse.quote` keeps the slash; some libraries use lower case.
     let slashes = encoded.replace("%2F", "/");
     let mut spellings = vec![secret.to_owned(), lower_hex(&encoded), lower_hex(&slashes), encoded, slashes];
     spellings.sort_unstable();
@@ -65,12 +65,12 @@ fn lower_hex(encoded: &str) -> String {
     out
 }
 
-/// `text` without any registered secret.
+/// `text` with all registered secrets redacted.
 pub fn redact(text: &str) -> String {
     replace(text, str::to_owned)
 }
 
-/// Replaces every registered secret by what `stand_in` makes of its placeholder.
+/// Replaces every registered secret with `stand_in` of its placeholder.
 pub fn replace(text: &str, stand_in: impl Fn(&str) -> String) -> String {
     let Ok(secrets) = registry().read() else { return PLACEHOLDER.to_owned() };
     let mut out = text.to_owned();
@@ -82,7 +82,7 @@ pub fn replace(text: &str, stand_in: impl Fn(&str) -> String) -> String {
     out
 }
 
-/// Percent-encodes everything but unreserved characters (RFC 3986, section 2.3).
+/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
 pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {
@@ -95,14 +95,14 @@ pub fn percent_encode(text: &str) -> String {
     out
 }
 
-/// `length` random characters out of letters and digits: for run ids, passwords and nonces.
+/// `length` random letters and digits, for run ids, passwords and nonces.
 ///
 /// # Panics
-/// When the operating system gives no random bytes, without which no secret can be made.
+/// If the operating system provides no random bytes.
 pub fn random(length: usize) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = vec![0_u8; length];
-    getrandom::fill(&mut bytes).expect("the operating system must give random bytes");
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
     bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect()
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_from_a_secret_has_a_placeholder_of_its_own() {
+    fn a_derived_secret_has_its_own_placeholder() {
         register("$2b$12$abcdefghijk/other");
         register_as("$2b$12$abcdefghijk/othe", "${TOKEN%?}");
         assert_eq!(redact("$2b$12$abcdefghijk/othe"), "${TOKEN%?}");

@@ -1,20 +1,19 @@
-//! The things that a lock needs in order to last, who owns the paths on which they lie, and which
-//! events such a path survives.
+//! The states of a lock, the owners of their paths, and which events an owner survives.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
-/// One of the things that a lock needs in order to last.
+/// A state that the lock needs in order to persist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// The plugin's own code.
+    /// The plugin's code.
     Plugin,
-    /// What the plugin imports, installed into the subject's Python.
+    /// The Python packages that the plugin imports.
     Deps,
-    /// What the token is compared with.
+    /// The credential that the token is compared with.
     Credential,
     /// The key that signs browser sessions.
     SessionKey,
@@ -41,21 +40,22 @@ impl std::fmt::Display for State {
     }
 }
 
-/// On what a path lies. Ordered by how little it survives: the first of several decides.
+/// The owner of a path: a mount, the image or the writable layer. In order of persistence: of
+/// several owners, the first one decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owner {
-    /// In memory: gone with the process's container, at every stop.
+    /// A tmpfs: lost at every stop.
     Tmpfs,
-    /// The container's own writable layer.
+    /// The container's writable layer.
     ContainerLayer,
-    /// A volume that nobody named: it goes with `down`.
+    /// An anonymous volume: lost at `down`.
     AnonymousVolume,
     /// A named volume.
     Volume,
-    /// The image itself, unchanged since.
+    /// The image itself, unchanged.
     Image,
-    /// A directory or file of the host.
+    /// A directory or file of the host (bind mount).
     Bind,
 }
 
@@ -72,11 +72,11 @@ impl Owner {
         }
     }
 
-    /// The owner in words, for messages.
+    /// The owner with an article, for messages.
     pub fn words(self) -> &'static str {
         match self {
             Self::Tmpfs => "a tmpfs",
-            Self::ContainerLayer => "the container's own layer",
+            Self::ContainerLayer => "the container's writable layer",
             Self::AnonymousVolume => "an anonymous volume",
             Self::Volume => "a named volume",
             Self::Image => "the image",
@@ -84,7 +84,7 @@ impl Owner {
         }
     }
 
-    /// What stands before [`words`](Self::words) of a place: in a layer, on a mount.
+    /// The preposition before [`words`](Self::words): in a layer, on a mount.
     pub fn preposition(self) -> &'static str {
         match self {
             Self::ContainerLayer | Self::Image => "in",
@@ -92,7 +92,7 @@ impl Owner {
         }
     }
 
-    /// Whether what lies there survives `event`; `None` where only the other image can tell.
+    /// Whether the content survives `event`; `None` if it depends on the new image.
     ///
     /// | owner | stops | recreate | down-up, offline | upgrade | wipe |
     /// |---|---|---|---|---|---|

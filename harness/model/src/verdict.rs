@@ -1,4 +1,4 @@
-//! What the probes after one event add up to.
+//! The verdict of one event.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,18 +13,18 @@ pub enum Verdict {
     Open,
     /// Not open, but a visitor can obtain access from the server itself.
     Claimable,
-    /// Neither, but some protected route or forged credential gets through.
+    /// Neither, but a protected route or a forged credential is served.
     Leaky,
     /// No way in, and the token of record is rejected.
     LockedOut,
-    /// It exits, or never answers within `ready_timeout`.
+    /// The server exits, or does not answer within `ready_timeout`.
     Down,
     /// Every sentinel and forgery is rejected, and the token of record works.
     Locked,
 }
 
 impl Verdict {
-    /// Every verdict, worst first.
+    /// All verdicts, worst first.
     pub const ALL: [Self; 6] = [Self::Open, Self::Claimable, Self::Leaky, Self::LockedOut, Self::Down, Self::Locked];
 
     /// The name in files and reports.
@@ -50,11 +50,11 @@ impl Verdict {
     /// One sentence for a person who sees the word for the first time.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Open => "everybody gets in, as if there were no lock",
+            Self::Open => "anonymous requests get everything, as if there were no lock",
             Self::Claimable => "a visitor can obtain access from the server itself",
-            Self::Leaky => "the lock holds, but there are ways around it",
-            Self::LockedOut => "nobody gets in, the owner's token included",
-            Self::Down => "the server does not come up",
+            Self::Leaky => "the lock works, but some requests bypass it",
+            Self::LockedOut => "nobody gets in, not even with the owner's token",
+            Self::Down => "the server does not start",
             Self::Locked => "anonymous requests are rejected and the token works",
         }
     }

@@ -1,16 +1,16 @@
-//! From hundreds of hits to causes: each way in is one finding, under the rule of what is wrong.
+//! Groups hundreds of hits by cause: each bypass is one finding, under the rule of its cause.
 //!
-//! | seen | rule |
+//! | observation | rule |
 //! |---|---|
-//! | a method gets through on every route, others are rejected | `lock/unprotected-method` |
-//! | a route gets through bare | `lock/unprotected-route` |
-//! | a route gets through below `/api`, and is rejected bare | `lock/unprotected-prefix`; where all do, the web socket there is the same cause |
-//! | a forged credential opens plain routes | its own rule; that it opens the web socket, too, is the same cause |
-//! | a request is refused and takes effect | `lock/unprotected-route`; whatever else changes something is the same cause |
-//! | an empty token gets through, and so does one beside another | `lock/empty-token` |
-//! | a tampered session gets through, and so does a made-up cookie | `lock/tampered-session` |
-//! | a spelling gets through that ends like a static file, and so do static files | `lock/static-suffix` |
-//! | a `Host` is trusted, and so is the host of an absolute target | `lock/trusted-header` |
+//! | a method is served on every route, others are rejected | `lock/unprotected-method` |
+//! | a route is served without a prefix | `lock/unprotected-route` |
+//! | a route is served below `/api`, but rejected without it | `lock/unprotected-prefix`; if all are, the WebSocket there has the same cause |
+//! | a forged credential opens plain routes | its own rule; the WebSocket has the same cause |
+//! | a request is rejected but takes effect | `lock/unprotected-route`; other changing requests have the same cause |
+//! | an empty token is accepted, and also one beside another | `lock/empty-token` |
+//! | a tampered session is accepted, and also a made-up cookie | `lock/tampered-session` |
+//! | a spelling with a static suffix is served, and so are static files | `lock/static-suffix` |
+//! | a `Host` is trusted, and also the host of an absolute target | `lock/trusted-header` |
 //! | anything else | the probe's own rule |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +26,10 @@ use super::{
 use crate::surface::corpus::credentials::WRONG;
 use lockproof_model::finding::Rule;
 
-/// The least number of routes of another method that are rejected, for a method to be forgotten.
+/// The minimum number of rejected routes of another method, for a method to count as forgotten.
 const ENOUGH: usize = 2;
 
-/// Sorts what got through by its cause.
+/// Groups the hits by their cause.
 pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
     let methods = unguarded_methods(&results);
     let prefix = is_whole_prefix_unguarded(&results);
@@ -55,24 +55,24 @@ pub(super) fn attribute(results: Vec<Result>) -> BTreeMap<Rule, Vec<Hit>> {
     if prefix {
         retain(&mut hits, Rule::LockWebsocket, |hit| !hit.probe.request.target.starts_with("/api/"));
     }
-    // Where any token will do, the empty one is no cause of its own.
+    // If any token is accepted, the empty one is not a separate cause.
     let wrong: Vec<Slot> = hits.get(&Rule::LockForgedCredential).into_iter().flatten().filter_map(wrong_in).collect();
     retain(&mut hits, Rule::LockEmptyToken, |hit| !wrong.iter().any(|slot| slot.is_in(&hit.probe.request)));
     if has(&hits, Rule::LockEmptyToken) {
         retain(&mut hits, Rule::LockForgedCredential, |hit| !has_empty_value(&hit.probe.request.target));
     }
-    // A handler that runs before the check may fail by itself, whatever the spelling is.
+    // A handler that runs before the check may fail by itself, whatever the spelling.
     if hits.get(&Rule::LockUnprotectedRoute).is_some_and(|plain| plain.iter().any(took_effect)) {
         for rule in hits.keys().copied().filter(|rule| *rule != Rule::LockUnprotectedRoute).collect::<Vec<_>>() {
             let served = |hit: &Hit| hit.outcome.as_ref().is_ok_and(|answer| answer.status.is_success());
             retain(&mut hits, rule, |hit| !hit.probe.changes && served(hit));
         }
     }
-    // A lock that takes a made-up cookie takes a tampered one as well.
+    // A lock that accepts a made-up cookie accepts a tampered one too.
     if has(&hits, Rule::LockTamperedSession) {
         retain(&mut hits, Rule::LockForgedCredential, |hit| !is_cookie(&hit.probe.request));
     }
-    // The host of an absolute target is what `Host` is otherwise.
+    // The host of an absolute target is equivalent to `Host`.
     let by_host = |hit: &Hit| hit.probe.request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     if hits.get(&Rule::LockTrustedHeader).is_some_and(|trusted| trusted.iter().any(by_host)) {
         retain(&mut hits, Rule::LockPathConfusion, |hit| hit.probe.request.target.starts_with('/'));
@@ -96,7 +96,7 @@ fn retain(hits: &mut BTreeMap<Rule, Vec<Hit>>, rule: Rule, keep: impl Fn(&Hit) -
     }
 }
 
-/// The methods that get through on every plain route, while another method is rejected.
+/// The methods that are served on every plain route, while another method is rejected.
 fn unguarded_methods(results: &[Result]) -> BTreeSet<&'static str> {
     let mut through: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
     for result in results.iter().filter(|r| is_plain(r.probe.rule) && r.applies) {
@@ -108,8 +108,8 @@ fn unguarded_methods(results: &[Result]) -> BTreeSet<&'static str> {
     through.into_iter().filter(|(_, (hits, all))| guarded && hits == all).map(|(method, _)| method).collect()
 }
 
-/// Whether everything that reads gets through below the other prefix, as when a list of paths lacks
-/// it; a web socket reads.
+/// Whether all read-only requests are served under the other prefix, as when a list of paths lacks
+/// it; a WebSocket is read-only.
 fn is_whole_prefix_unguarded(results: &[Result]) -> bool {
     let reads = |r: &&Result| !r.probe.changes && r.decision != Decision::Indeterminate;
     let below = || results.iter().filter(|r| r.probe.rule == Rule::LockUnprotectedPrefix && r.applies).filter(reads);
@@ -125,7 +125,7 @@ fn name(method: &Method) -> &'static str {
     }
 }
 
-/// Where a request shows a token.
+/// The place of a token in a request.
 enum Slot {
     Header(String),
     Query(String),
@@ -143,7 +143,7 @@ impl Slot {
     }
 }
 
-/// Where a hit shows [`WRONG`] for a token, once and by itself.
+/// The place of [`WRONG`] in a hit, if it is the only credential.
 fn wrong_in(hit: &Hit) -> Option<Slot> {
     let request = &hit.probe.request;
     let header = request.headers.iter().find(|(_, value)| value.split(' ').next_back() == Some(WRONG));
@@ -156,12 +156,12 @@ fn wrong_in(hit: &Hit) -> Option<Slot> {
     (pairs.by_ref().filter(|(n, _)| *n == name).count() == 1).then(|| Slot::Query(name.to_owned()))
 }
 
-/// Whether a request was refused, and let through all the same.
+/// Whether a request was rejected but took effect.
 fn took_effect(hit: &Hit) -> bool {
     hit.outcome.as_ref().is_ok_and(is_refusal)
 }
 
-/// Whether a request shows a cookie and no other credential.
+/// Whether a cookie is the request's only credential.
 fn is_cookie(request: &Request) -> bool {
     matches!(request.headers.as_slice(), [(name, _)] if name.eq_ignore_ascii_case("cookie"))
 }
@@ -172,7 +172,7 @@ fn has_empty_value(target: &str) -> bool {
     query.split('&').any(|pair| pair.split_once('=').is_none_or(|(_, value)| value.is_empty()))
 }
 
-/// Whether a target has the look of a static file, in its last segment or its query.
+/// Whether a target looks like a static file, in its last segment or its query.
 fn looks_static(target: &str) -> bool {
     let last = target.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     [".js", ".css", ".ico", ".png", ".map", ".html", ".json"].iter().any(|suffix| last.contains(suffix))

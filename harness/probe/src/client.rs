@@ -1,5 +1,5 @@
-//! The HTTP/1.1 client of the probes: hyper's connection, without a URL library above it, so that
-//! every target and header goes out as it was written.
+//! The HTTP/1.1 client of the probes: uses hyper's connection without a URL library, so that every
+//! target and header is sent as written.
 
 use std::{
     net::SocketAddr,
@@ -22,13 +22,13 @@ use super::{
     server::Server,
 };
 
-/// As much of a body as is looked at: enough for the largest `/object_info` seen.
+/// The maximum number of bytes read from a body: enough for the largest `/object_info` seen.
 const LARGEST_BODY: usize = 8 * 1024 * 1024;
 
-/// How long is waited altogether for a server that says 429, or to come again later.
+/// The maximum total pause for a server that answers 429 or sends `Retry-After`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a web socket may take until it says something. ComfyUI sends its queue at once.
+/// The time limit for a WebSocket's first message. ComfyUI sends its queue at once.
 const FIRST_FRAME: Duration = Duration::from_millis(1500);
 
 /// A client of one server; clones share its connections.
@@ -46,7 +46,7 @@ struct Shared {
     throttled: Mutex<Throttled>,
 }
 
-/// How long the server has made its client wait, several waits at once counted once.
+/// The total pause requested by the server; parallel pauses count once.
 #[derive(Default)]
 struct Throttled {
     spent: Duration,
@@ -54,7 +54,7 @@ struct Throttled {
 }
 
 impl Throttled {
-    /// Takes a pause into account; whether it is still worth waiting for.
+    /// Adds a pause; returns whether the limit is not exceeded.
     fn wait(&mut self, now: Instant, pause: Duration) -> bool {
         let end = now + pause;
         let from = self.until.map_or(now, |until| until.max(now));
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Client {
-    /// A client of the server at `address`. An answer that takes longer than `timeout` is a fault.
+    /// A client of the server at `address`. A longer answer than `timeout` is a fault.
     pub fn new(address: SocketAddr, timeout: Duration) -> Self {
         Self::of(Server::at(address), timeout)
     }
@@ -84,7 +84,7 @@ impl Client {
         Self::sharing(Arc::new(server), timeout, LARGEST_BODY)
     }
 
-    /// A client of the same server, for whom an answer may take longer and be larger.
+    /// A client of the same server with other limits.
     pub fn with_limits(&self, timeout: Duration, largest_body: usize) -> Self {
         Self::sharing(Arc::clone(&self.shared.server), timeout, largest_body)
     }
@@ -94,27 +94,27 @@ impl Client {
         Self { shared: Arc::new(Shared { server, timeout, largest_body, idle, sent, throttled }) }
     }
 
-    /// The server itself, for those who speak another protocol with it.
+    /// The server itself, for other protocols.
     pub fn server(&self) -> &Server {
         &self.shared.server
     }
 
-    /// The start of a URL of the server.
+    /// The server's base URL.
     pub fn base(&self) -> String {
         self.shared.server.base()
     }
 
-    /// The address of the server, where it was given as one.
+    /// The server's address, if it was given as one.
     pub fn address(&self) -> Option<SocketAddr> {
         self.shared.server.address()
     }
 
-    /// How many requests were sent.
+    /// The number of sent requests.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
     }
 
-    /// Waits, as the server asks; `false`, at once, when it has asked for too much already.
+    /// Waits as the server requests; returns `false` at once if the limit is exceeded.
     pub async fn wait(&self, pause: Duration) -> bool {
         let worth_it = self.throttled().wait(Instant::now(), pause);
         if worth_it {
@@ -123,7 +123,7 @@ impl Client {
         worth_it
     }
 
-    /// Whether the server has asked for more patience than there is.
+    /// Whether the server requested longer pauses than the limit.
     pub fn is_out_of_patience(&self) -> bool {
         self.throttled().spent >= PATIENCE
     }
@@ -141,13 +141,13 @@ impl Client {
 
     async fn exchange(&self, request: &Request) -> Outcome {
         let message = self.message(request)?;
-        // After it, a connection would speak HTTP/1.0 on; it is used for nothing else.
+        // The connection would continue with HTTP/1.0, so it is not reused.
         if request.old_protocol {
             let fresh = self.connect().await?;
             return self.round_trip(fresh, message, false).await;
         }
-        // A connection that was kept may have been closed meanwhile, which shows only when it is
-        // used; that says nothing about the request, so it is sent once more on a new one.
+        // An idle connection may have been closed, which is only noticed when it is used; so the
+        // request is sent once more on a new connection.
         while let Some(mut kept) = self.take_idle() {
             if !kept.is_ready().await {
                 continue;
@@ -179,7 +179,7 @@ impl Client {
                 }
                 let (parts, mut body) = response.into_parts();
                 let mut bytes = BytesMut::new();
-                // A switched protocol has no body that would end.
+                // A switched protocol has no body that ends.
                 let mut whole = parts.status != http::StatusCode::SWITCHING_PROTOCOLS;
                 while whole && let Some(frame) = body.frame().await {
                     if let Ok(data) = frame.map_err(broken)?.into_data() {
@@ -223,7 +223,7 @@ impl Client {
     }
 }
 
-/// What a web socket says first; `None` when it says nothing for a while.
+/// The first message of a WebSocket; `None` if there is none within the time limit.
 async fn first_frame(upgrade: hyper::upgrade::OnUpgrade) -> Option<Frame> {
     const CLOSE: u8 = 8;
     let read = async {
@@ -231,14 +231,14 @@ async fn first_frame(upgrade: hyper::upgrade::OnUpgrade) -> Option<Frame> {
         let mut head = [0_u8; 1];
         match stream.read_exact(&mut head).await {
             Ok(_) if head[0] & 0x0f != CLOSE => Some(Frame::Message),
-            // Closed with a frame, or without.
+            // Closed, with or without a close frame.
             _ => Some(Frame::Close),
         }
     };
     tokio::time::timeout(FIRST_FRAME, read).await.ok().flatten()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn broken(error: hyper::Error) -> Fault {
     let mut text = error.to_string();
     if let Some(source) = std::error::Error::source(&error) {

@@ -1,4 +1,4 @@
-//! The oracle: what an answer means, by comparison with what the token gets for the same request.
+//! The oracle: classifies an answer by comparing it with the token's answer to the same request.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::message::{Answer, Frame, Outcome};
 
-/// What one probe showed.
+/// The classification of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Decision {
-    /// The lock refused.
+    /// The lock rejected the request.
     Rejected,
     /// The caller got what the token would get.
     Served,
-    /// The lock let it through, and the handler refused.
+    /// The lock let the request through, but the handler refused it.
     Passed,
-    /// It cannot be told.
+    /// It is unknown.
     Indeterminate,
 }
 
@@ -27,12 +27,12 @@ impl Decision {
     }
 }
 
-/// Decides what `answer` means, given what the token got for the same request.
+/// Classifies `answer`, given the token's answer to the same request.
 ///
 /// | answer | the token's answer | decision |
 /// |---|---|---|
 /// | none, 5xx, 429, or 403 and 503 with `Retry-After` | any | indeterminate |
-/// | a web socket that is closed at once | any | rejected |
+/// | a WebSocket that is closed at once | any | rejected |
 /// | 3xx or 4xx with the data of the token's answer | 2xx | served |
 /// | 401, 407 | any | rejected |
 /// | redirect | any, the same redirect too | rejected |
@@ -43,9 +43,9 @@ impl Decision {
 /// | 400, 404, 405, 409, 413, 415, 422 | unknown | indeterminate |
 /// | other 3xx, 4xx | unknown | rejected |
 ///
-/// A status keeps nobody from reading the body: a refusal that [carries the data](carries_data) is
-/// none. Else a refusal is a refusal in whatever form it comes: a login page sent with 200, or a 404 that
-/// hides the route, is not what the token gets.
+/// A status does not hide the body: an answer that [carries the data](carries_data) is not a
+/// rejection. Otherwise the form does not matter: a login page with status 200, or a 404 that hides
+/// the route, is not what the token gets.
 pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     let Ok(answer) = answer else { return Decision::Indeterminate };
     if is_indeterminate(answer) {
@@ -78,9 +78,8 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
 /// Keys by which an object says what went wrong, and not what was asked for.
 pub(crate) const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
 
-/// Whether a refusal by its status holds the data that the token gets: an object with the same keys
-/// and values of the same types, a list that is not empty, or the same bytes. What the token is told
-/// about an error of its own is no data, and neither is a page.
+/// Whether a rejection contains the data that the token gets: an object with the same keys and
+/// types, a list that is not empty, or the same bytes. An error message or a page is not data.
 pub fn carries_data(answer: &Answer, token: &Answer) -> bool {
     may_carry_data(answer) && token.status.is_success() && {
         match (json(answer), json(token)) {
@@ -97,7 +96,7 @@ pub fn carries_data(answer: &Answer, token: &Answer) -> bool {
     }
 }
 
-/// Whether a body, below a status that refuses, is worth a comparison with what the token gets.
+/// Whether the body of a rejection may be compared with what the token gets.
 pub fn may_carry_data(answer: &Answer) -> bool {
     let status = answer.status;
     if !status.is_redirection() && !status.is_client_error() || is_indeterminate(answer) || answer.body.is_empty() {
@@ -111,7 +110,7 @@ pub fn may_carry_data(answer: &Answer) -> bool {
     }
 }
 
-/// A body's JSON; `None` where it is none.
+/// The body as JSON, if it is valid.
 fn json(answer: &Answer) -> Option<Value> {
     answer.media_type().ends_with("json").then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
@@ -133,19 +132,19 @@ pub fn is_indeterminate(answer: &Answer) -> bool {
     }
 }
 
-/// Whether two answers have the same status and kind of body, or lead to the same place.
+/// Whether two answers have the same status and kind of body, or the same redirect.
 pub fn is_same(one: &Answer, other: &Answer) -> bool {
     one.status == other.status
         && if one.status.is_redirection() {
             one.location() == other.location()
         } else {
-            // The same bytes under the same name are the same kind, and need not be read.
+            // Equal bytes with an equal media type need no parsing.
             (one.body == other.body && one.media_type() == other.media_type()) || kind(one) == kind(other)
         }
 }
 
-/// What kind of thing a body is: what differs between a page, an error and the data itself, and
-/// does not differ between two answers to the same request.
+/// The kind of a body: distinguishes a page, an error and data, but not two answers to the same
+/// request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing.

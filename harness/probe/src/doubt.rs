@@ -1,6 +1,6 @@
-//! Whether it is the probe that opens the lock: its control was asked long before. A lock that counts
-//! refusals may have opened for everybody in between, and one behind a cache for whoever asks what
-//! the token has asked for.
+//! Checks whether the probe itself caused a hit: its control request was sent long before. In
+//! between, a lock that counts rejections may have opened, or a cache may serve what the token
+//! requested.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,42 +18,42 @@ use crate::{
 };
 use lockproof_model::{finding::Rule, secret};
 
-/// How many hits of one rule are doubted, as long as none of them stands.
+/// The maximum number of doubted hits per rule, until one is confirmed.
 const DOUBTS: usize = 200;
 
-/// How many hits of one rule are tried again in the end, where the lock is open now and then.
+/// The maximum number of hits per rule that are repeated at the end, if the lock is open at times.
 const IN_QUIET: usize = 4;
 
-/// What was asked again right after a hit.
+/// The results of requests repeated right after a hit.
 pub(super) struct Doubts<'a> {
     matrix: &'a Matrix<'a>,
     facts: &'a Facts,
-    /// What nobody has asked for yet, and what the token gets there; `None` where everybody gets it.
+    /// A route that was not requested yet, and the token's answer; `None` if it is public.
     canary: Option<(String, Answer)>,
     seen: Mutex<Seen>,
 }
 
 #[derive(Default)]
 struct Seen {
-    /// The rules of which a hit was seen to be the probe's own doing.
+    /// The rules with a confirmed hit.
     stand: BTreeSet<Rule>,
-    /// How many hits of each rule were doubted.
+    /// The number of doubted hits per rule.
     doubted: BTreeMap<Rule, usize>,
-    /// A plain request that got through as well.
+    /// A plain request that was also served.
     opened: Option<(Request, Outcome)>,
-    /// What plain requests get that were refused at first.
+    /// Answers to plain requests that were rejected at first.
     public: HashMap<Key, Outcome>,
 }
 
-/// By what a hit got through.
+/// The cause of a hit.
 enum Cause {
     /// The probe itself.
     Probe,
-    /// The route, which has become public since.
+    /// The route, which has become public.
     Route(Outcome),
     /// The lock, which is open.
     Lock(Request, Outcome),
-    /// It does not happen again.
+    /// Not reproducible.
     Chance,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Doubts<'a> {
         Self { matrix, facts, canary, seen: Mutex::default() }
     }
 
-    /// Asks again, after the first hits of each rule, until one of them stands.
+    /// Repeats the first hits of each rule, until one is confirmed.
     pub(super) async fn about(&self, result: Result) -> Result {
         if !result.decision.let_through() {
             return result;
@@ -107,10 +107,11 @@ impl<'a> Doubts<'a> {
         }
     }
 
-    /// Takes back the hits of the rules of which none stands. Gives a request that shows why.
+    /// Withdraws the hits of rules without a confirmed one. Returns a request that shows why.
     pub(super) async fn settle(&self, results: &mut [Result]) -> Option<(Request, Outcome)> {
         if self.seen().opened.is_some() {
-            // Open now and then: what seemed to stand may have met such a moment. Now it is quiet.
+            // The lock is open at times, so a confirmed hit may be a coincidence. Check it again
+            // without other requests.
             let rules = self.seen().stand.clone();
             for rule in rules {
                 if !self.stands_in_quiet(rule, results).await {
@@ -122,7 +123,7 @@ impl<'a> Doubts<'a> {
         for result in results.iter_mut().filter(|r| r.decision.let_through()) {
             let rule = result.probe.rule;
             if seen.doubted.contains_key(&rule) && !seen.stand.contains(&rule) {
-                // What it got, it got through an open lock: a log in it is not shown to everybody.
+                // The answer came through an open lock, so a token in it is not a leak.
                 if let Some(outcome) = result.outcome.take() {
                     seen.opened.get_or_insert_with(|| (result.probe.request.clone(), outcome));
                 }
@@ -132,15 +133,15 @@ impl<'a> Doubts<'a> {
         seen.opened.take()
     }
 
-    /// Whether a hit of the rule gets through while nobody else asks, and the lock is shut before and
-    /// after it.
+    /// Whether a hit is reproducible without other requests, with the lock closed before and after
+    /// it.
     async fn stands_in_quiet(&self, rule: Rule, results: &[Result]) -> bool {
         let hits = || results.iter().filter(|r| r.probe.rule == rule && r.decision.let_through());
         let mut reading: Vec<&Probe> = hits().map(|hit| &hit.probe).filter(|probe| !probe.changes).collect();
         reading.sort_by_key(|probe| probe.request.target.len());
         for probe in reading.iter().take(IN_QUIET) {
             if let (Some((start, _)), Some(keys)) = (&self.canary, self.matrix.keys) {
-                // Locks that count refusals begin anew when the token is shown.
+                // Locks that count rejections reset the count when they see the token.
                 let owner = authorised(Request::get(start.clone()), self.matrix.scheme, keys.token());
                 let _forgotten = self.matrix.client.send(&owner).await;
             }
@@ -152,7 +153,7 @@ impl<'a> Doubts<'a> {
                 return true;
             }
         }
-        // What changes something is not tried again.
+        // Requests that change data are not repeated.
         reading.is_empty() && hits().next().is_some()
     }
 
@@ -174,7 +175,7 @@ impl<'a> Doubts<'a> {
         if let Some((request, outcome)) = self.is_open().await {
             return Cause::Lock(request, outcome);
         }
-        // What changes something is sent once: it may get another answer the second time.
+        // A request that changes data is sent once: its second answer may differ.
         if probe.changes {
             return Cause::Probe;
         }
@@ -195,7 +196,7 @@ impl<'a> Doubts<'a> {
         }
     }
 
-    /// Whether everybody gets what nobody has asked for yet.
+    /// Whether the not yet requested route is served to everyone.
     async fn is_open(&self) -> Option<(Request, Outcome)> {
         let (start, token) = self.canary.as_ref()?;
         let request = Request::get(format!("{start}lockproof-{}", secret::random(8)));
@@ -204,7 +205,7 @@ impl<'a> Doubts<'a> {
     }
 }
 
-/// No hit: the lock was open.
+/// Not a hit: the lock was open.
 fn taken_back(result: Result) -> Result {
     Result { decision: Decision::Rejected, applies: false, outcome: None, ..result }
 }

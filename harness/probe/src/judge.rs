@@ -1,39 +1,39 @@
-//! The verdict: what one event's probes add up to.
+//! Derives the verdict of one event from its probes.
 
 use crate::look::{Look, Works};
 use lockproof_model::verdict::Verdict;
 
-/// What was seen after an event, as far as it decides.
+/// The observations that decide the verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// The look at the lock.
+    /// The results of sentinels, token and session.
     pub look: &'a Look,
     /// Whether a visitor can obtain access from the server itself.
     pub claimed: bool,
-    /// Whether a way around the lock was found that is not accepted.
+    /// Whether there is a bypass that is not accepted.
     pub leaks: bool,
 }
 
-/// Judges a case; the first row that applies decides.
+/// Judges a case; the first matching row decides.
 ///
-/// | seen | verdict |
+/// | observation | verdict |
 /// |---|---|
 /// | every sentinel gets what the token would get | open |
-/// | a sentinel of which nothing can be said | undecided |
+/// | a sentinel is indeterminate | undecided |
 /// | a visitor can claim access | claimable |
-/// | a sentinel or another probe gets through | leaky |
+/// | a sentinel or another probe is served | leaky |
 /// | the token of record cannot be told from a fault | undecided |
 /// | the token of record is rejected | locked-out |
-/// | none of it | locked |
+/// | none of these | locked |
 ///
 /// # Errors
-/// The reason, when it cannot be found out.
+/// The reason why no verdict could be reached.
 pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
     if case.look.all_through() {
         return Ok(Verdict::Open);
     }
     if let Some(why) = case.look.undecided() {
-        return Err(format!("{why}, which says nothing about the lock"));
+        return Err(format!("{why}, so nothing is known about the lock"));
     }
     if case.claimed {
         return Ok(Verdict::Claimable);
@@ -43,7 +43,7 @@ pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
     }
     match case.look.token {
         Works::No => Ok(Verdict::LockedOut),
-        Works::Unknown => Err("the token got answers that say nothing about the lock".to_owned()),
+        Works::Unknown => Err("the answers to the token do not show whether it works".to_owned()),
         Works::Yes | Works::Absent => Ok(Verdict::Locked),
     }
 }

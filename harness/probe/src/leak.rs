@@ -1,4 +1,4 @@
-//! The token where it should not be: in an answer, a log, a picture.
+//! Searches answers, logs and pictures for the token.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,34 +15,34 @@ use lockproof_model::{
     secret,
 };
 
-/// How long a picture may take until it is made.
+/// The time limit for generating the test picture.
 const PICTURE: Duration = Duration::from_secs(20);
 
-/// How many scripts of extensions are looked at.
+/// The maximum number of extension scripts to search.
 const EXTENSIONS: usize = 60;
 
-/// A place where the token was found.
+/// A place that contains the token.
 #[derive(Clone, Debug)]
 pub struct Leak {
-    /// Who sees it.
+    /// Who can see it.
     pub seen_by: SeenBy,
     /// The request that shows it.
     pub request: Request,
-    /// What it got.
+    /// Its answer.
     pub got: String,
 }
 
-/// Who sees a token.
+/// Who can see a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenBy {
-    /// Anybody who asks.
+    /// Anonymous clients.
     Anybody,
-    /// Whoever holds a token already.
+    /// Clients that already have a token.
     TokenHolders,
 }
 
-/// Looks for the token where a visitor may look, and where token holders do. With `mutating`, a
-/// picture is made, too, and its metadata are looked at.
+/// Searches for the token where visitors and token holders can look. With `mutating`, also
+/// generates a picture and searches its metadata.
 pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Vec<Leak> {
     let mut leaks = Vec::new();
     for request in visited(scheme) {
@@ -51,7 +51,7 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
             leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
         }
     }
-    // The frontend loads them, before anybody has logged in where the lock leaves them public.
+    // The frontend loads them, before the login if they are public.
     for path in extensions(client, scheme, keys).await {
         let request = Request::get(path);
         let outcome = client.send(&request).await;
@@ -60,7 +60,7 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
         }
     }
     if mutating {
-        // A log may keep what is in a query, but only the last few hundred lines of it.
+        // A log may contain queries, but only its last few hundred lines are returned.
         for how in &scheme.present {
             if let Presentation::Query { query } = how {
                 let _logged = client.send(&Request::get("/queue").query(query, keys.token())).await;
@@ -83,8 +83,8 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
     leaks
 }
 
-/// Looks for the token in what the login form says to a wrong password. It is asked after everything
-/// else that is tried on the form: on a first run, whatever is posted first becomes the password.
+/// Searches the login form's answer to a wrong password. This comes after all other form requests:
+/// on a first run, the first password becomes the password.
 pub async fn in_answer_to_login(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Leak> {
     let request = form(scheme.login.as_ref()?, "lockproof", &secret::random(16));
     let outcome = client.send(&request).await;
@@ -92,7 +92,7 @@ pub async fn in_answer_to_login(client: &Client, scheme: &Scheme, keys: &Keys) -
     held.then(|| Leak { seen_by: SeenBy::Anybody, got: in_words(&outcome), request })
 }
 
-/// What a visitor may look at: pages, redirects, errors.
+/// What a visitor can request: pages, redirects, errors.
 fn visited(scheme: &Scheme) -> Vec<Request> {
     let page = |target: &str| Request::get(target).header("Accept", "text/html");
     let mut requests = vec![
@@ -107,7 +107,7 @@ fn visited(scheme: &Scheme) -> Vec<Request> {
         Request::get("/system_stats?token=lockproof"),
     ];
     let login = scheme.login.as_ref().map_or("/login", |login| &login.path);
-    // What the scheme declares public, too: it is no way in, and must hold no token.
+    // Public routes are not a bypass, but must not contain the token.
     let public = scheme.public.iter().map(|route| route.path.as_str()).filter(|path| !path.contains(['*', '{']));
     let pages: BTreeSet<&str> = public.chain([login]).collect();
     for path in pages {
@@ -117,7 +117,7 @@ fn visited(scheme: &Scheme) -> Vec<Request> {
     requests
 }
 
-/// The scripts of extensions that the server lists; ComfyUI's own hold nothing of this server's.
+/// The scripts of extensions that the server lists, without ComfyUI's own.
 async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String> {
     let Ok(listed) = client.send(&authorised(Request::get("/extensions"), scheme, keys.token())).await else {
         return Vec::new();
@@ -127,7 +127,7 @@ async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String
     listed.into_iter().filter(own).take(EXTENSIONS).collect()
 }
 
-/// Makes a picture with the token, and gives the request that fetches it.
+/// Generates a picture with the token, and returns the request that fetches it.
 async fn picture(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Request> {
     let prefix = format!("lockproof-{}", secret::random(8));
     let prompt = json!({ "prompt": {
@@ -145,7 +145,7 @@ async fn picture(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Reques
             let view = Request::get(format!("/view?filename={}", secret::percent_encode(image)));
             return Some(authorised(view, scheme, keys.token()));
         }
-        // One that failed will not come.
+        // A failed run creates no picture.
         if history.pointer(&format!("/{id}/status/status_str")).is_some_and(|s| s == "error") {
             return None;
         }
@@ -154,14 +154,14 @@ async fn picture(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Reques
     None
 }
 
-/// Whether an answer holds the token or the password, in its headers or its body.
+/// Whether an answer contains the token or the password, in its headers or its body.
 pub fn holds(answer: &Answer, keys: &Keys) -> bool {
     keys.forms().iter().any(|form| {
         contains(&answer.body, form) || answer.headers.values().any(|value| contains(value.as_bytes(), form))
     })
 }
 
-/// Whether a text holds the token or the password.
+/// Whether a text contains the token or the password.
 pub fn holds_text(text: &str, keys: &Keys) -> bool {
     keys.forms().iter().any(|form| contains(text.as_bytes(), form))
 }

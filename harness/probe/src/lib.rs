@@ -1,4 +1,4 @@
-//! Sends requests, decides what their answers mean, and watches the server while an event happens.
+//! Sends requests, classifies their answers, and watches the server during events.
 
 // A dependency that nothing uses fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]

@@ -1,4 +1,5 @@
-//! One look at a lock: the sentinels with nothing and with the token, the token itself, the session.
+//! One look at a lock: the sentinels without a credential and with the token, the token itself, the
+//! session.
 
 use std::time::Duration;
 
@@ -14,41 +15,41 @@ use super::{
 use crate::keys::{Keys, authorised};
 use lockproof_model::scheme::Scheme;
 
-/// How often an answer that says nothing is asked for again.
+/// How often a request with an inconclusive answer is repeated.
 const TRIES: u32 = 4;
-/// The pause before that, doubled each time; `Retry-After` is honoured up to the longest one.
+/// The pause before that, doubled each time; `Retry-After` is respected up to the longest pause.
 const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What a credential does.
+/// Whether a credential works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Works {
-    /// It opens the lock.
+    /// It is accepted.
     Yes,
     /// It is rejected.
     No,
-    /// It cannot be told.
+    /// Unknown.
     Unknown,
     /// There is none.
     Absent,
 }
 
-/// What one sentinel got.
+/// The answers to one sentinel.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The request, without a credential.
     pub request: Request,
-    /// What it got with nothing.
+    /// The answer without a credential.
     pub anonymous: Outcome,
-    /// What it got with the token.
+    /// The answer with the token.
     pub token: Outcome,
-    /// What that means.
+    /// The resulting decision.
     pub decision: Decision,
-    /// Whether it is refused until the token has been used for the same, and let through then.
+    /// Whether it is rejected until the token was used for the same request, and served afterwards.
     pub after_token: bool,
 }
 
-/// One look at a lock.
+/// The result of one look.
 #[derive(Clone, Debug)]
 pub struct Look {
     /// Every sentinel.
@@ -60,20 +61,20 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether every sentinel got what the token would get.
+    /// Whether every sentinel gets what the token would get.
     pub fn all_through(&self) -> bool {
         !self.sentinels.is_empty() && self.sentinels.iter().all(|s| s.decision.let_through())
     }
 
-    /// The sentinels that were let through.
+    /// The sentinels that are served.
     pub fn through(&self) -> Vec<&Seen> {
         self.sentinels.iter().filter(|s| s.decision.let_through()).collect()
     }
 
-    /// The first sentinel of which nothing can be said, in words.
+    /// The first indeterminate sentinel with its answer, for messages.
     pub fn undecided(&self) -> Option<String> {
         let seen = self.sentinels.iter().find(|s| s.decision == Decision::Indeterminate)?;
-        let got = format!("{} {} got {}", seen.request.method, seen.request.target, in_words(&seen.anonymous));
+        let got = format!("{} {}: {}", seen.request.method, seen.request.target, in_words(&seen.anonymous));
         match &seen.anonymous {
             Ok(answer) if !is_indeterminate(answer) => Some(format!("{got} ({})", hint(&seen.request, answer))),
             _ => Some(got),
@@ -86,33 +87,33 @@ impl Look {
     }
 }
 
-/// What the token got when the lock was installed, in the order of the sentinels.
+/// The token's answers at `installed`, in the order of the sentinels.
 #[derive(Clone, Debug, Default)]
 pub struct Reference(Vec<Option<Answer>>);
 
-/// Looks at a lock. Anonymous comes first everywhere, so that nothing that the token does can help
-/// it; and once more at the end, because nothing that the token does may help it.
+/// Looks at a lock. Anonymous requests come before any request with the token, which could help
+/// them, and are repeated at the end, to see whether it did.
 pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: &Reference) -> Look {
     let requests = sentinels(scheme);
-    // All at once: a server that breaks makes each of them wait.
+    // In parallel: a failing server delays each of them.
     let anonymous = join_all(requests.iter().map(|request| patiently(client, request))).await;
     let token = join_all(requests.iter().map(|request| async {
         match keys {
             Some(keys) => patiently(client, &authorised(request.clone(), scheme, keys.token())).await,
-            None => Err(super::message::Fault::Refused("there is no token".into())),
+            None => Err(super::message::Fault::Refused("no token".into())),
         }
     }))
     .await;
     let mut seen = Vec::new();
     for (index, ((request, anonymous), token)) in requests.into_iter().zip(anonymous).zip(token).enumerate() {
-        // A token that is rejected now tells what the route gives by what it gave before.
+        // If the token is rejected now, compare with its earlier answer.
         let before = known.0.get(index).and_then(Option::as_ref);
         // So does a page, or a 404 that hides the route.
         let as_before = |now: &&Answer| before.is_none_or(|before| before.status == now.status);
         let usable = token.as_ref().ok().filter(|a| !is_refusal(a) && !is_indeterminate(a)).filter(as_before);
         let reference = usable.or(before);
         let mut decision = decide(&anonymous, reference);
-        // Without anything to compare with, the handler's own words tell.
+        // Without an answer to compare with, recognise the handler's own message.
         if decision == Decision::Indeterminate
             && reference.is_none()
             && anonymous.as_ref().is_ok_and(|answer| is_from_the_handler(&request, answer))
@@ -121,8 +122,8 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
         }
         seen.push(Seen { request, anonymous, token, decision, after_token: false });
     }
-    // What the token has asked for may lie in a cache before the lock, or have opened a session for
-    // everybody behind the same address.
+    // A cache in front of the lock may serve what the token requested, or the lock may have opened
+    // a session for the client's address.
     join_all(seen.iter_mut().map(|seen| async {
         let served = seen.token.as_ref().ok().filter(|a| a.status.is_success());
         if seen.decision == Decision::Rejected
@@ -149,7 +150,7 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
     Look { sentinels: seen, token, session }
 }
 
-/// Whether a cookie opens the first sentinel that can be asked with GET.
+/// Whether a cookie opens the first GET sentinel.
 pub async fn session_works(client: &Client, scheme: &Scheme, cookie: &str, seen: &[Seen]) -> Works {
     let Some(request) = sentinels(scheme).into_iter().find(|r| r.method == http::Method::GET) else {
         return Works::Unknown;
@@ -167,7 +168,7 @@ pub async fn session_works(client: &Client, scheme: &Scheme, cookie: &str, seen:
     }
 }
 
-/// Whether a token opens: it is not refused anywhere, and somewhere it is served.
+/// Whether a token works: it is never rejected, and is served at least once.
 fn works(seen: &[Seen], known: &Reference) -> Works {
     let mut unknown = false;
     let mut served = false;
@@ -176,7 +177,7 @@ fn works(seen: &[Seen], known: &Reference) -> Works {
             Ok(answer) if is_indeterminate(answer) => unknown = true,
             Ok(answer) if is_refusal(answer) => return Works::No,
             Ok(answer) => {
-                // A refusal may come as a page with 200, which is not what it got before.
+                // A rejection may be a page with 200, which differs from the earlier answer.
                 let before = known.0.get(index).and_then(Option::as_ref);
                 if before
                     .is_some_and(|before| !super::decide::is_same(answer, before) && answer.status != before.status)
@@ -198,12 +199,12 @@ fn works(seen: &[Seen], known: &Reference) -> Works {
     }
 }
 
-/// Whether an answer is a refusal on its face.
+/// Whether an answer is a rejection by its status.
 pub fn is_refusal(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 401 | 403 | 407) || answer.status.is_redirection()
 }
 
-/// Sends a request, and again while its answer says nothing.
+/// Sends a request, and repeats it while the answer is inconclusive.
 pub async fn patiently(client: &Client, request: &Request) -> Outcome {
     let mut pause = PAUSE;
     for _ in 1..TRIES {
@@ -224,8 +225,8 @@ pub async fn patiently(client: &Client, request: &Request) -> Outcome {
     client.send(request).await
 }
 
-/// Sends a request, and again after the pause for which its answer asks: 429, or 403 and 503 with
-/// `Retry-After`. Any other answer would come again, a handler's own 500 among them.
+/// Sends a request, and repeats it after the pause that a 429, or a 403 or 503 with `Retry-After`,
+/// asks for. Other answers, such as a handler's own 500, would not change.
 pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
     match client.send(request).await {
         Ok(answer) if is_throttled(&answer) && !client.is_out_of_patience() => patiently(client, request).await,
@@ -234,7 +235,7 @@ pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
     }
 }
 
-/// Whether an answer asks to come again later.
+/// Whether an answer asks the client to retry later.
 fn is_throttled(answer: &Answer) -> bool {
     match answer.status.as_u16() {
         429 => true,

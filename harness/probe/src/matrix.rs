@@ -1,7 +1,7 @@
-//! The matrix: the whole corpus, sent without the token and compared with what the token gets.
+//! The matrix: sends the whole corpus without the token, and compares with the token's answers.
 //!
-//! Anonymous comes first: every control is asked before any token is shown. What changes something
-//! comes last, one request after the other.
+//! Anonymous requests come first: every control request is sent before any token is used. Requests
+//! that change data come last, one after the other.
 
 use std::{
     collections::BTreeMap,
@@ -39,46 +39,47 @@ const IN_FLIGHT_SLOW: usize = 64;
 const AGAIN: Duration = Duration::from_secs(90);
 const AGAIN_TRIES: usize = 3;
 const AGAIN_IN_VAIN: usize = 12;
-/// The shortest and the longest pause after one that said nothing.
+/// The shortest and the longest pause after an inconclusive answer.
 const AGAIN_PAUSE: Duration = Duration::from_millis(25);
 const AGAIN_LONGEST: Duration = Duration::from_secs(1);
-/// How many forgeries at which the server broke are tried again: one is enough for the note.
+/// How many malformed credentials that cause a server error are repeated: one is enough for the
+/// note.
 const BROKEN_TRIES: usize = 3;
 
 /// What the matrix found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Ways around the lock, by rule.
+    /// The bypasses, by rule.
     pub hits: BTreeMap<Rule, Vec<Hit>>,
-    /// Forgeries at which the server broke, while the lock held.
+    /// Forged credentials that cause a server error; none of them gives access.
     pub malformed: Vec<Hit>,
-    /// Answers to anybody that hold the token or the password.
+    /// Anonymous answers that contain the token or the password.
     pub leaks: Vec<Hit>,
-    /// A plain request that got through among the probes, where the lock is open now and then,
-    /// whatever is asked: what got through then is no hit.
+    /// A plain request that was served during the probes, if the lock is open at times: what was
+    /// served then is not a hit.
     pub opened: Option<(Request, Outcome)>,
-    /// The probes by their decision.
+    /// The number of probes by decision.
     pub counts: Counts,
 }
 
-/// The probes by their decision.
+/// The number of probes by decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All that there are.
+    /// All planned probes.
     pub planned: u64,
-    /// Of these, those that were not sent, or that nobody answered, also when they were asked again: a
-    /// time-out, a reset, a limiter's or a proxy's own 429, 502, 503 or 504.
+    /// Probes that were not sent, or got no answer even when repeated: a time-out, a reset, or a
+    /// 429, 502, 503 or 504 of a rate limiter or proxy.
     pub unanswered: u64,
-    /// Of these, those at which the server broke with another 5xx; a forgery at which it breaks while the lock
-    /// holds is not among them.
+    /// Probes that got another 5xx, without forged credentials that cause a server error while the
+    /// lock works.
     pub broken: u64,
-    /// The lock refused.
+    /// Rejected by the lock.
     pub rejected: u64,
-    /// The lock let it through, and it was answered.
+    /// Let through and answered.
     pub served: u64,
-    /// The lock let it through, and the handler refused.
+    /// Let through, but refused by the handler.
     pub passed: u64,
-    /// It cannot be told.
+    /// Indeterminate.
     pub indeterminate: u64,
 }
 
@@ -95,7 +96,7 @@ impl Counts {
 }
 
 impl Matrix<'_> {
-    /// Sends the corpus; `progress` is told after each probe, with how many there are.
+    /// Sends the corpus; calls `progress` after each probe with the number sent and the total.
     pub async fn run(&self, progress: &(dyn Fn(usize, usize) + Sync)) -> Found {
         let fill = Fill { nonce: format!("lockproof-{}", secret::random(8)) };
         let mut corpus = probes(self.scheme, self.keys, self.routes, &fill);
@@ -135,7 +136,7 @@ impl Matrix<'_> {
         for result in results.iter().filter(|r| r.decision == Decision::Indeterminate && !is_forgery(&r.probe)) {
             let said = result.outcome.as_ref().map(in_words).unwrap_or_default();
             tracing::debug!(
-                "says nothing: {} {} ({}): {said}",
+                "inconclusive: {} {} ({}): {said}",
                 result.probe.request.method,
                 result.probe.request.target,
                 result.probe.rule.id()
@@ -167,7 +168,7 @@ impl Matrix<'_> {
                 }
                 tokio::time::sleep(pause).await;
                 let again = doubts.about(self.one(facts, result.probe.clone()).await).await;
-                // A handler that breaks will do so again, and says that the server lives.
+                // A handler that fails would fail again, and shows that the server is running.
                 let silent = again.decision == Decision::Indeterminate && !has_broken(&again);
                 *result = again;
                 if !silent {
@@ -206,7 +207,7 @@ impl Matrix<'_> {
         vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
     }
 
-    /// Removes what probes that got through, and their references, have written under our name.
+    /// Removes what successful probes and their references wrote.
     async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
         let Some(keys) = self.keys else { return };
         let written = results
@@ -256,8 +257,8 @@ impl Matrix<'_> {
         found
     }
 
-    /// Whether a forgery breaks the server twice, while nothing is rejected and the token works in
-    /// between: then the lock holds, and the header is only badly read.
+    /// Whether a forged credential causes a server error twice, while anonymous requests are
+    /// rejected and the token works in between: then only the header is parsed badly.
     async fn breaks_again(&self, probe: &Probe) -> bool {
         let Some(keys) = self.keys else { return false };
         let anonymous = self.client.send(&probe.reference).await;
@@ -274,7 +275,7 @@ fn has_broken(result: &Result) -> bool {
     answered.is_some_and(|answer| !matches!(answer.status.as_u16(), 429 | 502..=504) && answer.retry_after().is_none())
 }
 
-/// Whether a probe shows a credential that is none.
+/// Whether a probe has a forged credential.
 fn is_forgery(probe: &Probe) -> bool {
     matches!(probe.rule, Rule::LockForgedCredential | Rule::LockEmptyToken | Rule::LockTamperedSession)
 }

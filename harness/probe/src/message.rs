@@ -1,4 +1,4 @@
-//! One request and what came back.
+//! A request and its answer.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use lockproof_model::secret;
 
-/// Stands for the server's address in evidence: the published port is another one at each start.
+/// Replaces the server's address in evidence: the published port changes at each start.
 pub const URL: &str = "$COMFYUI_URL";
 
-/// One request. The target is sent as it stands: `//x`, `/a/../b` and `/%2e/` are not tidied.
+/// A request. The target is sent as written: `//x`, `/a/../b` and `/%2e/` are not normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
-    /// The request target: a path, with its query.
+    /// The request target: a path with its query.
     pub target: String,
-    /// Headers, in order; a name may come twice.
+    /// The headers, in order; a name may be repeated.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
@@ -55,7 +55,7 @@ impl Request {
         self
     }
 
-    /// Adds a parameter to the query; the value is percent-encoded.
+    /// Adds a percent-encoded query parameter.
     #[must_use]
     pub fn query(mut self, name: &str, value: &str) -> Self {
         let separator = if self.target.contains('?') { '&' } else { '?' };
@@ -68,21 +68,21 @@ impl Request {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// The request as a `curl` line that a person can paste; secrets become `$COMFYUI_API_TOKEN`.
+    /// The request as a `curl` command; secrets become `$COMFYUI_API_TOKEN`.
     pub fn curl(&self, base: &str) -> String {
         let mut line = "curl -i".to_owned();
-        // Without it, curl tidies the path before it sends it.
+        // Otherwise curl would normalise the path.
         if self.target.starts_with('/') && (self.target.contains("/.") || self.target.contains("//")) {
             line.push_str(" --path-as-is");
         }
         if self.old_protocol {
             line.push_str(" -0");
         }
-        // A web socket goes on until somebody ends it.
+        // A WebSocket stays open until the client closes it.
         if self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")) {
             line.push_str(" --no-buffer --max-time 2");
         }
-        // A target that is no path is none of a URL's.
+        // A target that is not a path cannot be part of a URL.
         let absolute = !self.target.starts_with('/');
         if absolute {
             line.push_str(&format!(" --request-target {}", quote(&self.target)));
@@ -94,7 +94,7 @@ impl Request {
         }
         for (name, value) in &self.headers {
             if value.is_empty() {
-                // `curl -H 'Name:'` would leave the header out.
+                // `curl -H 'Name:'` would omit the header.
                 line.push_str(&format!(" -H {}", quote(&format!("{name};"))));
             } else {
                 line.push_str(&format!(" -H {}", quote(&format!("{name}: {value}"))));
@@ -109,10 +109,10 @@ impl Request {
     }
 }
 
-/// What begins and ends a stand-in for a secret while a word is quoted.
+/// Delimiters of a secret's placeholder while a word is quoted.
 const STAND_IN: (char, char) = ('\u{1}', '\u{2}');
 
-/// Quotes a word for a POSIX shell. Secrets become variables, which need double quotes.
+/// Quotes a word for a POSIX shell. Secrets become variables in double quotes.
 fn quote(word: &str) -> String {
     let marked = secret::replace(word, |placeholder| {
         let variable = if placeholder == secret::PLACEHOLDER { "$COMFYUI_API_TOKEN" } else { placeholder };
@@ -130,7 +130,7 @@ fn quote(word: &str) -> String {
     while let Some((plain, after)) = rest.split_once(STAND_IN.0) {
         quoted.push_str(&escape(plain));
         let (variable, behind) = after.split_once(STAND_IN.1).unwrap_or((after, ""));
-        // What follows must not be read as a part of the variable's name.
+        // What follows must not become part of the variable's name.
         let runs_on = behind.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         match variable.strip_prefix('$').filter(|_| runs_on && !variable.starts_with("${")) {
             Some(name) => quoted.push_str(&format!("${{{name}}}")),
@@ -143,7 +143,7 @@ fn quote(word: &str) -> String {
     quoted
 }
 
-/// Escapes what is special between double quotes.
+/// Escapes special characters between double quotes.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`")
 }
@@ -155,44 +155,44 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, as much of it as was read.
+    /// The body, up to the size limit.
     pub body: Bytes,
-    /// The first frame after a switch to the web socket protocol.
+    /// The first frame of a WebSocket after the upgrade.
     pub frame: Option<Frame>,
 }
 
-/// What a web socket says first (RFC 6455, section 5.2).
+/// The first frame of a WebSocket (RFC 6455, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A message.
     Message,
-    /// It is closed at once, which is how a lock refuses after the handshake.
+    /// Closed immediately, which is how a lock rejects after the handshake.
     Close,
 }
 
 impl Answer {
-    /// The media type without parameters, in lower case; empty where there is none.
+    /// The media type without parameters, in lower case; empty if missing.
     pub fn media_type(&self) -> String {
         let value = self.text_header(header::CONTENT_TYPE);
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 
-    /// Where a redirect leads; empty where there is none.
+    /// The target of a redirect; empty if missing.
     pub fn location(&self) -> String {
         self.text_header(header::LOCATION)
     }
 
-    /// Whether the server asks to come again later.
+    /// The pause that the server asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         let value = self.text_header(header::RETRY_AFTER);
         if value.is_empty() {
             return None;
         }
-        // The other form is a date; a second is as good a guess as any, and it is tried but once.
+        // The other form is a date; it is retried only once, so one second will do.
         Some(Duration::from_secs(value.trim().parse().unwrap_or(1)))
     }
 
-    /// `name=value` of every cookie that the answer sets, as a `Cookie` header sends them back.
+    /// `name=value` of every cookie that the answer sets, in the form of a `Cookie` header.
     pub fn cookies(&self) -> Option<String> {
         let pairs: Vec<&str> = self
             .headers
@@ -214,7 +214,7 @@ impl Answer {
 /// Why there is no complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody accepted the connection.
+    /// The connection was not accepted.
     Refused(String),
     /// The connection was closed or broken before the answer was complete.
     Broken(String),
@@ -226,16 +226,16 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(why) => write!(f, "no connection ({why})"),
-            Self::Broken(why) => write!(f, "the connection broke ({why})"),
-            Self::Timeout => f.write_str("no answer in time"),
+            Self::Broken(why) => write!(f, "connection broken ({why})"),
+            Self::Timeout => f.write_str("request timed out"),
         }
     }
 }
 
-/// What came back.
+/// The result of a request.
 pub type Outcome = Result<Answer, Fault>;
 
-/// An outcome in a few words, for evidence.
+/// A short description, for evidence.
 pub fn in_words(outcome: &Outcome) -> String {
     match outcome {
         Err(fault) => fault.to_string(),
@@ -244,7 +244,7 @@ pub fn in_words(outcome: &Outcome) -> String {
             if answer.status.is_redirection() {
                 words.push_str(&format!(" → {}", answer.location()));
             } else if answer.frame == Some(Frame::Close) {
-                words.push_str(", and closed at once");
+                words.push_str(", and closed immediately");
             } else if !answer.media_type().is_empty() {
                 words.push_str(&format!(" {}", answer.media_type()));
             }

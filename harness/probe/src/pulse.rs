@@ -1,5 +1,4 @@
-//! Whether the server still says anything: a lock that breaks under refusals, or a server that dies,
-//! would be asked thousands of times for nothing.
+//! Detects a server that no longer answers, to avoid thousands of useless requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,10 +9,10 @@ use super::{
     message::Request,
 };
 
-/// So many probes in a row that say nothing are more than a handler's own fault.
+/// More consecutive inconclusive probes than a single handler could cause.
 const IN_A_ROW: usize = 96;
 
-/// What the probes have shown of the server's health.
+/// The health of the server, as shown by the probes.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     silent: AtomicUsize,
@@ -21,12 +20,12 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// Whether it says nothing any more, so that no further probe can.
+    /// Whether the server no longer answers.
     pub(super) fn has_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Takes a probe's decision into account; asks the server itself when too many said nothing.
+    /// Records a probe's decision; requests the server itself after too many inconclusive ones.
     pub(super) async fn feel(&self, client: &Client, decision: Decision) {
         if decision != Decision::Indeterminate {
             self.silent.store(0, Ordering::Relaxed);

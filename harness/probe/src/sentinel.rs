@@ -1,12 +1,12 @@
-//! The plain requests by which a lock is judged first.
+//! The sentinels: the plain requests that decide about a lock first.
 
 use http::Method;
 
 use super::message::{Answer, Request};
 use lockproof_model::scheme::Scheme;
 
-/// The sentinels of a scheme: the four of the contract, and its own; those that it declares public
-/// are left out.
+/// The sentinels of a scheme: the four of the contract, and its own, without routes that it
+/// declares public.
 pub fn sentinels(scheme: &Scheme) -> Vec<Request> {
     let own = scheme.sentinels.iter().map(|route| {
         let method = route.method.as_deref().and_then(|m| m.parse().ok()).unwrap_or(Method::GET);
@@ -24,8 +24,8 @@ pub fn sentinels(scheme: &Scheme) -> Vec<Request> {
     .collect()
 }
 
-/// Whether an answer can only come from ComfyUI's own handler, so that the lock has let the request
-/// through: what `POST /prompt` answers to `{}` (recorded from ComfyUI 0.3.64).
+/// Whether only ComfyUI's own handler sends this answer, so that the lock let the request through:
+/// the answer of `POST /prompt` to `{}` (recorded from ComfyUI 0.3.64).
 pub fn is_from_the_handler(request: &Request, answer: &Answer) -> bool {
     if request.method != Method::POST || request.path() != "/prompt" || answer.status.as_u16() != 400 {
         return false;

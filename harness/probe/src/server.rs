@@ -1,4 +1,4 @@
-//! Where a server is, and how it is reached: plain or TLS, below a path, no faster than allowed.
+//! The address of a server and how to reach it: plain or TLS, path prefix, rate limit.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::message::Fault;
 use lockproof_model::error::{Error, Result};
 
-/// Anything that bytes go through.
+/// A byte stream.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -28,9 +28,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A server.
 pub struct Server {
     place: Place,
-    /// What the `Host` header says, and where a URL of it begins.
+    /// The value of the `Host` header, and the authority of its URLs.
     authority: String,
-    /// The path below which the server lies, without a slash at its end.
+    /// The path prefix of the server, without a trailing slash.
     prefix: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     pace: Option<Pace>,
@@ -41,12 +41,12 @@ enum Place {
     Name(String, u16),
 }
 
-/// How a certificate is checked.
+/// How to verify a certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Trust<'a> {
-    /// A file of certificates to trust, beside those of this machine.
+    /// A PEM file of certificates to trust, in addition to those of this machine.
     pub ca: Option<&'a Path>,
-    /// Whether any certificate will do.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
 }
 
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// The plain server at an address.
+    /// A server without TLS at an address.
     pub fn at(address: SocketAddr) -> Self {
         Self {
             place: Place::Address(address),
@@ -68,32 +68,32 @@ impl Server {
         }
     }
 
-    /// The server that a URL names.
+    /// The server of a URL.
     ///
     /// # Errors
-    /// A usage error for a URL that is none, and for certificates that cannot be read.
+    /// A usage error for an invalid URL, or for certificates that cannot be read.
     pub fn named(url: &str, trust: &Trust<'_>) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::usage(format!("`{url}` is not the URL of a server: {why}"))
+            Error::usage(format!("invalid server URL `{url}`: {why}"))
                 .fix("write for example http://127.0.0.1:8188 or https://comfy.example/path")
         };
-        let uri: Uri = url.parse().map_err(|_| wrong("it cannot be read"))?;
-        let scheme = uri.scheme_str().ok_or_else(|| wrong("it does not begin with http:// or https://"))?;
+        let uri: Uri = url.parse().map_err(|_| wrong("it cannot be parsed"))?;
+        let scheme = uri.scheme_str().ok_or_else(|| wrong("it does not start with http:// or https://"))?;
         let host = uri.host().ok_or_else(|| wrong("it has no host"))?;
         if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-            return Err(wrong("it holds a user name; give the token with --token-env or --token-file"));
+            return Err(wrong("it contains a user name; use --token-env or --token-file for the token"));
         }
         if uri.query().is_some() {
-            return Err(wrong("it has a query; give the token with --token-env or --token-file"));
+            return Err(wrong("it contains a query; use --token-env or --token-file for the token"));
         }
         let (port, tls) = match scheme {
             "http" => (uri.port_u16().unwrap_or(80), None),
             "https" => {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
-                let name = ServerName::try_from(bare.to_owned()).map_err(|_| wrong("its host is no name"))?;
+                let name = ServerName::try_from(bare.to_owned()).map_err(|_| wrong("invalid host name"))?;
                 (uri.port_u16().unwrap_or(443), Some((connector(trust)?, name)))
             }
-            _ => return Err(wrong("it does not begin with http:// or https://")),
+            _ => return Err(wrong("it does not start with http:// or https://")),
         };
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self {
@@ -105,25 +105,25 @@ impl Server {
         })
     }
 
-    /// Sends no more than `rate` requests a second.
+    /// Limits the number of requests per second.
     #[must_use]
     pub fn with_rate(mut self, rate: Option<u32>) -> Self {
         self.pace = rate.filter(|rate| *rate > 0).map(Pace::new);
         self
     }
 
-    /// The start of a URL of it, without a slash at its end.
+    /// Its base URL, without a trailing slash.
     pub fn base(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority, self.prefix)
     }
 
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The address, where it was given as one.
+    /// The address, if it was given as one.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.place {
             Place::Address(address) => Some(address),
@@ -131,12 +131,12 @@ impl Server {
         }
     }
 
-    /// The target as the server knows it: below its prefix. An absolute form stays what it is.
+    /// The target with the server's path prefix. An absolute form is not changed.
     pub fn target(&self, target: &str) -> String {
         if target.starts_with('/') { format!("{}{target}", self.prefix) } else { target.to_owned() }
     }
 
-    /// Waits for this request's turn.
+    /// Waits for this request's turn under the rate limit.
     pub async fn turn(&self) {
         if let Some(pace) = &self.pace {
             pace.wait().await;
@@ -146,7 +146,7 @@ impl Server {
     /// Opens a connection.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it failed.
     pub async fn connect(&self) -> Result<Box<dyn Stream>, Fault> {
         let refused = |e: std::io::Error| Fault::Refused(e.to_string());
         let stream = match &self.place {
@@ -154,7 +154,7 @@ impl Server {
             Place::Name(name, port) => TcpStream::connect((name.as_str(), *port)).await,
         }
         .map_err(refused)?;
-        // Small requests must not wait for one another's acknowledgement.
+        // Small requests must not wait for acknowledgements.
         stream.set_nodelay(true).map_err(refused)?;
         match &self.tls {
             None => Ok(Box::new(stream)),
@@ -169,7 +169,7 @@ fn connector(trust: &Trust<'_>) -> Result<TlsConnector> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::environment("TLS cannot be set up").detail(e))?;
+        .map_err(|e| Error::environment("cannot set up TLS").detail(e))?;
     let config = if trust.insecure {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
     } else {
@@ -177,10 +177,10 @@ fn connector(trust: &Trust<'_>) -> Result<TlsConnector> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = trust.ca {
             let unreadable = |e: &dyn std::fmt::Display| {
-                Error::usage(format!("there are no certificates in {}", path.display()))
+                Error::usage(format!("no certificates found in {}", path.display()))
                     .at("--ca")
                     .detail(e)
-                    .fix("give a file of certificates in PEM form")
+                    .fix("use a file with PEM certificates")
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unreadable(&e))? {
                 let certificate = certificate.map_err(|e| unreadable(&e))?;
@@ -192,7 +192,7 @@ fn connector(trust: &Trust<'_>) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Takes any certificate, because the person said `--insecure`.
+/// Accepts any certificate (`--insecure`).
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -231,7 +231,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// Keeps requests apart.
+/// Spaces requests.
 struct Pace {
     gap: Duration,
     next: Mutex<Instant>,

@@ -1,7 +1,7 @@
-//! The exposure watch: it asks the sentinels anonymously, over and over, while an event happens.
+//! The exposure watch: sends the sentinels anonymously, over and over, during an event.
 //!
-//! A sample counts only when the same container, with the same start time, was there before and
-//! after it: ports are mapped anew at every start, and addresses are used again by others.
+//! A sample only counts if the same container, with the same start time, was running before and
+//! after it: ports change at every start, and addresses are reused.
 
 use std::{
     net::SocketAddr,
@@ -20,28 +20,28 @@ use super::{
 
 /// The pause between samples while the server answers.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The pause while nothing answers.
+/// The pause while there is no answer.
 const CLOSED: Duration = Duration::from_millis(10);
 /// The pause while there is no process.
 const DOWN: Duration = Duration::from_millis(30);
-/// For how long a look at the container is good while nothing answers. A look costs the engine
-/// milliseconds of the processor on which the watched server starts.
+/// How long the inspected state of a container is reused while there is no answer. An inspection
+/// takes processor time from the starting server.
 const FRESH: Duration = Duration::from_millis(150);
-/// Samples between two looks at the container.
+/// Samples between two inspections of the container.
 const BATCH: usize = 8;
-/// How long one sample may take.
+/// The time limit of one sample.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A sentinel that was rejected at `installed`, and what the token gets for it.
+/// A sentinel that was rejected at `installed`, with the token's answer.
 #[derive(Clone, Debug)]
 pub struct Guarded {
     /// The request.
     pub request: Request,
-    /// What being let through looks like.
+    /// The answer if it is served.
     pub reference: Option<Answer>,
 }
 
-/// The sentinels that a look saw rejected.
+/// The sentinels that a look found rejected.
 pub fn guarded(installed: &Look) -> Vec<Guarded> {
     let mut found: Vec<Guarded> = installed
         .sentinels
@@ -49,23 +49,23 @@ pub fn guarded(installed: &Look) -> Vec<Guarded> {
         .filter(|s| s.decision == Decision::Rejected)
         .map(|s| Guarded { request: s.request.clone(), reference: s.token.clone().ok() })
         .collect();
-    // Building the description of every node takes a real server long, and the others say as much.
+    // The description of every node is slow on a real server, and the other sentinels are enough.
     if found.len() > 1 {
         found.retain(|g| g.request.path() != "/object_info");
     }
     found
 }
 
-/// What a watch saw.
+/// The result of a watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exposure {
-    /// How long the API was public.
+    /// The total time for which the API was public.
     pub total: Duration,
-    /// The first public answer, in words.
+    /// The first public answer.
     pub first: Option<String>,
-    /// How many samples were taken of a server that answered.
+    /// The number of samples with an answer.
     pub samples: u64,
-    /// Whether a public answer came from a container that then was locked again.
+    /// Whether a public answer came from a container that was locked later.
     pub served: u64,
 }
 
@@ -106,10 +106,10 @@ impl Watch {
         Self { stop, task }
     }
 
-    /// Ends the watch, and tells what it saw; `None` when it broke, which is not the same as nothing.
+    /// Ends the watch and returns its result; `None` if it failed.
     pub async fn end(self) -> Option<Exposure> {
         self.stop.cancel();
-        self.task.await.inspect_err(|e| tracing::error!("the exposure watch broke: {e}")).ok()
+        self.task.await.inspect_err(|e| tracing::error!("the exposure watch failed: {e}")).ok()
     }
 }
 
@@ -124,7 +124,7 @@ async fn run(
         return exposure;
     }
     let mut client: Option<Client> = None;
-    // The end of the last public sample, and the life that gave it.
+    // The end of the last public sample, and the container that gave it.
     let mut public: Option<(Instant, Life)> = None;
     let mut turn = 0;
     let mut before: Option<(String, Instant, Life)> = None;
@@ -151,7 +151,7 @@ async fn run(
         let Some(current) = &client else { continue };
         let samples = batch(current, &guarded, &mut turn, &stop).await;
         if public.is_none() && !samples.iter().any(|sample| sample.answered) {
-            // Silence is nobody's: whose it is need not be asked.
+            // Without an answer, it does not matter which container it is.
             before = Some((id, looked, life));
             tokio::time::sleep(CLOSED).await;
             continue;
@@ -191,14 +191,14 @@ async fn run(
 struct Sample {
     begun: Instant,
     ended: Instant,
-    /// Whether there was an answer at all.
+    /// Whether there was an answer.
     answered: bool,
-    /// What was served, in words.
+    /// What was served.
     served: Option<String>,
 }
 
-/// Takes samples until one gets no answer, or there are enough to look at the container again:
-/// asking the engine costs it more than asking the server, and would slow the start that is watched.
+/// Takes samples until one gets no answer, or the container must be inspected again: an inspection
+/// is more expensive than a sample, and would slow down the watched start.
 async fn batch(client: &Client, guarded: &[Guarded], turn: &mut usize, stop: &CancellationToken) -> Vec<Sample> {
     let mut samples = Vec::with_capacity(BATCH);
     while samples.len() < BATCH && !stop.is_cancelled() {
@@ -208,7 +208,7 @@ async fn batch(client: &Client, guarded: &[Guarded], turn: &mut usize, stop: &Ca
         let outcome = client.send(&asked.request).await;
         let served = decide(&outcome, asked.reference.as_ref())
             .let_through()
-            .then(|| format!("{} {} got {}", asked.request.method, asked.request.target, in_words(&outcome)));
+            .then(|| format!("{} {}: {}", asked.request.method, asked.request.target, in_words(&outcome)));
         let answered = outcome.is_ok();
         samples.push(Sample { begun, ended: Instant::now(), answered, served });
         if !answered {

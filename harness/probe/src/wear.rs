@@ -1,5 +1,5 @@
-//! Wear-out: hundreds of refusals, then one more look. A lock that counts them may open, shut out
-//! its owner, or break.
+//! Sends hundreds of requests that are rejected, then looks again. A lock that counts them may
+//! open, lock out its owner, or fail.
 
 use super::{
     client::Client,
@@ -9,23 +9,23 @@ use super::{
 use crate::keys::{Keys, authorised};
 use lockproof_model::scheme::Scheme;
 
-/// How many refusals are asked for: beyond the limits that people set by hand (5, 10, 100, 200).
+/// The number of rejected requests: above the usual limits (5, 10, 100, 200).
 const REFUSALS: usize = 320;
-/// How many at once.
+/// The number of parallel requests.
 const IN_FLIGHT: usize = 16;
 
-/// How a lock wore out.
+/// How a lock changed.
 #[derive(Clone, Debug)]
 pub struct Worn {
-    /// In one sentence.
+    /// Described in one sentence.
     pub how: &'static str,
     /// The request that shows it.
     pub request: Request,
-    /// What it got.
+    /// Its answer.
     pub got: String,
 }
 
-/// Asks for refusals, and looks again. It is for a server that is thrown away afterwards.
+/// Sends requests that are rejected, and looks again. Only for a server that is removed afterwards.
 pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Look, known: &Reference) -> Option<Worn> {
     use futures_util::{StreamExt, stream};
     let guarded = before.sentinels.iter().find(|s| !s.decision.let_through())?;
@@ -40,21 +40,17 @@ pub async fn wear_out(client: &Client, scheme: &Scheme, keys: &Keys, before: &Lo
 }
 
 impl Worn {
-    /// A lock that is open for a while among refusals.
+    /// A lock that is open at times during rejections.
     pub fn now_and_then(request: Request, outcome: &Outcome) -> Self {
-        Self {
-            how: "after many refusals, the lock lets everybody through for a while",
-            request,
-            got: in_words(outcome),
-        }
+        Self { how: "after many refused requests, the lock is open for a while", request, got: in_words(outcome) }
     }
 
-    /// How a lock differs from what it was before hundreds of refusals; `None`: in nothing.
+    /// How a lock changed after hundreds of rejections; `None` if it did not.
     pub fn between(before: &Look, after: &Look, scheme: &Scheme, keys: Option<&Keys>) -> Option<Self> {
         for (was, is) in before.sentinels.iter().zip(&after.sentinels) {
             if !was.decision.let_through() && is.decision.let_through() {
                 return Some(Self {
-                    how: "after hundreds of refusals, the lock lets everybody through",
+                    how: "after hundreds of refused requests, the lock is open",
                     request: is.request.clone(),
                     got: in_words(&is.anonymous),
                 });
@@ -63,7 +59,7 @@ impl Worn {
         let guarded = before.sentinels.iter().find(|s| !s.decision.let_through())?;
         if let Some(got) = after.undecided().filter(|_| before.undecided().is_none()) {
             return Some(Self {
-                how: "after hundreds of refusals, the server breaks instead of refusing",
+                how: "after hundreds of refused requests, the server fails instead of refusing",
                 request: guarded.request.clone(),
                 got,
             });
@@ -75,7 +71,7 @@ impl Worn {
                 |keys| authorised(guarded.request.clone(), scheme, keys.token()),
             );
             return Some(Self {
-                how: "after hundreds of refusals, the lock refuses the right token as well",
+                how: "after hundreds of refused requests, the lock also rejects the valid token",
                 request,
                 got,
             });

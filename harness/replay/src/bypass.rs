@@ -1,10 +1,9 @@
-//! What goes through a node that is bypassed.
+//! Finds what passes through a bypassed node.
 
 use super::editor::{Input, Node};
 
-/// The input that a bypassed node puts through to an output, for an input of the type `wanted`. The
-/// editor asks first what the input behind it takes: one that takes anything gets whatever stands at
-/// the same place.
+/// The input that a bypassed node connects to an output, for an input of type `wanted`. As in the
+/// editor, an input of any type first gets the input at the same index.
 pub(super) fn bypass<'n>(node: &'n Node, slot: usize, wanted: &str) -> Option<&'n Input> {
     let same = node.inputs.get(slot);
     if is_any(wanted) {
@@ -21,8 +20,8 @@ fn is_any(kind: &str) -> bool {
     matches!(kind, "" | "*")
 }
 
-/// Whether the editor lets two types be linked: several are separated by commas, and `*` goes with
-/// all.
+/// Whether the editor allows a link between two types: lists are separated by commas, and `*`
+/// matches any type.
 fn connects(one: &str, other: &str) -> bool {
     let parts = |kinds: &str| kinds.split(',').map(str::to_lowercase).collect::<Vec<_>>();
     let others = parts(other);

@@ -1,4 +1,4 @@
-//! Calling off what a server runs for us: after a time-out, and when a person interrupts.
+//! Cancels a run on the server, after a time-out or an interrupt.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -7,39 +7,39 @@ use serde_json::json;
 use super::server::{Server, Trouble, UnderWay, holds};
 use lockproof_probe::message::Request;
 
-/// How long the server may take to be told.
+/// The time limit for cancelling.
 const LONGEST: Duration = Duration::from_secs(5);
-/// The pause until it is looked for again.
+/// The pause before the next check.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// What came of calling off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalledOff {
-    /// Nothing was under way.
+    /// There was no run.
     Nothing,
-    /// It is out of the queue, interrupted, or was over before.
+    /// It was removed from the queue, interrupted, or already finished.
     Done,
-    /// The server did not answer in time, or does not know it yet.
+    /// The server did not answer in time, or does not know the prompt yet.
     Untold,
 }
 
 impl CalledOff {
-    /// The outcome that nobody can be sure of, in words.
-    pub const UNTOLD: &str = "the server could not be told: its run may go on";
+    /// The message for an unknown result.
+    pub const UNTOLD: &str = "the server did not answer: the run may continue";
 }
 
 impl Server {
-    /// A prompt is sent, under an id of our own.
+    /// Records that a prompt is sent, with an id chosen here.
     pub(super) fn begin(&self, prompt: &str) {
         self.set(Some(UnderWay { prompt: prompt.to_owned(), accepted: false }));
     }
 
-    /// The server has it, under this id.
+    /// Records that the server confirmed it, with this id.
     pub(super) fn accepted(&self, prompt: &str) {
         self.set(Some(UnderWay { prompt: prompt.to_owned(), accepted: true }));
     }
 
-    /// It is over, or was refused.
+    /// Records that it has finished or was rejected.
     pub(super) fn end(&self) {
         self.set(None);
     }
@@ -48,8 +48,8 @@ impl Server {
         *self.under_way.lock().unwrap_or_else(PoisonError::into_inner) = under_way;
     }
 
-    /// Calls off the prompt that is under way: out of the queue when it waits there, interrupted when
-    /// it runs. A server that hangs is waited for a few seconds.
+    /// Cancels the current prompt: removes it from the queue, or interrupts it. Waits a few seconds
+    /// for a hanging server.
     pub async fn call_off(&self) -> CalledOff {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut under_way) = under_way else { return CalledOff::Nothing };
@@ -62,25 +62,25 @@ impl Server {
         match tokio::time::timeout(LONGEST, told).await {
             Ok(Ok(())) => CalledOff::Done,
             Ok(Err(why)) => {
-                tracing::debug!("not called off: {why}");
+                tracing::debug!("could not cancel: {why}");
                 CalledOff::Untold
             }
             Err(_) => CalledOff::Untold,
         }
     }
 
-    /// Stops the prompt where it is found; gives whether there is nothing more to do.
+    /// Stops the prompt; returns whether nothing more needs to be done.
     async fn stop(&self, under_way: &mut UnderWay) -> Result<bool, Trouble> {
         let prompt = under_way.prompt.as_str();
         let queue = self.json(Request::get("/queue")).await?;
         if holds(&queue["queue_pending"], prompt) {
             let delete = json!({ "delete": [prompt] }).to_string();
             self.ask(Request::post_json("/queue", &delete)).await?;
-            // It may have begun in between, so the queue is looked at again.
+            // It may have started in between, so check the queue again.
             under_way.accepted = true;
             return Ok(false);
         }
-        // An older server interrupts whatever runs, so it must be ours.
+        // An older server interrupts any running prompt, so check that it is this one.
         if holds(&queue["queue_running"], prompt) {
             let which = json!({ "prompt_id": prompt }).to_string();
             self.ask(Request::post_json("/interrupt", &which)).await?;

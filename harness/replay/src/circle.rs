@@ -1,4 +1,5 @@
-//! Nodes that wait for their own outputs: the server refuses such a prompt without saying which.
+//! Finds nodes that depend on their own outputs: the server rejects such a prompt without naming
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +8,13 @@ use super::{
     prompt::{Link, Node},
 };
 
-/// The circles among nodes, each told once; a node that is in several is told with one of them.
+/// The cycles among nodes, each reported once; a node in several cycles is reported with one of
+/// them.
 pub(super) fn circles(nodes: &[&Node]) -> Vec<Problem> {
     let by_id: BTreeMap<&str, &Node> = nodes.iter().map(|node| (node.id.as_str(), *node)).collect();
     let (mut done, mut told, mut problems) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for start in nodes {
-        // Without recursion: a chain may be as long as a file can be.
+        // Not recursive: a chain can be very long.
         let mut path: Vec<Step> = Vec::new();
         let mut on_path: BTreeSet<&str> = BTreeSet::new();
         let mut next = (!done.contains(start.id.as_str())).then_some(*start);
@@ -33,7 +35,7 @@ pub(super) fn circles(nodes: &[&Node]) -> Vec<Problem> {
                 let circle: Vec<&Node> = path[begin..].iter().map(|step| step.node).collect();
                 if !circle.iter().any(|node| told.contains(node.id.as_str())) {
                     told.extend(circle.iter().map(|node| node.id.as_str()));
-                    problems.push(Problem::of("a circle of links", in_words(&circle)));
+                    problems.push(Problem::of("a cycle of links", in_words(&circle)));
                 }
             } else if !done.contains(origin) {
                 next = by_id.get(origin).copied();
@@ -45,7 +47,7 @@ pub(super) fn circles(nodes: &[&Node]) -> Vec<Problem> {
 
 struct Step<'a> {
     node: &'a Node,
-    /// The nodes that it waits for and that were not looked at yet, the first at the end.
+    /// The dependencies that are not visited yet, in reverse order.
     origins: Vec<&'a str>,
 }
 
@@ -55,9 +57,9 @@ fn origins(node: &Node) -> Vec<&str> {
 }
 
 fn in_words(circle: &[&Node]) -> String {
-    // From what gives to what takes, as a person follows the links.
+    // In the direction of the links.
     let names: Vec<String> = circle.iter().rev().chain(circle.last()).map(|node| node.words()).collect();
-    format!("none of its nodes can begin: {}", names.join(" → "))
+    format!("none of these nodes can start: {}", names.join(" → "))
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
     #[case::two_apart("1<1 2<3 3<2", &["node 1 → node 1", "node 3 → node 2 → node 3"])]
     #[case::two_that_share_a_node("1<2,3 2<1 3<1", &["node 2 → node 1 → node 2"])]
     #[case::to_nobody("1<9", &[])]
-    fn a_circle_is_told_in_order(#[case] links: &str, #[case] expected: &[&str]) {
+    fn a_cycle_is_reported_in_link_order(#[case] links: &str, #[case] expected: &[&str]) {
         assert_eq!(told(links), expected);
     }
 

@@ -1,13 +1,13 @@
-//! From the editor's format to the API format, as the editor does it when a person presses *Queue*.
+//! Converts the editor's format to the API format, as the editor does for *Queue*.
 //!
 //! | in the editor | in the prompt |
 //! |---|---|
 //! | a node of a class that the server has | a node, with its widgets' values and its links |
-//! | muted | left out, and what hangs on it loses that input |
-//! | bypassed | left out, and its inputs go through to outputs of the same type |
-//! | reroute, set and get | left out, followed to what they stand for |
-//! | primitive, in whatever mode | left out, its value in every widget that it is linked to |
-//! | note, label, switchboard | left out |
+//! | muted | removed; nodes linked to it lose that input |
+//! | bypassed | removed; its inputs are connected to outputs of the same type |
+//! | reroute, set and get | removed; links are followed through them |
+//! | primitive, in any mode | removed; its value is used in every linked widget |
+//! | note, label, switchboard | removed |
 //! | subgraph | its nodes, with ids `instance:node` |
 //! | anything else | a [`Problem`] that names it |
 
@@ -27,26 +27,27 @@ use super::{
 };
 use crate::{info, prompt};
 
-/// How many steps a link may go before it must be going round.
+/// The maximum number of steps of a link, to detect cycles.
 const LONGEST: usize = 1000;
-/// How deep subgraphs may lie in one another, and how many there may be in all.
+/// The maximum nesting of subgraphs, and their maximum number.
 const DEEPEST: usize = 40;
 const MOST: usize = 5000;
 
-/// Why a node that shows a model in three dimensions cannot be converted.
-const RENDERED: &str = "it cannot be converted: its picture is rendered in the browser, and exists only when the workflow is queued there; put a saved picture (LoadImage) in its place";
+/// Why a node that shows a 3D model cannot be converted.
+const RENDERED: &str = "cannot be converted: its picture is rendered in the browser when the workflow is \
+    queued; replace the node with a saved picture (LoadImage)";
 
-/// What came of a conversion.
+/// The result of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Converted {
-    /// The prompt, as far as it could be made.
+    /// The prompt, as far as it could be converted.
     pub prompt: Prompt,
     /// What could not be converted.
     pub problems: Vec<Problem>,
-    /// What was left out or decided, worth knowing where the result is not what was meant.
+    /// What was removed or decided, in case the result is unexpected.
     pub notes: Vec<String>,
-    /// Inputs that lack what a node would give that could not be converted: the nodes in words, as in
-    /// problems, and the inputs' names.
+    /// Inputs that depend on nodes that could not be converted: the nodes as in problems, and the
+    /// names of the inputs.
     lost: BTreeSet<(String, String)>,
 }
 
@@ -58,12 +59,12 @@ impl From<Prompt> for Converted {
 }
 
 impl Converted {
-    /// Whether a problem with the prompt is there only because something could not be converted.
+    /// Whether a problem of the prompt is only caused by an incomplete conversion.
     pub fn explains(&self, problem: &Problem) -> bool {
         !self.problems.is_empty()
             && match &problem.input {
                 Some(input) => self.lost.contains(&(problem.node.clone(), input.clone())),
-                // What is wrong with a prompt as a whole may be the part that is not there.
+                // A problem of the whole prompt may be caused by the missing part.
                 None => problem.node == Problem::WHOLE,
             }
     }
@@ -82,12 +83,12 @@ pub fn convert(workflow: &Workflow, info: &ObjectInfo) -> Converted {
     made
 }
 
-/// A graph where it is used: the root, or one subgraph behind one node.
+/// A graph in use: the root, or a subgraph of one node.
 struct Scope<'a> {
     graph: &'a Graph,
-    /// Stands before the ids of its nodes.
+    /// The prefix of its node ids.
     prefix: String,
-    /// Where it lies, and the node that it is there.
+    /// Its parent, and its node there.
     parent: Option<Instance<'a>>,
 }
 
@@ -98,7 +99,7 @@ struct Instance<'a> {
     subgraph: &'a Subgraph,
 }
 
-/// What an input gets in the end.
+/// The resolved source of an input.
 enum Source {
     /// Another node's output.
     Output(String, usize),
@@ -116,24 +117,24 @@ struct Converter<'a> {
 }
 
 impl<'a> Converter<'a> {
-    /// Takes a graph and all subgraphs in it.
+    /// Adds a graph and all its subgraphs.
     fn enter(&mut self, graph: &'a Graph, prefix: String, parent: Option<Instance<'a>>, above: &mut Vec<&'a str>) {
         let scope = self.scopes.len();
         self.scopes.push(Scope { graph, prefix: prefix.clone(), parent });
-        // The editor looks at the mode of a subgraph in itself alone: the nodes of one inside another
-        // run, and only what leads through it is cut or put through.
+        // As in the editor, the mode of a subgraph only affects itself: nodes of nested subgraphs
+        // still run, and only links through it are cut or bypassed.
         let nested = parent.is_some();
         for node in graph.nodes.iter().filter(|node| nested || node.mode == Mode::Active) {
             let Some(subgraph) = self.workflow.subgraphs.get(&node.class) else { continue };
             if self.scopes.len() > MOST {
                 if self.scopes.len() == MOST + 1 {
-                    let what = format!("there are more than {MOST} subgraphs in subgraphs");
+                    let what = format!("subgraphs are nested more than {MOST} levels deep");
                     self.refuse(node, &prefix, what);
                 }
                 return;
             }
             if above.contains(&node.class.as_str()) || above.len() >= DEEPEST {
-                let what = format!("the subgraph “{}” holds itself", subgraph.name);
+                let what = format!("the subgraph “{}” contains itself", subgraph.name);
                 self.refuse(node, &prefix, what);
                 continue;
             }
@@ -158,12 +159,17 @@ impl<'a> Converter<'a> {
             }
             match kind(node) {
                 Some(Virtual::Broadcast) => self.made.notes.push(format!(
-                    "{}: its invisible links are made by an extension of the editor, and are left out",
+                    "{}: its virtual links come from an editor extension and are ignored",
                     node.words(&prefix)
                 )),
-                Some(Virtual::Group(name)) => self.refuse(node, &prefix, format!(
-                    "the group node “{name}” cannot be converted: convert it to a subgraph or to nodes in the editor, or export the workflow in the API format"
-                )),
+                Some(Virtual::Group(name)) => self.refuse(
+                    node,
+                    &prefix,
+                    format!(
+                        "cannot convert the group node “{name}”: convert it to a subgraph or to nodes in the \
+                    editor, or export the workflow in the API format"
+                    ),
+                ),
                 Some(_) => {}
                 None => self.node(scope, node, &prefix),
             }
@@ -174,10 +180,12 @@ impl<'a> Converter<'a> {
         let Some(class) = self.info.class(&node.class) else {
             if is_apart(node) {
                 let words = node.words(prefix);
-                self.made.notes.push(format!("{words}: the server does not know it, and nothing is linked to it"));
+                self.made
+                    .notes
+                    .push(format!("{words}: ignored, because the server does not know it and no node is linked to it"));
                 return;
             }
-            // It stays in the prompt, so that the check names it as it does in every other format.
+            // It stays in the prompt, so that the check reports it as in other formats.
             self.push(scope, node, prefix, None, Map::new());
             return;
         };
@@ -187,7 +195,7 @@ impl<'a> Converter<'a> {
         let widgets = widgets::of(node, class);
         if widgets.left_over > 0 {
             self.made.notes.push(format!(
-                "{}: {} of its saved values fit no input: it was saved by another version of the node",
+                "{}: {} of its saved values match no input: it was saved by another version of the node",
                 node.words(prefix),
                 widgets.left_over
             ));
@@ -198,7 +206,7 @@ impl<'a> Converter<'a> {
     fn push(&mut self, scope: usize, node: &'a Node, prefix: &str, class: Option<&Class>, values: Map<String, Value>) {
         let mut inputs: Map<String, Value> = values
             .into_iter()
-            // A list would be taken for a link.
+            // A list would be read as a link.
             .map(|(name, value)| (name, wrapped(value)))
             .collect();
         for input in &node.inputs {
@@ -226,19 +234,19 @@ impl<'a> Converter<'a> {
         });
     }
 
-    /// What an input gets; `None` where nothing is linked to it, or nothing that takes part.
+    /// The source of an input; `None` if no active node is linked to it.
     fn input(&self, scope: usize, input: &'a Input, steps: &mut usize) -> Option<Source> {
         self.input_as(scope, input, &input.kind, steps)
     }
 
-    /// The same for a type that another input wants, to which this one only leads.
+    /// The source for a type that another input needs.
     fn input_as(&self, scope: usize, input: &'a Input, wanted: &str, steps: &mut usize) -> Option<Source> {
         let link = self.scopes[scope].graph.links.get(input.link.as_ref()?)?;
         self.origin(scope, link, wanted, steps)
     }
 
-    /// The value that a primitive node writes into the widget that it is linked to. The editor does so
-    /// whatever the node's mode, and not through any other node.
+    /// The value that a primitive node writes to its linked widget. As in the editor, the node's
+    /// mode does not matter, and other nodes are not followed.
     fn written(&self, scope: usize, input: &Input) -> Option<&'a Value> {
         let graph = self.scopes[scope].graph;
         let origin = graph.node(&graph.links.get(input.link.as_ref()?)?.origin)?;
@@ -258,11 +266,11 @@ impl<'a> Converter<'a> {
         self.output(scope, node, link.origin_slot, wanted, steps)
     }
 
-    /// What a subgraph's input gets: the link to the node that it is, or that node's own widget.
+    /// The source of a subgraph's input: a link to its node, or a widget of its node.
     fn outside(&self, scope: usize, slot: usize, steps: &mut usize) -> Option<Source> {
         let Instance { scope: outer, node, subgraph } = self.scopes[scope].parent?;
         let name = subgraph.inputs.get(slot)?;
-        // Some versions leave out the sockets to which nothing is linked.
+        // Some versions omit sockets without a link.
         match node.inputs.iter().find(|input| input.name == *name).filter(|input| input.link.is_some()) {
             Some(input) => match self.written(outer, input) {
                 Some(value) => Some(Source::Value(value.clone())),
@@ -278,7 +286,7 @@ impl<'a> Converter<'a> {
             Mode::Bypassed => return self.input(scope, bypass(node, slot, wanted)?, steps),
             Mode::Active => {}
         }
-        // What is not in the prompt in the end is taken out again.
+        // Links to nodes that are not in the prompt are removed later.
         let itself = || Some(Source::Output(format!("{}{}", self.scopes[scope].prefix, node.id), slot));
         if let Some(subgraph) = self.workflow.subgraphs.get(&node.class) {
             let inside = (0..self.scopes.len()).find(|inner| {
@@ -300,7 +308,7 @@ impl<'a> Converter<'a> {
         }
     }
 
-    /// The node that sets a name, in the same graph or in those around it.
+    /// The node that sets a name, in this graph or its parents.
     fn setter(&self, scope: usize, name: &str) -> Option<(usize, &'a Node)> {
         let graph = self.scopes[scope].graph;
         let sets =
@@ -316,13 +324,13 @@ fn wrapped(value: Value) -> Value {
     if value.is_array() { serde_json::json!({ "__value__": value }) } else { value }
 }
 
-/// Whether a node has nothing to do with any other.
+/// Whether a node has no links to others.
 fn is_apart(node: &Node) -> bool {
     node.inputs.iter().all(|input| input.link.is_none()) && node.outputs.iter().all(|(_, linked)| !linked)
 }
 
-/// Removes links to nodes that are not in the prompt, as the editor does. Gives the inputs that lose
-/// what one of the `refused` nodes would give.
+/// Removes links to nodes that are not in the prompt, as the editor does. Returns the inputs that
+/// lose a link to a `refused` node.
 fn drop_links_to_nobody(prompt: &mut Prompt, refused: &BTreeSet<String>) -> BTreeSet<(String, String)> {
     let ids: BTreeSet<String> = prompt.nodes.iter().map(|node| node.id.clone()).collect();
     let mut lost = BTreeSet::new();

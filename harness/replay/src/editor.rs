@@ -1,37 +1,37 @@
-//! The editor's own format, as LiteGraph saves it: read leniently, because every version of the
-//! editor and many extensions write it a little differently.
+//! The editor's format, as saved by LiteGraph. Read leniently, because versions and extensions
+//! differ.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// The node of a subgraph's definition from which its inputs come.
+/// The id of a subgraph's input node.
 pub const SUBGRAPH_INPUT: &str = "-10";
-/// The node of a subgraph's definition to which its outputs go.
+/// The id of a subgraph's output node.
 pub const SUBGRAPH_OUTPUT: &str = "-20";
 
 /// A whole workflow.
 #[derive(Clone, Debug, Default)]
 pub struct Workflow {
-    /// What one sees first.
+    /// The main graph.
     pub root: Graph,
-    /// The subgraphs that nodes may be, by the nodes' type.
+    /// The subgraphs, by node type.
     pub subgraphs: BTreeMap<String, Subgraph>,
 }
 
 /// Nodes and links.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    /// The nodes, in the order of the file.
+    /// The nodes, in file order.
     pub nodes: Vec<Node>,
     /// The links, by id.
     pub links: BTreeMap<String, Link>,
 }
 
-/// A graph that can be a node.
+/// A subgraph definition.
 #[derive(Clone, Debug, Default)]
 pub struct Subgraph {
-    /// What people call it.
+    /// Its display name.
     pub name: String,
     /// What it is made of.
     pub graph: Graph,
@@ -42,33 +42,33 @@ pub struct Subgraph {
 /// A node.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// What links call it.
+    /// Its id, as used in links.
     pub id: String,
-    /// Its class, or that of a node of the editor alone, or a subgraph's id.
+    /// Its class, the class of an editor-only node, or a subgraph's id.
     pub class: String,
-    /// What people call it.
+    /// Its display name.
     pub title: Option<String>,
-    /// Whether it takes part.
+    /// Whether it is active.
     pub mode: Mode,
-    /// What goes in by links.
+    /// Its inputs with sockets.
     pub inputs: Vec<Input>,
-    /// The types of its outputs, and whether anything is linked to them.
+    /// The types of its outputs, and whether they are linked.
     pub outputs: Vec<(String, bool)>,
     /// The values of its widgets: a list, or an object by name.
     pub values: Value,
-    /// What extensions keep.
+    /// Data of extensions.
     pub properties: Map<String, Value>,
 }
 
-/// Whether a node takes part.
+/// Whether a node is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// It does.
+    /// It is active.
     #[default]
     Active,
-    /// It does not, and what hangs on it gets nothing.
+    /// It is inactive, and its outputs are missing.
     Muted,
-    /// It does not, and what goes in comes out.
+    /// It is inactive, and its inputs are connected to its outputs.
     Bypassed,
 }
 
@@ -79,22 +79,22 @@ pub struct Input {
     pub name: String,
     /// Its type.
     pub kind: String,
-    /// The link that ends in it.
+    /// The link to it.
     pub link: Option<String>,
-    /// The widget that it stands for.
+    /// The widget that it replaces.
     pub widget: Option<String>,
 }
 
 /// A link.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
-    /// The node that it comes from.
+    /// The source node.
     pub origin: String,
-    /// Which of its outputs.
+    /// The index of the source's output.
     pub origin_slot: usize,
-    /// The node that it goes to.
+    /// The target node.
     pub target: String,
-    /// Which of its inputs.
+    /// The index of the target's input.
     pub target_slot: usize,
 }
 
@@ -104,7 +104,7 @@ impl Workflow {
         value.get("nodes").is_some_and(Value::is_array)
     }
 
-    /// Reads it; whatever is not what it should be is taken for nothing.
+    /// Reads a workflow; invalid parts are ignored.
     pub fn of(value: &Map<String, Value>) -> Self {
         let defined = value.get("definitions").and_then(|d| d.get("subgraphs")).and_then(Value::as_array);
         let subgraphs = defined.into_iter().flatten().filter_map(Value::as_object).map(|subgraph| {
@@ -156,7 +156,7 @@ impl Node {
         }
     }
 
-    /// The value of the first widget, as of a primitive node.
+    /// The value of the first widget.
     pub fn first_value(&self) -> Option<&Value> {
         match &self.values {
             Value::Array(values) => values.first(),
@@ -165,7 +165,7 @@ impl Node {
         }
     }
 
-    /// The node in words, below the ids of the subgraphs in which it lies.
+    /// The node for messages, prefixed by the ids of its subgraphs.
     pub fn words(&self, prefix: &str) -> String {
         let title = self.title.as_deref().filter(|title| *title != self.class);
         super::prompt::words(&format!("{prefix}{}", self.id), &self.class, title)
@@ -184,7 +184,7 @@ impl Input {
 }
 
 impl Link {
-    /// `[id, origin, slot, target, slot, type]`, or an object with the same.
+    /// `[id, origin, slot, target, slot, type]`, or an object with the same fields.
     fn of(value: &Value) -> Option<(String, Self)> {
         let field = |index: usize, key: &str| match value {
             Value::Array(fields) => fields.get(index),
@@ -202,7 +202,7 @@ impl Link {
     }
 }
 
-/// A socket's type: a list of choices, which older versions saved in its place, is a type of its own.
+/// A socket's type; a list of choices, as saved by older versions, is a separate type.
 fn type_of(socket: &Value) -> String {
     match socket.get("type") {
         Some(Value::Array(_)) => "COMBO".to_owned(),
@@ -210,7 +210,7 @@ fn type_of(socket: &Value) -> String {
     }
 }
 
-/// Text, and numbers as text: ids are both.
+/// A string, or a number as a string: ids can be both.
 fn text(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),

@@ -1,4 +1,4 @@
-//! What a server says of its nodes: `GET /object_info`.
+//! The nodes of a server, from `GET /object_info`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use serde_json::{Map, Value};
 
 use super::json;
 
-/// Every node that a server has, by class.
+/// All nodes of a server, by class.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectInfo {
     classes: BTreeMap<String, Class>,
 }
 
-/// One class of nodes.
+/// A node class.
 #[derive(Clone, Debug, Default)]
 pub struct Class {
-    /// What goes in, in the order of the widgets: required before optional.
+    /// The inputs, in widget order: required before optional.
     pub inputs: Vec<Input>,
-    /// The types of what comes out.
+    /// The types of the outputs.
     pub outputs: Vec<String>,
-    /// Whether it shows or saves something, so that a prompt may end in it.
+    /// Whether it shows or saves its result, so that a prompt can end in it.
     pub output_node: bool,
-    /// Where it comes from: `nodes`, `comfy_extras.…` or `custom_nodes.NAME`.
+    /// Its Python module: `nodes`, `comfy_extras.…` or `custom_nodes.NAME`.
     pub module: String,
 }
 
@@ -30,43 +30,43 @@ pub struct Class {
 pub struct Input {
     /// Its name.
     pub name: String,
-    /// Whether the node cannot do without.
+    /// Whether it is required.
     pub required: bool,
     /// Its type.
     pub kind: Kind,
-    /// What else is said of it: `default`, `min`, `max`, `forceInput`, ….
+    /// Its options: `default`, `min`, `max`, `forceInput`, ….
     pub options: Map<String, Value>,
 }
 
 /// The type of an input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// A whole number.
+    /// An integer.
     Int,
     /// A number.
     Float,
-    /// Text.
+    /// A string.
     Text,
-    /// Yes or no.
+    /// A boolean.
     Boolean,
-    /// One of a list; `None` where the server lists them elsewhere.
+    /// One of a list; `None` if the server returns the list elsewhere.
     Choice(Option<Vec<Value>>),
-    /// Something that only another node can give, or that an extension of the editor knows.
+    /// A type that only another node or an editor extension provides.
     Other(String),
 }
 
 impl ObjectInfo {
-    /// Reads what the server answered. What a class says wrongly of itself is left out, because one
-    /// broken custom node must not hide the others.
+    /// Parses the server's answer. Invalid classes are ignored, because one broken custom node must
+    /// not hide the others.
     ///
     /// # Errors
-    /// What is wrong, when it is not a JSON object.
+    /// The reason, if it is not a JSON object.
     pub fn parse(text: &str) -> Result<Self, String> {
         match json::parse(text) {
             Ok(Value::Object(classes)) => {
                 Ok(Self { classes: classes.iter().map(|(name, value)| (name.clone(), Class::of(value))).collect() })
             }
-            Ok(_) => Err("it is not a JSON object".to_owned()),
+            Ok(_) => Err("not a JSON object".to_owned()),
             Err(e) => Err(e.to_string()),
         }
     }
@@ -81,7 +81,7 @@ impl ObjectInfo {
         self.classes.keys().map(String::as_str)
     }
 
-    /// The packs of custom nodes from which classes come.
+    /// The custom node packages of the classes.
     pub fn packs(&self) -> BTreeSet<&str> {
         self.classes
             .values()
@@ -90,13 +90,13 @@ impl ObjectInfo {
             .collect()
     }
 
-    /// The name that looks most like `name`.
+    /// The class name most similar to `name`.
     pub fn nearest(&self, name: &str) -> Option<&str> {
         nearest(name, self.names())
     }
 }
 
-/// The word that looks most like `word`, when one does at all.
+/// The word most similar to `word`, if any is similar.
 pub(super) fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let (distance, found) =
@@ -123,7 +123,7 @@ impl Class {
         let outputs = value.get("output").and_then(Value::as_array).into_iter().flatten();
         Self {
             inputs,
-            // A list of choices is a type of its own.
+            // A list of choices is a separate type.
             outputs: outputs.map(|o| o.as_str().map_or_else(|| "COMBO".to_owned(), str::to_owned)).collect(),
             output_node: value.get("output_node").and_then(Value::as_bool).unwrap_or_default(),
             module: text("python_module"),
@@ -160,24 +160,23 @@ impl Input {
         !matches!(self.kind, Kind::Other(_)) && !self.flag("forceInput")
     }
 
-    /// An option that is either there and true, or not.
+    /// Whether an option is present and true.
     pub fn flag(&self, name: &str) -> bool {
         self.options.get(name).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)))
     }
 
-    /// Whether its choices are files that a person uploads; then it takes files in folders, too,
-    /// which are not in the list.
+    /// Whether its choices are uploaded files; then it also accepts unlisted files in folders.
     pub fn is_upload(&self) -> bool {
         ["image_upload", "video_upload", "audio_upload", "file_upload", "upload"].iter().any(|name| self.flag(name))
     }
 
-    /// Whether its value is a picture of a model in three dimensions, which the browser renders when
-    /// the workflow is queued.
+    /// Whether its value is a picture of a 3D model, which the browser renders when the workflow is
+    /// queued.
     pub fn is_rendered(&self) -> bool {
         matches!(self.type_name(), "LOAD_3D" | "LOAD_3D_ANIMATION")
     }
 
-    /// The value that a new widget has.
+    /// The default value of its widget.
     pub fn default(&self) -> Option<Value> {
         let given = self.options.get("default").filter(|value| !value.is_null()).cloned();
         given.or_else(|| match &self.kind {

@@ -1,4 +1,4 @@
-//! JSON as Python writes it: with `NaN` and `Infinity`, which no standard knows.
+//! Python's JSON, with `NaN` and `Infinity`.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Parses JSON; `NaN` and both infinities become null.
 ///
 /// # Errors
-/// What is wrong, with its place.
+/// The parse error with its position.
 pub fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text).or_else(|e| match without_nan(text) {
         Cow::Owned(tidied) => serde_json::from_str(&tidied),
@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> serde_json::Result<Value> {
     })
 }
 
-/// The text with every number that is none replaced by `null`.
+/// Replaces `NaN` and infinities by `null`.
 fn without_nan(text: &str) -> Cow<'_, str> {
     const NONE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     let mut out = String::new();

@@ -1,5 +1,5 @@
-//! Workflows run again behind the lock: read in any of their formats, converted and checked against
-//! what the server has, sent with the token, followed, and their outputs compared.
+//! Replays workflows through the lock: reads them in any format, converts and checks them against
+//! the server's nodes, sends them with the token, follows the run, and compares the outputs.
 
 // A dependency that nothing uses fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
@@ -45,45 +45,45 @@ use run::Progress;
 use server::{Server, Trouble};
 use source::{Kind, Source};
 
-/// The time for one replay where nobody says another.
+/// The default time limit of one replay.
 pub const TIMEOUT: Duration = Duration::from_secs(300);
-/// Where pictures of differences go where nobody says another directory.
+/// The default directory for difference pictures.
 pub const DIFFERENCES: &str = "lockproof-replays";
 
-/// How a replay is done and compared.
+/// The settings of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Instead of the workflow's own tolerance.
+    /// Overrides the workflow's own tolerance.
     pub tolerance: Option<f64>,
-    /// Instead of the workflow's own time.
+    /// Overrides the workflow's own time limit.
     pub timeout: Option<Duration>,
     /// Outputs of an earlier run to compare with, instead of the stored ones.
     pub reference: Option<Vec<Item>>,
-    /// Store what comes out, instead of comparing it.
+    /// Whether to store the outputs instead of comparing them.
     pub update: bool,
-    /// Where pictures of differences go.
+    /// The directory for difference pictures.
     pub keep: Option<PathBuf>,
 }
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Its outputs are the stored ones.
+    /// The outputs equal the stored ones.
     Same,
-    /// It ran, and there is nothing to compare with.
+    /// It finished, but there is nothing to compare with.
     Ran,
-    /// It ran, and its outputs were stored.
+    /// It finished, and its outputs were stored.
     Stored,
-    /// It ran, and an output differs.
+    /// It finished, but an output differs.
     Changed,
-    /// It did not run to its end.
+    /// It did not finish.
     Failed,
     /// The server lacks what it needs.
     Skipped,
 }
 
 impl Ending {
-    /// The name in what people see.
+    /// The name in output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Same => "same",
@@ -96,20 +96,20 @@ impl Ending {
     }
 }
 
-/// What came of a replay.
+/// The outcome of a replay.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The file's name.
     pub name: String,
     /// How it ended.
     pub ending: Ending,
-    /// Why, where it is not the same.
+    /// The reason if it is not the same.
     pub why: Option<String>,
-    /// What shows it.
+    /// The evidence.
     pub details: Vec<String>,
-    /// What is worth knowing anyway.
+    /// Further remarks.
     pub notes: Vec<String>,
-    /// What it gave.
+    /// The outputs.
     pub items: Vec<Item>,
     /// How long it took.
     pub took: Duration,
@@ -132,7 +132,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of a replay of `name` that was not tried.
+    /// The outcome of a replay of `name` that did not run.
     pub fn skipped(name: String, why: &str) -> Self {
         Self::of(name, Ending::Skipped, why)
     }
@@ -142,10 +142,10 @@ impl Outcome {
     }
 }
 
-/// Replays one workflow on a server. What is wrong with either is the outcome.
+/// Replays one workflow on a server. Failures of either are part of the outcome.
 ///
 /// # Errors
-/// An environment error when stored outputs cannot be read, or new ones not be written.
+/// An environment error if stored outputs cannot be read, or new ones cannot be written.
 pub async fn replay(source: &Source, server: &Server, options: &Options, progress: &dyn Progress) -> Result<Outcome> {
     let begun = Instant::now();
     let mut notes = Vec::new();
@@ -157,7 +157,7 @@ pub async fn replay(source: &Source, server: &Server, options: &Options, progres
     Ok(Outcome { notes, took: begun.elapsed(), ..outcome })
 }
 
-/// What a run gave, and whether what is stored says anything about it.
+/// The outputs of a run, and whether the stored outputs are comparable.
 struct Ran {
     items: Vec<Item>,
     comparable: bool,
@@ -197,7 +197,7 @@ async fn attempt(
     Ok(Ran { items, comparable })
 }
 
-/// Uploads the workflow's inputs, and puts the names that they got into the prompt.
+/// Uploads the workflow's inputs, and sets their names on the server in the prompt.
 async fn upload(source: &Source, server: &Server, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
     let mut uploaded = Vec::new();
     for path in source.metadata.input_files(&source.path) {
@@ -215,7 +215,7 @@ async fn upload(source: &Source, server: &Server, prompt: &mut Prompt) -> Result
     Ok(uploaded)
 }
 
-/// What was just uploaded is in no list yet.
+/// A new upload is not in any list yet.
 fn is_uploaded(problem: &Problem, prompt: &Prompt, uploaded: &[String]) -> bool {
     let Some(input) = problem.input.as_deref().filter(|_| problem.missing_file) else { return false };
     let node = prompt.nodes.iter().find(|node| node.words() == problem.node);
@@ -251,9 +251,9 @@ fn judge(source: &Source, options: &Options, ran: Ran) -> Result<Outcome> {
     };
     let Some(stored) = stored else {
         outcome.why = Some(if ran.comparable {
-            format!("there is nothing to compare with: nothing is stored in {}", place.display())
+            format!("nothing to compare with: {} contains no stored outputs", place.display())
         } else {
-            "there is nothing to compare with: what is stored was made by the lab's stand-ins".to_owned()
+            "nothing to compare with: the stored outputs were made with the lab's stand-in nodes".to_owned()
         });
         return Ok(outcome);
     };
@@ -276,14 +276,14 @@ fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Writes the pictures of the differences, and says where they are.
+/// Writes the difference pictures, and returns lines with their paths.
 fn pictures(directory: &Path, changes: &[store::Change]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for change in changes {
         let Some(picture) = &change.picture else { continue };
         let path = directory.join(format!("{}.png", change.name));
         let unwritable = |e: &dyn std::fmt::Display| {
-            Error::environment(format!("the picture of the difference cannot be written: {}", path.display())).detail(e)
+            Error::environment(format!("cannot write the difference picture: {}", path.display())).detail(e)
         };
         std::fs::create_dir_all(directory).map_err(|e| unwritable(&e))?;
         picture.save(&path).map_err(|e| unwritable(&e))?;

@@ -1,5 +1,5 @@
-//! What a workflow needs and how it is compared: `NAME.lockproof.yaml` beside `NAME.json`, or the
-//! same under `extra.lockproof` in the editor's format.
+//! The requirements and comparison settings of a workflow: `NAME.lockproof.yaml` beside
+//! `NAME.json`, or `extra.lockproof` in the editor's format.
 //!
 //! ```yaml
 //! needs:
@@ -22,20 +22,20 @@ use lockproof_model::{
     parse::parse_as,
 };
 
-/// What a workflow needs, and how it is compared.
+/// The requirements and comparison settings of a workflow.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metadata {
-    /// What the server must have; what it lacks makes the replay `skipped`.
+    /// What the server must have; otherwise the replay is `skipped`.
     pub needs: Needs,
-    /// Files that are uploaded to the server's inputs first, relative to the workflow.
+    /// Files to upload to the server's inputs before the run, relative to the workflow.
     pub inputs: Vec<PathBuf>,
-    /// The mean difference of the pixels, from 0 to 1, up to which a picture is the same.
+    /// The largest accepted mean difference of the pixels, from 0 to 1.
     pub tolerance: Option<f64>,
-    /// The time for the whole replay.
+    /// The time limit of the whole replay.
     pub timeout: Option<Span>,
-    /// Whether the stored outputs are those of the lab's stand-ins: on a real server they say
-    /// nothing, and what it gives first is what later runs are compared with.
+    /// Whether the stored outputs were made with the lab's stand-in nodes: on a real server they
+    /// are ignored, and later runs are compared with its first output.
     pub stand_ins: bool,
 }
 
@@ -45,27 +45,28 @@ pub struct Metadata {
 pub struct Needs {
     /// Model files, as `FOLDER/FILE`.
     pub models: Vec<String>,
-    /// A graphics card.
+    /// Whether a GPU is required.
     pub gpu: bool,
-    /// Packs of custom nodes, or single classes of theirs.
+    /// Custom node packages, or single node classes.
     pub custom_nodes: Vec<String>,
 }
 
 impl Metadata {
-    /// What is said of the workflow at `path`; the file beside it goes before what stands in it.
+    /// The settings of the workflow at `path`; the file beside it takes precedence over embedded
+    /// settings.
     ///
     /// # Errors
-    /// A usage error with the place, for an unknown key or an input that is not there.
+    /// A usage error with position, for an unknown key or a missing input file.
     pub fn read(path: &Path, extra: Option<&Value>) -> Result<Self> {
         let beside = path.with_extension("lockproof.yaml");
         let (metadata, place) = if beside.is_file() {
             let place = beside.display().to_string();
             let text = lockproof_model::read::text(&beside, lockproof_model::read::SHORT)
                 .map_err(|e| Error::usage(format!("cannot read {place}")).detail(e))?;
-            // A file of comments alone says nothing.
+            // A file with only comments is empty.
             (parse_as::<Option<Self>>(&text, &place)?.unwrap_or_default(), place)
         } else if let Some(extra) = extra {
-            // JSON is YAML, so mistakes are told in the same way.
+            // JSON is YAML, so errors are reported in the same way.
             let place = format!("{} (extra.lockproof)", path.display());
             (parse_as(&extra.to_string(), &place)?, place)
         } else {
@@ -81,22 +82,22 @@ impl Metadata {
         }
         for model in &self.needs.models {
             if !model.contains('/') {
-                return Err(Error::usage(format!("the model `{model}` does not say its folder"))
+                return Err(Error::usage(format!("the model `{model}` has no folder"))
                     .at(place)
                     .fix(format!("write for example checkpoints/{model}")));
             }
         }
         for input in self.input_files(path) {
             if !input.is_file() {
-                return Err(Error::usage(format!("the input {} is not there", input.display()))
+                return Err(Error::usage(format!("the input {} does not exist", input.display()))
                     .at(place)
-                    .fix("paths of `inputs` are relative to the workflow"));
+                    .fix("correct the path, which is relative to the workflow"));
             }
         }
         Ok(())
     }
 
-    /// The files that are uploaded first.
+    /// The files to upload before the run.
     pub fn input_files(&self, workflow: &Path) -> Vec<PathBuf> {
         let beside = workflow.parent().unwrap_or(Path::new(""));
         self.inputs.iter().map(|input| beside.join(input)).collect()

@@ -1,4 +1,4 @@
-//! Whether a server has what a workflow needs. What it lacks is a reason to skip, never to pass.
+//! Checks whether a server has what a workflow needs. If not, the replay is skipped, never passed.
 
 use serde_json::Value;
 
@@ -8,14 +8,14 @@ use super::{
     server::{Server, Trouble},
 };
 
-/// What the server lacks, in words; empty when it has everything.
+/// What the server lacks, for messages; empty if it has everything.
 ///
 /// # Errors
-/// When it cannot be asked.
+/// If the server cannot be queried.
 pub async fn lacks(server: &Server, needs: &Needs) -> Result<Vec<String>, Trouble> {
     let mut lacking = Vec::new();
     if needs.gpu && !has_gpu(&server.stats().await?) {
-        lacking.push("a graphics card".to_owned());
+        lacking.push("a GPU".to_owned());
     }
     let info = server.info().await?;
     let packs = info.packs();
@@ -43,7 +43,7 @@ pub async fn lacks(server: &Server, needs: &Needs) -> Result<Vec<String>, Troubl
     Ok(lacking)
 }
 
-/// Whether a device of `/system_stats` is more than the processor.
+/// Whether `/system_stats` lists a device other than the CPU.
 fn has_gpu(stats: &Value) -> bool {
     let devices = stats["devices"].as_array().into_iter().flatten();
     devices.filter_map(|device| device["type"].as_str()).any(|kind| kind != "cpu")

@@ -1,4 +1,4 @@
-//! What a run gave: its pictures, files and texts, node by node.
+//! The outputs of a run: pictures, files and texts, node by node.
 
 use serde_json::Value;
 
@@ -11,36 +11,36 @@ use super::{
 use lockproof_model::secret::percent_encode;
 use lockproof_probe::message::{Request, in_words};
 
-/// One thing that a run gave, or that is stored of an earlier one.
+/// One output, new or stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The node, what it gave, and the how manieth of it: `9-images-0.png`. The name that the server
-    /// gave the file is another one each time.
+    /// The node id, the kind and the index of the output: `9-images-0.png`. The server's file name
+    /// differs in every run.
     pub name: String,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
-/// What an item is.
+/// The content of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A picture, as the file that it came in.
+    /// A picture file.
     Picture(Vec<u8>),
     /// Any other file.
     File(Vec<u8>),
-    /// Text, or numbers.
+    /// Text or numbers.
     Text(String),
 }
 
-/// Fetches what an entry of the history lists.
+/// Fetches the outputs of a history entry.
 ///
 /// # Errors
-/// Why there are no outputs: it failed, or they cannot be had.
+/// Why there are no outputs: the run failed, or they cannot be fetched.
 pub async fn fetch(server: &Server, prompt: &Prompt, entry: &Value) -> Result<Vec<Item>, Failure> {
     check_status(entry, prompt)?;
     let mut items = Vec::new();
     for (node, given) in entry["outputs"].as_object().into_iter().flatten() {
-        // Whether the pictures move is said again beside them.
+        // `animated` repeats whether the pictures are animated.
         for (key, list) in given.as_object().into_iter().flatten().filter(|(key, _)| *key != "animated") {
             let list = list.as_array().map_or_else(|| vec![list.clone()], Clone::clone);
             for (index, one) in list.iter().enumerate() {
@@ -57,13 +57,10 @@ pub async fn fetch(server: &Server, prompt: &Prompt, entry: &Value) -> Result<Ve
 }
 
 fn nothing(prompt: &Prompt) -> Failure {
-    let mut failure = Failure::new("the server says that it succeeded, and gave nothing: neither a picture nor a text");
+    let mut failure = Failure::new("the server reports success but returned no picture or text");
     let nodes = prompt.nodes.iter().filter(|node| node.class == "SaveImageWebsocket");
     failure.details.extend(nodes.map(|node| {
-        format!(
-            "{} sends its picture over the web socket only, and keeps none: use SaveImage or PreviewImage",
-            node.words()
-        )
+        format!("{} sends its picture only over the WebSocket: use SaveImage or PreviewImage", node.words())
     }));
     failure
 }
@@ -73,12 +70,12 @@ fn check_status(entry: &Value, prompt: &Prompt) -> Result<(), Failure> {
     for message in messages {
         match message.get(0).and_then(Value::as_str) {
             Some("execution_error") => return Err(execution_error(&message[1], prompt)),
-            Some("execution_interrupted") => return Err(Failure::new("somebody interrupted it")),
+            Some("execution_interrupted") => return Err(Failure::new("the run was interrupted by someone else")),
             _ => {}
         }
     }
     match entry.pointer("/status/status_str").and_then(Value::as_str) {
-        Some("error") => Err(Failure::new("the server says that it failed, and not why")),
+        Some("error") => Err(Failure::new("the server reports a failure without a reason")),
         _ => Ok(()),
     }
 }
@@ -95,7 +92,7 @@ async fn item(server: &Server, place: &str, one: &Value) -> Result<Item, Failure
     if !answer.status.is_success() {
         let said = in_words(&Ok(answer));
         return Err(Failure::new(format!(
-            "the server says that it saved {file}, and answers {said} when asked for it"
+            "the server reports that it saved {file}, but the request for it returned {said}"
         )));
     }
     let bytes = answer.body.to_vec();

@@ -1,23 +1,23 @@
-//! Pictures compared by what one sees: decoded pixels, not the bytes of the files, which hold the
-//! workflow and depend on the version of a library.
+//! Compares decoded pixels instead of file bytes, which contain the workflow and depend on library
+//! versions.
 
 use std::io::Cursor;
 
 use image::{AnimationDecoder, DynamicImage, GenericImage, ImageFormat, Rgba, RgbaImage};
 
-/// The space between the panels of a picture of a difference.
+/// The space between the panels of a difference picture, in pixels.
 const GAP: u32 = 4;
-/// The longest side of such a picture's panels.
+/// The longest side of a panel, in pixels.
 const LONGEST_SIDE: u32 = 2048;
 
-/// How two pictures differ.
+/// The difference of two pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// In words.
+    /// Its description.
     pub what: String,
-    /// The mean difference of all channels, from 0 to 1; `None` where it cannot be said.
+    /// The mean difference of all channels, from 0 to 1; `None` if unknown.
     pub mean: Option<f64>,
-    /// The stored one, the new one, and where they differ, side by side.
+    /// The stored picture, the new one and their difference, side by side.
     pub picture: Option<RgbaImage>,
 }
 
@@ -32,13 +32,13 @@ pub fn suffix(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Compares two pictures; `None` when they are the same up to `tolerance`.
+/// Compares two pictures; `None` if they are the same within `tolerance`.
 pub fn compare(stored: &[u8], new: &[u8], tolerance: f64) -> Option<Difference> {
     if stored == new {
         return None;
     }
     let broken = |which: &str, why: String| Difference {
-        what: format!("the {which} picture is broken: {why}"),
+        what: format!("cannot read the {which} picture: {why}"),
         mean: None,
         picture: None,
     };
@@ -60,13 +60,13 @@ pub fn compare(stored: &[u8], new: &[u8], tolerance: f64) -> Option<Difference> 
     })
 }
 
-/// A picture without anything else in its file.
+/// A picture without metadata.
 ///
 /// # Errors
-/// Why it cannot be had; a picture that moves is one.
+/// Why it cannot be decoded, for example because it is animated.
 pub fn bare(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let frames = frames(bytes)?;
-    let [frame] = frames.as_slice() else { return Err("it moves".to_owned()) };
+    let [frame] = frames.as_slice() else { return Err("it is animated".to_owned()) };
     let mut out = Cursor::new(Vec::new());
     frame.write_to(&mut out, ImageFormat::Png).map_err(|e| e.to_string())?;
     Ok(out.into_inner())
@@ -102,12 +102,12 @@ fn frame(stored: &DynamicImage, new: &DynamicImage, tolerance: f64) -> Option<Di
     let size = |image: &DynamicImage| format!("{} × {}", image.width(), image.height());
     if (stored.width(), stored.height()) != (new.width(), new.height()) {
         return Some(Difference {
-            what: format!("it is {} instead of {}", size(new), size(stored)),
+            what: format!("the size is {} instead of {}", size(new), size(stored)),
             mean: None,
             picture: Some(panels(stored, new, None)),
         });
     }
-    // More than eight bits are compared as they are.
+    // More than eight bits per channel are compared as they are.
     let deep = |image: &DynamicImage| image.color().bytes_per_pixel() > image.color().channel_count();
     let found = if deep(stored) || deep(new) {
         measure(&stored.to_rgba16(), &new.to_rgba16(), stored.width(), f64::from(u16::MAX))
@@ -120,7 +120,8 @@ fn frame(stored: &DynamicImage, new: &DynamicImage, tolerance: f64) -> Option<Di
     let all = u64::from(stored.width()) * u64::from(stored.height());
     let ((x, y), (right, bottom)) = found.within;
     let mut what = format!(
-        "{} of {all} pixels differ, by {:.3} at most and {:.6} on average (of 1), between ({x}, {y}) and ({right}, {bottom})",
+        "{} of {all} pixels differ, by at most {:.3} and {:.6} on average (scale 0 to 1), between ({x}, {y}) \
+        and ({right}, {bottom})",
         found.count, found.most, found.mean
     );
     if tolerance > 0.0 {
@@ -133,11 +134,11 @@ struct Found {
     count: u64,
     mean: f64,
     most: f64,
-    /// Left top, and right bottom.
+    /// The top left and bottom right corners.
     within: ((u32, u32), (u32, u32)),
 }
 
-/// Measures RGBA pixels; `None` when all are equal.
+/// Compares RGBA pixels; `None` if all are equal.
 fn measure<T: Copy + PartialEq + Into<f64>>(stored: &[T], new: &[T], width: u32, scale: f64) -> Option<Found> {
     let (mut count, mut sum, mut most) = (0, 0.0, 0.0_f64);
     let mut within = ((u32::MAX, u32::MAX), (0, 0));
@@ -162,7 +163,8 @@ fn measure<T: Copy + PartialEq + Into<f64>>(stored: &[T], new: &[T], width: u32,
     (count > 0).then_some(Found { count, mean: sum / channels, most, within })
 }
 
-/// Stored, new, and the difference, side by side; the last with a frame around what differs.
+/// The stored picture, the new one and the difference, side by side, with a frame around the
+/// difference.
 fn panels(stored: &DynamicImage, new: &DynamicImage, within: Option<((u32, u32), (u32, u32))>) -> RgbaImage {
     let small = |image: &DynamicImage| {
         image.thumbnail(image.width().min(LONGEST_SIDE), image.height().min(LONGEST_SIDE)).to_rgba8()
@@ -175,14 +177,14 @@ fn panels(stored: &DynamicImage, new: &DynamicImage, within: Option<((u32, u32),
     let mut all = RgbaImage::from_pixel(width.max(1), height.max(1), Rgba([255, 255, 255, 255]));
     let mut x = 0;
     for panel in shown {
-        // It fits: the sheet was measured for it.
+        // Cannot fail: the picture was sized for it.
         let _fits = all.copy_from(panel, x, 0);
         x += panel.width() + GAP;
     }
     all
 }
 
-/// Each channel's difference, brightened so that the largest is white; grey where there is none.
+/// The difference of each channel, scaled so that the largest is white; grey where there is none.
 fn marked(one: &RgbaImage, other: &RgbaImage, within: ((u32, u32), (u32, u32)), full_width: u32) -> RgbaImage {
     let most = one.iter().zip(other.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0).max(1);
     let mut panel = RgbaImage::from_fn(one.width(), one.height(), |x, y| {
@@ -233,16 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn another_size_is_told() {
+    fn a_different_size_is_reported() {
         let of = |width| png(&RgbaImage::new(width, 4));
-        assert_eq!(compare(&of(4), &of(5), 1.0).map(|d| d.what), Some("it is 5 × 4 instead of 4 × 4".to_owned()));
+        assert_eq!(compare(&of(4), &of(5), 1.0).map(|d| d.what), Some("the size is 5 × 4 instead of 4 × 4".to_owned()));
     }
 
     #[test]
-    fn what_is_no_picture_is_told() {
+    fn a_broken_picture_is_reported() {
         let good = png(&RgbaImage::new(1, 1));
         let told = compare(&good, &good[..40], 0.0).expect("it is cut off");
-        assert!(told.what.starts_with("the new picture is broken"), "{}", told.what);
+        assert!(told.what.starts_with("cannot read the new picture"), "{}", told.what);
     }
 
     proptest! {

@@ -1,15 +1,15 @@
-//! What is wrong with a workflow: which node, which input, what is there.
+//! The problems of a workflow: which node, which input, what is wrong.
 
 use std::fmt;
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The node in words.
+    /// The node.
     pub node: String,
-    /// Its input, where it is about one.
+    /// The input, if it is about one.
     pub input: Option<String>,
-    /// What is wrong, and what is there instead.
+    /// What is wrong.
     pub what: String,
     /// Whether it is a file that the server does not have.
     pub missing_file: bool,
@@ -19,12 +19,12 @@ impl Problem {
     /// The node of a problem with the workflow as a whole.
     pub const WHOLE: &str = "the workflow";
 
-    /// Something wrong with a node as a whole.
+    /// A problem of a whole node.
     pub fn of(node: impl Into<String>, what: impl Into<String>) -> Self {
         Self { node: node.into(), input: None, what: what.into(), missing_file: false }
     }
 
-    /// Something wrong with one input.
+    /// Restricts it to one input.
     #[must_use]
     pub fn input(mut self, name: &str) -> Self {
         self.input = Some(name.to_owned());

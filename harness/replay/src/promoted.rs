@@ -1,11 +1,11 @@
-//! The values of widgets that a subgraph shows at the node that it is.
+//! The values of widgets that a subgraph promotes to its node.
 
 use serde_json::Value;
 
 use super::editor::{Node, SUBGRAPH_INPUT, Subgraph};
 
-/// The value of the widget that stands for an input of the subgraph. They stand in the order in which
-/// a list of the node's own names them; else in that of the inputs that lead to a widget inside.
+/// The value of the promoted widget of a subgraph's input. Their order is that of a list in the
+/// node, else that of the inputs linked to an inner widget.
 pub(super) fn promoted(node: &Node, subgraph: &Subgraph, name: &str) -> Option<Value> {
     let value = match &node.values {
         Value::Array(values) => values.get(place(node, subgraph, name, values.len())?),
@@ -21,7 +21,7 @@ fn place(node: &Node, subgraph: &Subgraph, name: &str, values: usize) -> Option<
     let by_input = || widgets.iter().position(|input| *input == name);
     let listed = node.properties.get("proxyWidgets").and_then(Value::as_array).filter(|list| !list.is_empty());
     match listed {
-        // Some versions list widgets without a value among the others, and save the inputs' alone.
+        // Some versions list widgets without a value too, but save only the values of inputs.
         Some(list) if list.len() != values && values == widgets.len() => by_input(),
         Some(list) => list
             .iter()
@@ -30,7 +30,7 @@ fn place(node: &Node, subgraph: &Subgraph, name: &str, values: usize) -> Option<
     }
 }
 
-/// Whether an input of a subgraph leads to a widget inside.
+/// Whether an input of a subgraph is linked to an inner widget.
 fn is_widget(subgraph: &Subgraph, slot: usize) -> bool {
     let graph = &subgraph.graph;
     let links = graph.links.iter().filter(|(_, link)| link.origin == SUBGRAPH_INPUT && link.origin_slot == slot);

@@ -1,8 +1,8 @@
-//! A prompt as the server takes it: the API format.
+//! A prompt in the API format.
 
 use serde_json::{Map, Value, json};
 
-/// A graph of nodes, in the order of the file.
+/// A graph of nodes, in file order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
     /// The nodes.
@@ -12,33 +12,33 @@ pub struct Prompt {
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What links call it.
+    /// Its id, as used in links.
     pub id: String,
     /// Its class.
     pub class: String,
-    /// What people call it, where that is not its class.
+    /// Its display name, if it differs from its class.
     pub title: Option<String>,
-    /// Values, and links to the outputs of other nodes.
+    /// Its inputs: values, and links to outputs of other nodes.
     pub inputs: Map<String, Value>,
 }
 
-/// The end of a link: an output of a node.
+/// The source of a link: an output of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link<'a> {
     /// The node.
     pub node: &'a str,
-    /// Which of its outputs, from 0.
+    /// The index of the output, from 0.
     pub slot: usize,
 }
 
 impl<'a> Link<'a> {
-    /// The link that a value is, if it is one: `["4", 0]`.
+    /// Parses a link value such as `["4", 0]`.
     pub fn of(value: &'a Value) -> Option<Self> {
         let [node, slot] = value.as_array()?.as_slice() else { return None };
         Some(Self { node: node.as_str()?, slot: usize::try_from(slot.as_u64()?).ok()? })
     }
 
-    /// The value that it is.
+    /// The link as a value.
     pub fn to_value(node: &str, slot: usize) -> Value {
         json!([node, slot])
     }
@@ -48,18 +48,18 @@ impl Prompt {
     /// Reads the API format.
     ///
     /// # Errors
-    /// What is wrong with it, naming the node.
+    /// What is wrong, with the node.
     pub fn of(nodes: &Map<String, Value>) -> Result<Self, String> {
         let nodes = nodes.iter().map(|(id, value)| Node::of(id, value)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { nodes })
     }
 
-    /// Whether this is the API format: every entry that says anything names a class.
+    /// Whether this is the API format: every entry names a class.
     pub fn looks_like(nodes: &Map<String, Value>) -> bool {
         !nodes.is_empty() && nodes.values().any(|node| node.get("class_type").is_some())
     }
 
-    /// What is sent.
+    /// The JSON to send.
     pub fn to_json(&self) -> Value {
         let nodes = self.nodes.iter().map(|node| {
             let mut value = json!({ "class_type": node.class, "inputs": node.inputs });
@@ -80,7 +80,7 @@ impl Prompt {
 impl Node {
     fn of(id: &str, value: &Value) -> Result<Self, String> {
         let class = value.get("class_type").and_then(Value::as_str);
-        let class = class.ok_or_else(|| format!("node {id} does not say its `class_type`"))?;
+        let class = class.ok_or_else(|| format!("node {id} has no `class_type`"))?;
         let inputs = match value.get("inputs") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(inputs)) => inputs.clone(),
@@ -90,13 +90,13 @@ impl Node {
         Ok(Self { id: id.to_owned(), class: class.to_owned(), title: title.map(str::to_owned), inputs })
     }
 
-    /// The node in words: `node 3 (KSampler)`, with its title where it has one.
+    /// The node for messages: `node 3 (KSampler)`, with its title if it has one.
     pub fn words(&self) -> String {
         words(&self.id, &self.class, self.title.as_deref())
     }
 }
 
-/// A node in words.
+/// A node for messages.
 pub(super) fn words(id: &str, class: &str, title: Option<&str>) -> String {
     match title {
         Some(title) => format!("node {id} ({class}, “{title}”)"),

@@ -1,4 +1,4 @@
-//! One run of a prompt: queued, followed, and its outputs fetched; or called off.
+//! Runs a prompt: queues it, follows it, and fetches its outputs, or cancels it.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::outputs;
 use lockproof_model::secret;
 use lockproof_probe::message::{Answer, Request, in_words};
 
-/// How often the server is asked while the web socket tells nothing, and while there is none.
+/// The polling interval while the WebSocket is silent or missing.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 const OFTEN: Duration = Duration::from_millis(200);
-/// How long a server may be silent in mid-run until it is taken for dead.
+/// How long a server may be silent during a run before it counts as dead.
 const SILENCE: Duration = Duration::from_secs(15);
-/// The pause after an answer that says to come again.
+/// The pause after an answer that asks to retry.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
-/// Is told how a run goes on.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// The prompt waits in the queue behind others.
+    /// The prompt is waiting in the queue behind others.
     fn waiting(&self, behind: usize);
-    /// A node runs: the words for it, how many nodes are done, how many there are, and its own
+    /// A node is running: its description, the number of finished nodes, their total, and its own
     /// progress from 0 to 1.
     fn node(&self, node: &str, done: usize, all: usize, part: f64);
 }
 
-/// Nobody is told.
+/// Ignores the progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 
@@ -61,7 +61,7 @@ pub async fn run(
         let socket = match Socket::open(server, &client_id).await {
             Ok(socket) => Some(socket),
             Err(why) => {
-                tracing::debug!("there is no web socket, so the history is asked: {why}");
+                tracing::debug!("no WebSocket, polling the history instead: {why}");
                 None
             }
         };
@@ -76,16 +76,16 @@ pub async fn run(
         Err(_) => {
             let ended = match server.call_off().await {
                 CalledOff::Nothing => String::new(),
-                CalledOff::Done => "; it was called off".to_owned(),
+                CalledOff::Done => "; the run was cancelled".to_owned(),
                 CalledOff::Untold => format!("; {}", CalledOff::UNTOLD),
             };
             let where_ = state.in_words(prompt);
-            Err(Failure::new(format!("it was not done after {} s: {where_}{ended}", limit.as_secs())))
+            Err(Failure::new(format!("timed out after {} s: {where_}{ended}", limit.as_secs())))
         }
     }
 }
 
-/// Puts the prompt into the queue and gives its id.
+/// Queues the prompt and returns its id.
 async fn queue(
     server: &Server,
     prompt: &Prompt,
@@ -93,7 +93,7 @@ async fn queue(
     extra: Option<Value>,
     until: Instant,
 ) -> Result<String, Failure> {
-    // The id is ours, so that the prompt can be called off before the server has answered.
+    // The id is chosen here, so that the prompt can be cancelled before the server answers.
     let own = prompt_id();
     let mut body = json!({ "prompt": prompt.to_json(), "prompt_id": own, "client_id": client_id });
     if let Some(workflow) = extra {
@@ -112,9 +112,9 @@ async fn queue(
         match answer.status.as_u16() {
             200 => {
                 let accepted: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                // An older server gives an id of its own.
+                // An older server chooses its own id.
                 let id = accepted.get("prompt_id").and_then(Value::as_str);
-                let id = id.ok_or_else(|| Failure::new("the server took the prompt without an id"))?;
+                let id = id.ok_or_else(|| Failure::new("the server accepted the prompt but returned no id"))?;
                 server.accepted(id);
                 return Ok(id.to_owned());
             }
@@ -122,7 +122,7 @@ async fn queue(
                 let pause = answer.retry_after().unwrap_or(COME_AGAIN).max(COME_AGAIN);
                 if Instant::now() + pause >= until {
                     let said = in_words(&Ok(answer));
-                    return Err(Failure::new(format!("the server's queue is full: it answers {said} each time")));
+                    return Err(Failure::new(format!("the server's queue is full: it keeps answering {said}")));
                 }
                 tokio::time::sleep(pause).await;
             }
@@ -131,10 +131,10 @@ async fn queue(
     }
 }
 
-/// A random UUID, which is what the server's own ids are.
+/// A random UUID, like the server's own ids.
 fn prompt_id() -> String {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system must give random bytes");
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
     // Version 4, variant 1.
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -142,25 +142,25 @@ fn prompt_id() -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// The server did not answer, and may have queued the prompt nevertheless.
+/// The server did not answer, but may have queued the prompt.
 async fn unanswered(server: &Server, trouble: Trouble) -> Failure {
     if matches!(trouble, Trouble::Locked { .. }) {
         server.end();
     }
     let called_off = server.call_off().await;
     let mut failure = Failure::from(trouble);
-    failure.details.extend((called_off == CalledOff::Done).then(|| "it was called off".to_owned()));
+    failure.details.extend((called_off == CalledOff::Done).then(|| "the run was cancelled".to_owned()));
     failure
 }
 
-/// The server's own check found something that ours did not.
+/// The server's check found an error that the local check did not.
 fn refused(answer: &Answer, prompt: &Prompt) -> Failure {
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let message = said.pointer("/error/message").and_then(Value::as_str);
     let details = said.pointer("/error/details").and_then(Value::as_str).unwrap_or_default().trim().to_owned();
     let mut failure = Failure::new(match message {
-        Some(message) => format!("the server refuses the prompt: {message}"),
-        None => format!("POST /prompt was answered with {}", in_words(&Ok(answer.clone()))),
+        Some(message) => format!("the server rejected the prompt: {message}"),
+        None => format!("POST /prompt returned {}", in_words(&Ok(answer.clone()))),
     });
     failure.details.extend((!details.is_empty()).then_some(details));
     for (id, errors) in said.get("node_errors").and_then(Value::as_object).into_iter().flatten() {
@@ -173,12 +173,12 @@ fn refused(answer: &Answer, prompt: &Prompt) -> Failure {
     failure
 }
 
-/// How far it is, as far as the server said.
+/// The progress, as reported by the server.
 struct State {
-    /// The node that runs.
+    /// The running node.
     at: Option<String>,
     done: usize,
-    /// How many prompts are before it.
+    /// The number of prompts before it.
     waits: usize,
 }
 
@@ -188,8 +188,8 @@ impl State {
             self.at.as_ref().map(|id| prompt.node(id).map_or_else(|| format!("node {id}"), super::prompt::Node::words));
         match (node, self.waits) {
             (Some(node), _) => format!("{node} was running"),
-            (None, 0) => "no node was running yet".to_owned(),
-            (None, waits) => format!("it was waiting behind {waits} others in the queue"),
+            (None, 0) => "no node had started".to_owned(),
+            (None, waits) => format!("it was waiting in the queue ({waits} ahead)"),
         }
     }
 }
@@ -201,21 +201,21 @@ struct Run<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What a message means.
+/// The meaning of a message.
 enum Heard {
-    /// It goes on.
+    /// The run continues.
     Nothing,
-    /// It has ended, one way or another: the history tells how.
+    /// The run has ended: read the history.
     Ended,
-    /// It has failed.
+    /// The run has failed.
     Failed(Failure),
 }
 
 impl Run<'_> {
-    /// Waits for the end and gives the entry of the history.
+    /// Waits for the end and returns the history entry.
     async fn follow(&self, mut socket: Option<Socket>, state: &mut State) -> Result<Value, Failure> {
         let mut heard_of = Instant::now();
-        // The socket tells nothing of the queue.
+        // The WebSocket does not report the queue.
         let mut ask_at = Instant::now() + OFTEN;
         loop {
             let message = async {
@@ -231,7 +231,7 @@ impl Run<'_> {
                         match self.hear(&message, state) {
                             Heard::Nothing => {}
                             Heard::Failed(failure) => return Err(failure),
-                            // It is told a moment before it stands in the history.
+                            // The message comes slightly before the history entry.
                             Heard::Ended => ask_at = Instant::now(),
                         }
                     }
@@ -244,10 +244,11 @@ impl Run<'_> {
                     match self.ask(state).await {
                         Ok(Some(entry)) => return Ok(entry),
                         Ok(None) => heard_of = Instant::now(),
-                        Err(Lost::Forgotten) => return Err(self.died(state, "the server no longer knows the prompt: it was started anew in mid-run, or somebody cleared its queue")),
+                        Err(Lost::Forgotten) => return Err(self.died(state, "the server no longer knows the \
+                            prompt: it was restarted during the run, or its queue was cleared")),
                         Err(Lost::Trouble(Trouble::Gone(why))) => {
                             if heard_of.elapsed() > SILENCE {
-                                return Err(self.died(state, &format!("the server died in mid-run: {why}")));
+                                return Err(self.died(state, &format!("the server stopped answering during the run: {why}")));
                             }
                         }
                         Err(Lost::Trouble(trouble)) => return Err(trouble.into()),
@@ -262,9 +263,9 @@ impl Run<'_> {
         Failure::new(format!("{why}; {}", state.in_words(self.prompt)))
     }
 
-    /// Looks into the history; where it is not there yet, it must be in the queue.
+    /// Reads the history; if the prompt is not there yet, it must be in the queue.
     async fn ask(&self, state: &mut State) -> Result<Option<Value>, Lost> {
-        // The queue first: between both questions a prompt goes from it to the history, never back.
+        // The queue first: prompts move from the queue to the history, never back.
         let queue = self.server.json(Request::get("/queue")).await.map_err(Lost::Trouble)?;
         let history = self.server.json(Request::get(format!("/history/{}", self.id))).await.map_err(Lost::Trouble)?;
         if let Some(entry) = history.get(self.id) {
@@ -295,11 +296,12 @@ impl Run<'_> {
             "execution_interrupted" => {
                 let node = data["node_id"].as_str().and_then(|id| self.prompt.node(id));
                 let at = node.map(|node| format!(" at {}", node.words())).unwrap_or_default();
-                return Heard::Failed(Failure::new(format!("somebody interrupted it{at}")));
+                return Heard::Failed(Failure::new(format!("the run was interrupted by someone else{at}")));
             }
             "execution_success" => return Heard::Ended,
             "executing" => match data["node"].as_str() {
-                // Its end, as older servers tell it; without an id, it may be another prompt's.
+                // The end as reported by older servers; without an id, it may belong to another
+                // prompt.
                 None => return if data["prompt_id"].is_string() { Heard::Ended } else { Heard::Nothing },
                 Some(node) => {
                     state.at = Some(node.to_owned());
@@ -334,10 +336,10 @@ fn part(data: &Value) -> f64 {
     if number("max") > 0.0 { (number("value") / number("max")).clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// Why nothing is known of the prompt.
+/// Why the prompt is unknown.
 enum Lost {
-    /// It is in neither queue nor history.
+    /// It is in neither the queue nor the history.
     Forgotten,
-    /// The server did not say.
+    /// The server did not answer.
     Trouble(Trouble),
 }

@@ -1,4 +1,4 @@
-//! A server that workflows are run on: ComfyUI's API, asked with the token.
+//! ComfyUI's API for running workflows, with the token.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -15,19 +15,19 @@ use lockproof_probe::{
     message::{Answer, Fault, Request, in_words},
 };
 
-/// How long one answer may take. A server that computes answers late.
+/// The time limit of one answer. A busy server answers late.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest answer: a picture, or the nodes of a server with many custom ones.
+/// The size limit of an answer: a picture, or the nodes of a server with many custom ones.
 const LARGEST: usize = 512 * 1024 * 1024;
 
-/// A server, and the token for it.
+/// A server with its token.
 #[derive(Debug)]
 pub struct Server {
     client: Client,
     scheme: Scheme,
     token: Option<String>,
     info: OnceCell<ObjectInfo>,
-    /// The prompt that is under way, so that it can be called off.
+    /// The current prompt, for cancelling it.
     pub(super) under_way: Mutex<Option<UnderWay>>,
 }
 
@@ -39,28 +39,28 @@ pub(super) struct UnderWay {
     pub(super) accepted: bool,
 }
 
-/// Why the server did not do what it was asked.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Its lock refused.
+    /// The lock rejected it.
     Locked {
-        /// What it answered.
+        /// The answer.
         answer: String,
-        /// Whether a token was shown.
+        /// Whether a token was presented.
         with_token: bool,
     },
     /// It did not answer.
     Gone(String),
-    /// It answered something else than was asked for.
+    /// The answer was not as expected.
     Strange(String),
 }
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Locked { answer, with_token: true } => write!(f, "the server refuses the token ({answer})"),
+            Self::Locked { answer, with_token: true } => write!(f, "the server rejects the token ({answer})"),
             Self::Locked { answer, with_token: false } => {
-                write!(f, "the server wants a token, and none was given ({answer})")
+                write!(f, "the server requires a token, but none was given ({answer})")
             }
             Self::Gone(why) => write!(f, "the server does not answer: {why}"),
             Self::Strange(what) => f.write_str(what),
@@ -75,14 +75,12 @@ impl From<Fault> for Trouble {
 }
 
 impl Trouble {
-    /// What to do about it, where that can be said.
+    /// Instructions to fix it, if known.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Locked { with_token: true, .. } => {
-                Some("`lockproof token` mints another one, or reads the one that the server has")
-            }
+            Self::Locked { with_token: true, .. } => Some("create or read a token with `lockproof token`"),
             Self::Locked { with_token: false, .. } => {
-                Some("give it: in the variable COMFYUI_API_TOKEN, by --token-env NAME or --token-file FILE")
+                Some("set COMFYUI_API_TOKEN, or use --token-env NAME or --token-file FILE")
             }
             Self::Gone(_) | Self::Strange(_) => None,
         }
@@ -104,7 +102,7 @@ impl Server {
         }
     }
 
-    /// The start of its URLs.
+    /// Its base URL.
     pub fn base(&self) -> String {
         self.client.base()
     }
@@ -114,7 +112,7 @@ impl Server {
         &self.client
     }
 
-    /// A request with the token on it.
+    /// Adds the token to a request.
     pub(super) fn authorised(&self, request: Request) -> Request {
         match &self.token {
             Some(token) => authorised(request, &self.scheme, token),
@@ -122,10 +120,10 @@ impl Server {
         }
     }
 
-    /// Sends a request with the token, whatever the answer is, unless the lock refuses.
+    /// Sends a request with the token, and returns any answer except a rejection by the lock.
     ///
     /// # Errors
-    /// When the lock refuses, or there is no answer.
+    /// If the lock rejects it, or there is no answer.
     pub async fn ask(&self, request: Request) -> Result<Answer, Trouble> {
         let answer = self.client.send(&self.authorised(request)).await?;
         if is_refusal(&answer) {
@@ -135,30 +133,31 @@ impl Server {
         Ok(answer)
     }
 
-    /// Asks for JSON.
+    /// Requests JSON.
     ///
     /// # Errors
-    /// As [`Server::ask`], and when it is something else.
+    /// As [`Server::ask`], and if the answer is not JSON.
     pub async fn json(&self, request: Request) -> Result<Value, Trouble> {
         let path = request.path().to_owned();
         let answer = self.ask(request).await?;
-        let strange = |why: &str| Trouble::Strange(format!("{path} was answered with {why}"));
+        let strange = |why: &str| Trouble::Strange(format!("{path} returned {why}"));
         if !answer.status.is_success() {
             return Err(strange(&in_words(&Ok(answer))));
         }
         let kind = answer.media_type();
-        json::parse(&String::from_utf8_lossy(&answer.body)).map_err(|_| strange(&format!("{kind}, which is not JSON")))
+        json::parse(&String::from_utf8_lossy(&answer.body))
+            .map_err(|_| strange(&format!("{kind} that is not valid JSON")))
     }
 
-    /// What it says of its nodes; asked for once.
+    /// The nodes of the server; requested once.
     ///
     /// # Errors
-    /// As [`Server::ask`], and when it is not what it should be.
+    /// As [`Server::ask`], and if the answer is invalid.
     pub async fn info(&self) -> Result<&ObjectInfo, Trouble> {
         self.info
             .get_or_try_init(|| async {
                 let answer = self.ask(Request::get("/object_info")).await?;
-                let strange = |why: &str| Trouble::Strange(format!("/object_info was answered with {why}"));
+                let strange = |why: &str| Trouble::Strange(format!("/object_info returned {why}"));
                 if !answer.status.is_success() {
                     return Err(strange(&in_words(&Ok(answer))));
                 }
@@ -170,7 +169,7 @@ impl Server {
             .await
     }
 
-    /// What it says of itself: `GET /system_stats`.
+    /// The server's `GET /system_stats`.
     ///
     /// # Errors
     /// As [`Server::json`].
@@ -178,8 +177,8 @@ impl Server {
         self.json(Request::get("/system_stats")).await
     }
 
-    /// The model files in a folder; `None` where there is no such folder, or the server is too old
-    /// to say.
+    /// The model files in a folder; `None` if the folder does not exist, or the server is too old
+    /// to list it.
     ///
     /// # Errors
     /// As [`Server::ask`].
@@ -188,8 +187,8 @@ impl Server {
         Ok(answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok()).flatten())
     }
 
-    /// Puts a file among the inputs, and gives the name that it has there: another one where a
-    /// different file has its name already.
+    /// Uploads an input file, and returns its name on the server, which differs if another file
+    /// already has its name.
     ///
     /// # Errors
     /// As [`Server::json`].
@@ -198,11 +197,11 @@ impl Server {
         let request = Request::new(Method::POST, "/upload/image").header("Content-Type", content_type).body(body);
         let kept = self.json(request).await?;
         let kept = kept.get("name").and_then(Value::as_str).map(str::to_owned);
-        kept.ok_or_else(|| Trouble::Strange("/upload/image did not say under which name the file is kept".to_owned()))
+        kept.ok_or_else(|| Trouble::Strange("/upload/image did not return the name of the stored file".to_owned()))
     }
 }
 
-/// Whether one of the lists of `GET /queue` holds a prompt: an entry is `[number, id, …]`.
+/// Whether a list of `GET /queue` contains a prompt: an entry is `[number, id, …]`.
 pub(super) fn holds(list: &Value, prompt: &str) -> bool {
     list.as_array().into_iter().flatten().any(|entry| entry.get(1).and_then(Value::as_str) == Some(prompt))
 }
@@ -210,7 +209,7 @@ pub(super) fn holds(list: &Value, prompt: &str) -> bool {
 /// The form of `POST /upload/image`, and its content type.
 pub fn form(name: &str, bytes: &[u8], kind: &str) -> (String, Vec<u8>) {
     let boundary = format!("lockproof-{}", secret::random(24));
-    // A name with a quote or a line in it would end the header.
+    // Quotes and line breaks in a name would end the header.
     let name: String = name.chars().filter(|c| !matches!(c, '"' | '\r' | '\n')).collect();
     let mut body = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"type\"\r\n\r\n{kind}\r\n\

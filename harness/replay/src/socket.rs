@@ -1,4 +1,4 @@
-//! `/ws`: what the server tells a client while its prompt runs.
+//! The WebSocket `/ws`: messages about the running prompt.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use super::server::Server;
 use lockproof_model::secret::percent_encode;
 use lockproof_probe::{self as probe, message::Request};
 
-/// How long the handshake may take.
+/// The time limit of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How often the state of all nodes is read. It is told at each step of each node and grows with every
-/// node that ran, so that reading all of them would take longer than the run.
+/// How often the state of all nodes is parsed. It is sent at each step and grows with every node,
+/// so that parsing all of them would take longer than the run.
 const STATES: Duration = Duration::from_millis(500);
 
-/// An open web socket.
+/// An open WebSocket.
 pub(super) struct Socket {
     stream: WebSocketStream<Box<dyn probe::server::Stream>>,
-    /// When the state of all nodes was read last.
+    /// When the state of all nodes was last parsed.
     state_read: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl Socket {
     /// Opens it for a client.
     ///
     /// # Errors
-    /// Why there is none; a run goes on without.
+    /// The reason; a run continues without it.
     pub(super) async fn open(server: &Server, client_id: &str) -> Result<Self, String> {
         let request = server.authorised(Request::get(format!("/ws?clientId={}", percent_encode(client_id))));
         let place = server.client().server();
@@ -50,10 +50,10 @@ impl Socket {
             let (socket, _) = client_async(builder, stream).await.map_err(|e| e.to_string())?;
             Ok(Self { stream: socket, state_read: None })
         };
-        tokio::time::timeout(HANDSHAKE, opened).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        tokio::time::timeout(HANDSHAKE, opened).await.unwrap_or_else(|_| Err("timed out".to_owned()))
     }
 
-    /// The next message; `None` when the socket is closed. Previews, which are binary, are left out.
+    /// The next message; `None` if the socket is closed. Skips binary previews.
     pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             match self.stream.next().await {
@@ -75,10 +75,10 @@ impl Socket {
     }
 }
 
-/// Whether a message tells the state of all nodes, which says only how many are done: which one runs,
-/// and how far it is, is told beside it.
+/// Whether a message contains the state of all nodes, which only tells how many are done; other
+/// messages tell which node is running.
 fn is_state(text: &str) -> bool {
-    // The server writes the type first; where it does not, the message is read as all others are.
+    // The server writes the type first; otherwise the message is parsed like any other.
     let start = &text.as_bytes()[..text.len().min(40)];
     memchr::memmem::find(start, b"\"progress_state\"").is_some()
 }

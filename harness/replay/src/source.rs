@@ -1,4 +1,5 @@
-//! A workflow from a file: the API format, the editor's format, or a picture that carries one.
+//! Reads a workflow from a file: the API format, the editor's format, or a picture with an embedded
+//! workflow.
 
 use std::{borrow::Cow, io::Cursor, path::Path};
 
@@ -8,45 +9,45 @@ use serde_json::{Map, Value};
 use super::{editor::Workflow, json, metadata::Metadata, prompt::Prompt};
 use lockproof_model::error::{Error, Result};
 
-/// A workflow is text, or a picture: anything larger is a mistake.
+/// The size limit of a workflow file, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
-/// A workflow, its name, and what it says of itself.
+/// A workflow with its name and settings.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Its name in reports: the file's.
+    /// Its name in reports: that of the file.
     pub name: String,
     /// The file.
     pub path: std::path::PathBuf,
     /// The workflow.
     pub workflow: Kind,
-    /// What it needs, and how it is compared.
+    /// Its requirements and comparison settings.
     pub metadata: Metadata,
 }
 
 /// The formats.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// As it is sent.
+    /// The API format.
     Api(Prompt),
-    /// As the editor saves it, which has to be converted for a server; and the file's own words,
-    /// which go with the prompt as the editor sends them.
+    /// The editor's format, which must be converted for a server; and the original JSON, which is
+    /// sent along with the prompt.
     Editor(Box<Workflow>, Map<String, Value>),
 }
 
 impl Source {
-    /// Reads a file and what lies beside it.
+    /// Reads a file and its settings.
     ///
     /// # Errors
-    /// A usage error with the place, when it is no workflow.
+    /// A usage error with position, if it is not a workflow.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let unreadable = |e: &std::io::Error| {
-            Error::usage(format!("cannot read {shown}: {e}")).fix("give the path of a workflow or a notebook")
+            Error::usage(format!("cannot read {shown}: {e}")).fix("use the path of a workflow or a notebook")
         };
         let size = std::fs::metadata(path).map_err(|e| unreadable(&e))?.len();
         if size > LARGEST {
-            return Err(Error::usage(format!("{shown} is {size} bytes long; a workflow has at most {LARGEST}")));
+            return Err(Error::usage(format!("{shown} is {size} bytes long; the limit for a workflow is {LARGEST}")));
         }
         let bytes = lockproof_model::read::bytes(path, LARGEST).map_err(|e| unreadable(&e))?;
         let (workflow, extra) = kind_of(&bytes, &shown)?;
@@ -55,11 +56,11 @@ impl Source {
     }
 }
 
-const FIX: &str = "give what ComfyUI's *Save* or *Export (API)* wrote, or a picture that it saved";
+const FIX: &str = "use a file written by ComfyUI's *Save* or *Export (API)*, or a picture saved by ComfyUI";
 
 fn kind_of(bytes: &[u8], shown: &str) -> Result<(Kind, Option<Value>)> {
     if bytes.is_empty() {
-        return Err(no_workflow(shown, "it is empty"));
+        return Err(no_workflow(shown, "the file is empty"));
     }
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         return from_texts(png_texts(bytes), shown);
@@ -68,16 +69,16 @@ fn kind_of(bytes: &[u8], shown: &str) -> Result<(Kind, Option<Value>)> {
         return from_texts(webp_texts(bytes), shown);
     }
     let text = std::str::from_utf8(bytes)
-        .map_err(|_| Error::usage("this is neither JSON nor a PNG or WebP picture").at(shown).fix(FIX))?;
+        .map_err(|_| Error::usage("not valid JSON and not a PNG or WebP picture").at(shown).fix(FIX))?;
     let value = json::parse(text.trim_start_matches('\u{feff}')).map_err(|e| {
-        Error::usage("this is not JSON").at(format!("{shown}:{}:{}", e.line(), e.column())).detail(e).fix(FIX)
+        Error::usage("not valid JSON").at(format!("{shown}:{}:{}", e.line(), e.column())).detail(e).fix(FIX)
     })?;
-    let Value::Object(value) = value else { return Err(no_workflow(shown, "it is JSON, but no object")) };
+    let Value::Object(value) = value else { return Err(no_workflow(shown, "it is JSON, but not an object")) };
     from_json(value, shown)
 }
 
 fn no_workflow(shown: &str, why: &str) -> Error {
-    Error::usage("there is no workflow in this file").at(shown).detail(why).fix(FIX)
+    Error::usage("the file contains no workflow").at(shown).detail(why).fix(FIX)
 }
 
 fn from_json(value: Map<String, Value>, shown: &str) -> Result<(Kind, Option<Value>)> {
@@ -85,7 +86,7 @@ fn from_json(value: Map<String, Value>, shown: &str) -> Result<(Kind, Option<Val
         let extra = value.get("extra").and_then(|extra| extra.get("lockproof")).cloned();
         return Ok((Kind::Editor(Box::new(Workflow::of(&value)), value), extra));
     }
-    // Some tools wrap it: in the body of a request, or beside the other format.
+    // Some tools wrap it: in a request body, or beside the other format.
     for key in ["prompt", "output", "workflow"] {
         let Some(inner) = value.get(key).and_then(object) else { continue };
         if Prompt::looks_like(&inner) || Workflow::looks_like(&inner) {
@@ -96,7 +97,7 @@ fn from_json(value: Map<String, Value>, shown: &str) -> Result<(Kind, Option<Val
     if let Some(prompt) = ran.next() {
         let others = ran.count();
         if others > 0 {
-            let why = format!("it is a history of {} runs: keep one of them", others + 1);
+            let why = format!("it is a history of {} runs: keep only one of them", others + 1);
             return Err(no_workflow(shown, &why));
         }
         return from_json(prompt.clone(), shown);
@@ -105,10 +106,10 @@ fn from_json(value: Map<String, Value>, shown: &str) -> Result<(Kind, Option<Val
         let prompt = Prompt::of(&value).map_err(|why| Error::usage(why).at(shown).fix(FIX))?;
         return Ok((Kind::Api(prompt), None));
     }
-    Err(no_workflow(shown, "it has neither `nodes` nor entries with a `class_type`"))
+    Err(no_workflow(shown, "it has no `nodes` and no entries with a `class_type`"))
 }
 
-/// An object, or one that somebody put into a text.
+/// An object, or one encoded as a string.
 fn object(value: &Value) -> Option<Cow<'_, Map<String, Value>>> {
     match value {
         Value::Object(object) => Some(Cow::Borrowed(object)),
@@ -120,12 +121,13 @@ fn object(value: &Value) -> Option<Cow<'_, Map<String, Value>>> {
     }
 }
 
-/// What was run, in an entry of `GET /history`: `{"prompt": [number, id, {…}, …], …}`.
+/// The prompt of a `GET /history` entry: `{"prompt": [number, id, {…}, …], …}`.
 fn ran(entry: &Value) -> Option<&Map<String, Value>> {
     entry.get("prompt")?.get(2)?.as_object().filter(|prompt| Prompt::looks_like(prompt))
 }
 
-/// A picture's texts by name; what ran goes before what the editor showed.
+/// The workflow in a picture's texts; the executed prompt takes precedence over the editor's
+/// workflow.
 fn from_texts(texts: Vec<(String, String)>, shown: &str) -> Result<(Kind, Option<Value>)> {
     let mut broken = None;
     for wanted in ["prompt", "workflow"] {
@@ -133,7 +135,7 @@ fn from_texts(texts: Vec<(String, String)>, shown: &str) -> Result<(Kind, Option
             match json::parse(text) {
                 Ok(Value::Object(value)) => return from_json(value, shown),
                 Ok(_) => {}
-                Err(e) => broken = Some(format!("its `{wanted}` is not JSON: {e}")),
+                Err(e) => broken = Some(format!("its `{wanted}` is not valid JSON: {e}")),
             }
         }
     }
@@ -143,15 +145,15 @@ fn from_texts(texts: Vec<(String, String)>, shown: &str) -> Result<(Kind, Option
     if texts.iter().any(|(name, _)| name == "parameters") {
         return Err(no_workflow(shown, "the picture was made by another program, which writes `parameters`"));
     }
-    Err(no_workflow(shown, "the picture carries none: it may have been saved with --disable-metadata, or tidied"))
+    Err(no_workflow(shown, "the picture has no workflow metadata: it was saved with --disable-metadata, or edited"))
 }
 
-/// The texts of a PNG, before and behind its pixels.
+/// The texts of a PNG, before and after its pixels.
 fn png_texts(bytes: &[u8]) -> Vec<(String, String)> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_ignore_text_chunk(false);
     let Ok(mut reader) = decoder.read_info() else { return Vec::new() };
-    // Texts may stand behind the pixels as well. A picture that is cut off has those before them.
+    // Texts can come after the pixels. A truncated picture still has those before them.
     let _cut_off = reader.finish();
     let info = reader.info();
     let plain = info.uncompressed_latin1_text.iter().map(|t| (t.keyword.clone(), Some(t.text.clone())));
@@ -160,7 +162,7 @@ fn png_texts(bytes: &[u8]) -> Vec<(String, String)> {
     plain.chain(packed).chain(unicode).filter_map(|(name, text)| Some((name, text?))).collect()
 }
 
-/// ComfyUI writes `prompt:{…}` and `workflow:{…}` into texts of a WebP's EXIF.
+/// ComfyUI writes `prompt:{…}` and `workflow:{…}` to texts of a WebP's EXIF data.
 fn webp_texts(bytes: &[u8]) -> Vec<(String, String)> {
     let exif = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes))
         .ok()
@@ -169,7 +171,7 @@ fn webp_texts(bytes: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(&exif);
     let begun = |name: &str| {
         let from = text.split_once(&format!("{name}:{{"))?.1;
-        // Texts end with a zero.
+        // Texts end with a zero byte.
         Some((name.to_owned(), format!("{{{}", from.split('\0').next()?)))
     };
     ["prompt", "workflow"].into_iter().filter_map(|name| begun(name).or_else(|| begun(&capital(name)))).collect()
@@ -200,10 +202,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::empty(String::new(), "it is empty")]
+    #[case::empty(String::new(), "the file is empty")]
     #[case::two_runs(format!(r#"{{"a":{{"prompt":[1,"a",{NODE}]}},"b":{{"prompt":[2,"b",{NODE}]}}}}"#), "a history of 2 runs")]
-    #[case::no_prompt(json!({ "prompt": "a cat" }).to_string(), "neither `nodes` nor")]
-    fn what_is_none_is_told(#[case] text: String, #[case] why: &str) {
+    #[case::no_prompt(json!({ "prompt": "a cat" }).to_string(), "no `nodes` and no entries")]
+    fn a_file_without_a_workflow_is_rejected(#[case] text: String, #[case] why: &str) {
         let error = kind_of(text.as_bytes(), "x.png").expect_err("there is none");
         let told = format!("{error:?}");
         assert!(told.contains(why), "{told}");

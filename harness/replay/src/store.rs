@@ -1,4 +1,4 @@
-//! Outputs that are stored beside a workflow, in `NAME.outputs/`, and how new ones compare.
+//! Stores outputs beside a workflow, in `NAME.outputs/`, and compares new ones with them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +17,13 @@ pub fn directory(workflow: &Path) -> PathBuf {
     workflow.with_extension("outputs")
 }
 
-/// The stored outputs; `None` when nothing is stored.
+/// The stored outputs; `None` if there are none.
 ///
 /// # Errors
-/// An environment error when they cannot be read.
+/// An environment error if they cannot be read.
 pub fn load(directory: &Path) -> Result<Option<Vec<Item>>> {
     let unreadable = |e: std::io::Error| {
-        Error::environment(format!("the stored outputs in {} cannot be read", directory.display())).detail(e)
+        Error::environment(format!("cannot read the stored outputs in {}", directory.display())).detail(e)
     };
     if !directory.is_dir() {
         return Ok(None);
@@ -49,14 +49,14 @@ pub fn load(directory: &Path) -> Result<Option<Vec<Item>>> {
     Ok((!items.is_empty()).then_some(items))
 }
 
-/// Stores outputs instead of those that are there. Pictures are stored without what else is in their
-/// files: the workflow, which lies beside them anyway.
+/// Replaces the stored outputs. Pictures are stored without metadata, which would repeat the
+/// workflow.
 ///
 /// # Errors
-/// An environment error when they cannot be written.
+/// An environment error if they cannot be written.
 pub fn save(directory: &Path, items: &[Item]) -> Result<()> {
     let unwritable = |e: std::io::Error| {
-        Error::environment(format!("the outputs cannot be stored in {}", directory.display())).detail(e)
+        Error::environment(format!("cannot store the outputs in {}", directory.display())).detail(e)
     };
     fs::create_dir_all(directory).map_err(unwritable)?;
     for old in load(directory)?.into_iter().flatten() {
@@ -73,7 +73,7 @@ fn bare(item: &Item) -> (String, Vec<u8>) {
     match &item.content {
         Content::Text(text) => (item.name.clone(), text.clone().into_bytes()),
         Content::File(bytes) => (item.name.clone(), bytes.clone()),
-        // Only a lossless picture is the same when it is written anew.
+        // Only a lossless picture stays the same when it is encoded again.
         Content::Picture(bytes) if item.name.ends_with(".png") => {
             (item.name.clone(), pixels::bare(bytes).unwrap_or_else(|_| bytes.clone()))
         }
@@ -81,18 +81,18 @@ fn bare(item: &Item) -> (String, Vec<u8>) {
     }
 }
 
-/// One output that is not what it was.
+/// An output that differs.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which.
+    /// The name of the output.
     pub name: String,
-    /// What is different.
+    /// How it differs.
     pub what: String,
     /// The stored picture, the new one, and the difference.
     pub picture: Option<image::RgbaImage>,
 }
 
-/// Compares new outputs with stored ones, all of them.
+/// Compares all new outputs with the stored ones.
 pub fn compare(stored: &[Item], new: &[Item], tolerance: f64) -> Vec<Change> {
     let by_name =
         |items: &[Item]| items.iter().map(|item| (stem(item).to_owned(), item.clone())).collect::<BTreeMap<_, _>>();
@@ -102,8 +102,8 @@ pub fn compare(stored: &[Item], new: &[Item], tolerance: f64) -> Vec<Change> {
     names
         .into_iter()
         .filter_map(|name| match (stored.get(name), new.get(name)) {
-            (Some(_), None) => change(name, "it is stored, and the run did not give it".to_owned(), None),
-            (None, Some(_)) => change(name, "the run gave it, and it is not stored".to_owned(), None),
+            (Some(_), None) => change(name, "stored, but missing from the run".to_owned(), None),
+            (None, Some(_)) => change(name, "new in the run, but not stored".to_owned(), None),
             (Some(stored), Some(new)) => match (&stored.content, &new.content) {
                 (Content::Picture(stored), Content::Picture(new)) => {
                     let found = pixels::compare(stored, new, tolerance)?;
@@ -114,21 +114,17 @@ pub fn compare(stored: &[Item], new: &[Item], tolerance: f64) -> Vec<Change> {
                 }
                 (Content::File(stored), Content::File(new)) => (stored != new)
                     .then(|| {
-                        change(
-                            name,
-                            format!("{} bytes, of which some differ from the stored {}", new.len(), stored.len()),
-                            None,
-                        )
+                        change(name, format!("{} bytes, different from the stored {}", new.len(), stored.len()), None)
                     })
                     .flatten(),
-                _ => change(name, "it is another kind of thing than the stored one".to_owned(), None),
+                _ => change(name, "the type differs from the stored output".to_owned(), None),
             },
             (None, None) => None,
         })
         .collect()
 }
 
-/// The name without its suffix: a picture may come in another format.
+/// The name without its suffix, because the picture format may change.
 fn stem(item: &Item) -> &str {
     item.name.rsplit_once('.').map_or(&item.name, |(stem, _)| stem)
 }
@@ -149,7 +145,7 @@ fn text(stored: &str, new: &str) -> String {
             }
         }
     }
-    "the ends of its lines differ".to_owned()
+    "the line endings differ".to_owned()
 }
 
 #[cfg(test)]
@@ -161,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_and_what_is_new_are_changes() {
+    fn missing_and_new_outputs_are_changes() {
         let changes = compare(
             &[text("1-text-0.txt", "a"), text("2-text-0.txt", "a\nb")],
             &[text("2-text-0.txt", "a\nc"), text("3-text-0.txt", "")],
@@ -171,15 +167,15 @@ mod tests {
         assert_eq!(
             told,
             [
-                "1-text-0: it is stored, and the run did not give it",
+                "1-text-0: stored, but missing from the run",
                 "2-text-0: line 2 is `c` instead of `b`",
-                "3-text-0: the run gave it, and it is not stored",
+                "3-text-0: new in the run, but not stored",
             ]
         );
     }
 
     #[test]
-    fn what_is_stored_is_what_is_loaded() {
+    fn stored_outputs_are_loaded_unchanged() {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("a.outputs");
         assert_eq!(load(&place).expect("it is not there"), None);

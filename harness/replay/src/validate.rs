@@ -1,7 +1,8 @@
-//! A prompt held against `/object_info` before it is sent, so that what is wrong is told by node and
-//! input, with what is there instead.
+//! Checks a prompt against `/object_info` before it is sent, so that errors name the node, the
+//! input and the valid values.
 //!
-//! As the server does it: every class must be known; only what an output needs is looked at closer.
+//! Like the server, it requires known classes for all nodes, and checks inputs only of nodes that
+//! an output needs.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,10 @@ use super::{
     prompt::{Link, Node, Prompt},
 };
 
-/// How many choices are listed.
+/// The maximum number of listed choices.
 const LISTED: usize = 6;
 
-/// What is wrong with a prompt.
+/// The problems of a prompt.
 pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
     let mut problems: Vec<Problem> = prompt
         .nodes
@@ -26,9 +27,9 @@ pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
         .map(|node| Problem::of(node.words(), unknown_class(&node.class, info)))
         .collect();
     if prompt.nodes.is_empty() {
-        problems.push(Problem::of(Problem::WHOLE, "it has no nodes that take part"));
+        problems.push(Problem::of(Problem::WHOLE, "no active nodes"));
     } else if problems.is_empty() && outputs(prompt, info).next().is_none() {
-        problems.push(Problem::of(Problem::WHOLE, "no node saves or shows anything, so nothing would be run"));
+        problems.push(Problem::of(Problem::WHOLE, "no output node, so nothing would run"));
     }
     let needed = needed(prompt, info);
     problems.extend(circles(&needed));
@@ -41,20 +42,20 @@ pub fn validate(prompt: &Prompt, info: &ObjectInfo) -> Vec<Problem> {
 }
 
 fn unknown_class(class: &str, info: &ObjectInfo) -> String {
-    let near = info.nearest(class).map(|near| format!("; the nearest is `{near}`")).unwrap_or_default();
+    let near = info.nearest(class).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     let packs = info.packs();
     let packs = match packs.len() {
         0 => "no custom nodes".to_owned(),
         _ => format!("custom nodes from {}", packs.into_iter().collect::<Vec<_>>().join(", ")),
     };
-    format!("the server has no such node{near}; it has {} nodes, with {packs}", info.names().count())
+    format!("unknown node; the server has {} nodes, with {packs}{near}", info.names().count())
 }
 
 fn outputs<'a>(prompt: &'a Prompt, info: &'a ObjectInfo) -> impl Iterator<Item = &'a Node> {
     prompt.nodes.iter().filter(|node| info.class(&node.class).is_some_and(|class| class.output_node))
 }
 
-/// The nodes without which there would be no output.
+/// The nodes that an output needs.
 fn needed<'a>(prompt: &'a Prompt, info: &'a ObjectInfo) -> Vec<&'a Node> {
     let mut wanted: Vec<&str> = outputs(prompt, info).map(|node| node.id.as_str()).collect();
     let mut found: BTreeSet<&str> = BTreeSet::new();
@@ -80,7 +81,7 @@ impl Check<'_> {
         for input in &self.class.inputs {
             let mut missing_file = false;
             let wrong = match self.node.inputs.get(&input.name) {
-                None => input.required.then(|| format!("it is missing; it takes {}", takes(input))),
+                None => input.required.then(|| format!("missing; expected {}", takes(input))),
                 Some(value) if value.is_array() => self.link(input, value),
                 Some(value) => {
                     let value = value.get("__value__").unwrap_or(value);
@@ -98,23 +99,23 @@ impl Check<'_> {
 
     fn link(&self, input: &Input, value: &Value) -> Option<String> {
         let Some(link) = Link::of(value) else {
-            return Some(format!("{value} is no link: a link is [\"NODE\", OUTPUT]"));
+            return Some(format!("{value} is not a link; expected [\"NODE\", OUTPUT]"));
         };
         let Some(origin) = self.prompt.node(link.node) else {
-            return Some(format!("it is linked to node {}, which is not there or takes no part", link.node));
+            return Some(format!("linked to node {}, which does not exist or is inactive", link.node));
         };
-        // What is wrong with that one is told there.
+        // Reported for that node.
         let class = self.info.class(&origin.class)?;
         let Some(given) = class.outputs.get(link.slot) else {
             let count = class.outputs.len();
-            return Some(format!("it is linked to output {} of {}, which has {count}", link.slot, origin.words()));
+            return Some(format!("linked to output {} of {}, which has {count}", link.slot, origin.words()));
         };
         let wanted = input.type_name();
-        (!fits(given, wanted)).then(|| format!("it takes {wanted}, and {} gives {given}", origin.words()))
+        (!fits(given, wanted)).then(|| format!("expected {wanted}, but {} outputs {given}", origin.words()))
     }
 }
 
-/// Whether an output may go into an input: `*` goes with all, and several types are separated by
+/// Whether an output can be linked to an input: `*` matches any type, and lists are separated by
 /// commas.
 fn fits(given: &str, wanted: &str) -> bool {
     if given == wanted || given == "*" || wanted == "*" || wanted.starts_with("COMFY_") || given.starts_with("COMFY_") {
@@ -124,11 +125,11 @@ fn fits(given: &str, wanted: &str) -> bool {
     !parts(given).is_disjoint(&parts(wanted))
 }
 
-/// What an input takes, in words.
+/// What an input accepts, for messages.
 fn takes(input: &Input) -> String {
     match &input.kind {
         Kind::Choice(Some(choices)) => listed("", choices),
-        Kind::Other(name) => format!("a link to a node that gives {name}"),
+        Kind::Other(name) => format!("a link to a node that outputs {name}"),
         _ => input.type_name().to_owned(),
     }
 }
@@ -136,9 +137,9 @@ fn takes(input: &Input) -> String {
 fn value_of(input: &Input, value: &Value) -> Option<String> {
     let number = match &input.kind {
         Kind::Int => whole(value).ok_or("a whole number"),
-        Kind::Float => real(value).ok_or("a number"),
+        Kind::Float => real(value).ok_or("an integer"),
         Kind::Text if value.is_object() => Err("text"),
-        // The server makes text of a number, and takes anything for yes or no.
+        // The server converts numbers to strings, and accepts any value as a boolean.
         Kind::Text | Kind::Boolean | Kind::Other(_) => return None,
         Kind::Choice(choices) => return not_among(input, choices.as_deref()?, value),
     };
@@ -149,10 +150,10 @@ fn value_of(input: &Input, value: &Value) -> Option<String> {
     let limit = |name: &str| input.options.get(name).and_then(Value::as_f64);
     let shown = |name: &str| input.options.get(name).map(ToString::to_string).unwrap_or_default();
     if limit("min").is_some_and(|min| number < min) {
-        return Some(format!("{value} is below the least, which is {}", shown("min")));
+        return Some(format!("{value} is less than the minimum {}", shown("min")));
     }
     if limit("max").is_some_and(|max| number > max) {
-        return Some(format!("{value} is above the most, which is {}", shown("max")));
+        return Some(format!("{value} is greater than the maximum {}", shown("max")));
     }
     None
 }
@@ -179,15 +180,15 @@ fn not_among(input: &Input, choices: &[Value], value: &Value) -> Option<String> 
     if choices.contains(value) || same_number(choices, value) {
         return None;
     }
-    // Files in folders, and those of another directory, are taken without being listed.
+    // Files in folders, and in another directory, are accepted without being listed.
     let text = value.as_str().unwrap_or_default();
     if input.is_upload() && (text.contains('/') || text.ends_with(']')) {
         return None;
     }
-    Some(format!("{value} is not there; there {}", listed(text, choices)))
+    Some(format!("{value} is not available; expected {}", listed(text, choices)))
 }
 
-/// Python takes 1 for 1.0.
+/// Python treats 1 and 1.0 as equal.
 fn same_number(choices: &[Value], value: &Value) -> bool {
     value.as_f64().is_some_and(|number| choices.iter().any(|choice| choice.as_f64() == Some(number)))
 }
@@ -202,12 +203,12 @@ fn listed(wanted: &str, choices: &[Value]) -> String {
     let words: Vec<String> =
         choices.iter().map(|choice| choice.as_str().map_or_else(|| choice.to_string(), str::to_owned)).collect();
     if words.is_empty() {
-        return "is nothing".to_owned();
+        return "nothing (the list is empty)".to_owned();
     }
     let near = nearest(wanted, words.iter().map(String::as_str)).filter(|_| !wanted.is_empty());
-    let near = near.map(|near| format!("; the nearest is `{near}`")).unwrap_or_default();
+    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     let shown = words.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = words.len().saturating_sub(LISTED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{} {shown}{more}{near}", if words.len() == 1 { "is" } else { "are" })
+    format!("{} {shown}{more}{near}", if words.len() == 1 { "only" } else { "one of" })
 }

@@ -1,25 +1,25 @@
-//! Nodes that the editor knows and the server does not.
+//! Nodes that exist only in the editor.
 
 use serde_json::Value;
 
 use super::editor::Node;
 
-/// What a node of the editor alone stands for.
+/// The function of an editor-only node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Virtual<'a> {
-    /// What goes in comes out.
+    /// Passes its input on.
     Reroute,
-    /// A value for every input that it is linked to.
+    /// Provides a value for every linked input.
     Primitive,
-    /// Gives what comes in a name.
+    /// Names its input.
     Set(&'a str),
-    /// Stands for what has the name.
+    /// Refers to a named input.
     Get(&'a str),
-    /// Links itself to whatever has a free input of the same type.
+    /// Links itself to every free input of the same type.
     Broadcast,
-    /// Several nodes in one, as the editor had them before subgraphs.
+    /// Several nodes in one; replaced by subgraphs in newer editors.
     Group(&'a str),
-    /// Something to read or to press.
+    /// A note or a button.
     Decoration,
 }
 
@@ -42,7 +42,7 @@ const DECORATIONS: [&str; 15] = [
     "node collector (rgthree)",
 ];
 
-/// What kind of node of the editor alone it is; `None`: it is for the server.
+/// The function of a node; `None` if it is a server node.
 pub fn kind(node: &Node) -> Option<Virtual<'_>> {
     let name = || node.first_value().and_then(Value::as_str).unwrap_or_default();
     Some(match node.class.as_str() {

@@ -1,14 +1,14 @@
 //! The values of a node's widgets, by name.
 //!
-//! The editor saves them as a list without names, in the order in which it made the widgets: one
-//! for each input that has one, in the order of `/object_info`, whether it was turned into a socket
-//! or not. Between them lie those of the editor alone, which the server is never told:
+//! The editor saves them as a list without names, in the order of its widgets: one for each input
+//! with a widget, in the order of `/object_info`, even if it was converted to a socket. The list
+//! also contains editor-only widgets, which are never sent to the server:
 //!
-//! | widget | stands after | its value |
+//! | widget | position | value |
 //! |---|---|---|
-//! | control after generate | `seed`, `noise_seed`, and what says `control_after_generate` | fixed, increment, decrement, randomize; once yes or no |
-//! | its filter | the one above, at a list of choices | text |
-//! | upload | all required inputs, where one of them takes uploads | `image`, or nothing |
+//! | control after generate | after `seed`, `noise_seed`, and inputs with `control_after_generate` | fixed, increment, decrement, randomize; formerly a boolean |
+//! | its filter | after the one above, for a list of choices | text |
+//! | upload | after all required inputs, if one of them accepts uploads | `image`, or nothing |
 
 use serde_json::{Map, Value};
 
@@ -17,21 +17,21 @@ use super::{
     info::{Class, Input, Kind},
 };
 
-/// What the control says.
+/// The values of the control.
 const CONTROLS: [&str; 5] = ["fixed", "increment", "decrement", "randomize", "increment-wrap"];
 
-/// What is known of a node's widgets.
+/// The values of a node's widgets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Widgets {
     /// Values by the name of the input, in order.
     pub values: Map<String, Value>,
-    /// Inputs for which the file has no value, and the server names no default either.
+    /// Inputs without a value in the file and without a default on the server.
     pub unknown: Vec<String>,
-    /// What is left over at the end: values for which the server has no input.
+    /// The number of remaining values, for which the server has no input.
     pub left_over: usize,
 }
 
-/// Reads the values of a node of a class that the server has.
+/// Reads the values of a node whose class the server has.
 pub fn of(node: &Node, class: &Class) -> Widgets {
     match &node.values {
         Value::Object(named) => by_name(named, class),
@@ -72,9 +72,9 @@ fn by_place(list: &[Value], node: &Node, class: &Class) -> Widgets {
         }
         if has_control(input) {
             let before = rest.len();
-            // The first editors asked yes or no: another seed each time?
+            // The first editors used a boolean for a new seed each time.
             rest = skip(rest, |value| value.is_boolean() || value.as_str().is_some_and(|t| CONTROLS.contains(&t)));
-            // A list of choices is filtered by a text of its own.
+            // A list of choices has its own filter text.
             if rest.len() < before && matches!(input.kind, Kind::Choice(_)) {
                 rest = skip(rest, Value::is_string);
             }
@@ -83,8 +83,8 @@ fn by_place(list: &[Value], node: &Node, class: &Class) -> Widgets {
     if upload {
         rest = skip(rest, is_upload_button);
     }
-    // A node without any widget shows what it gave; and what a browser saves of its buttons and
-    // players is empty. Neither tells of another version.
+    // A node without widgets shows its outputs, and the browser saves its buttons and players as
+    // empty values. Neither means another version.
     if class.inputs.iter().any(Input::has_widget) {
         widgets.left_over = rest.iter().filter(|value| says_something(value)).count();
     }
@@ -106,15 +106,15 @@ fn is_upload_button(value: &Value) -> bool {
     value.is_null() || value.as_str().is_some_and(|text| ["image", "video", "audio", "upload", ""].contains(&text))
 }
 
-/// Whether the list has a value for it: it has a widget, or an extension of the editor gave it one,
-/// which newer versions of the editor say at the socket.
+/// Whether the list contains a value for the input: it has a widget, or an editor extension adds
+/// one, which newer editors record at the socket.
 fn takes_a_place(input: &Input, node: &Node) -> bool {
     input.has_widget() || node.inputs.iter().any(|slot| slot.widget.as_deref() == Some(input.name.as_str()))
 }
 
 fn has_control(input: &Input) -> bool {
     match input.kind {
-        // Some versions show it at a seed that says no.
+        // Some versions show it at a seed with `control_after_generate: false`.
         Kind::Int => input.flag("control_after_generate") || matches!(input.name.as_str(), "seed" | "noise_seed"),
         Kind::Choice(_) => input.flag("control_after_generate"),
         _ => false,
@@ -140,7 +140,7 @@ impl Widgets {
     }
 }
 
-/// What the editor sends for a widget that has a value, wherever the value comes from.
+/// What the editor sends for a widget's value.
 pub(super) fn sent(input: &Input, value: Value) -> Value {
     match value {
         Value::String(text) if input.flag("dynamicPrompts") => dynamic(&text).into(),
@@ -148,8 +148,8 @@ pub(super) fn sent(input: &Input, value: Value) -> Value {
     }
 }
 
-/// What the editor makes of a text with comments and choices before it sends it. Of `{a|b}` it takes
-/// one at random, which could not be replayed: here it is the first.
+/// Expands dynamic prompts as the editor does before sending. The editor picks a random choice of
+/// `{a|b}`, which could not be replayed: here it is the first.
 fn dynamic(text: &str) -> String {
     let mut chars = without_comments(text).chars().collect::<Vec<_>>().into_iter().peekable();
     let mut out = String::new();
@@ -163,7 +163,7 @@ fn dynamic(text: &str) -> String {
     out
 }
 
-/// The first of the choices up to the brace that closes them, itself with its choices made.
+/// The first choice up to the closing brace, with its own choices expanded.
 fn first_choice(chars: &mut impl Iterator<Item = char>) -> String {
     let (mut depth, mut first, mut taken) = (1, String::new(), false);
     while let Some(c) = chars.next() {
@@ -188,11 +188,11 @@ fn first_choice(chars: &mut impl Iterator<Item = char>) -> String {
             first.push(c);
         }
     }
-    // Each level is shorter than the one around it, so this ends.
+    // Each level is shorter than its parent, so this ends.
     dynamic(&first)
 }
 
-/// `/* … */` and `// …` to the end of the line, which the editor takes out.
+/// Removes `/* … */` and `// …`, as the editor does.
 fn without_comments(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upload_button_is_nobody_s_value() {
+    fn the_upload_button_is_not_a_value() {
         for values in [json!(["a.png", "image"]), json!(["a.png"]), json!(["a.png", null])] {
             let widgets = read("LoadImage", values);
             assert_eq!((Value::Object(widgets.values), widgets.left_over), (json!({ "image": "a.png" }), 0));

@@ -1,4 +1,4 @@
-//! The server's own API, as canaries go through it.
+//! The server's API, as used by canaries.
 
 use serde_json::{Value, json};
 
@@ -12,29 +12,30 @@ use lockproof_probe::{
 };
 use lockproof_replay::server::form;
 
-/// A server, and the keys to it.
+/// A server with its credentials.
 #[derive(Clone, Copy)]
 pub struct Access<'a> {
     /// The server.
     pub client: &'a Client,
-    /// How its lock works.
+    /// The login scheme.
     pub scheme: &'a Scheme,
-    /// The keys.
+    /// The credentials.
     pub keys: &'a Keys,
 }
 
-/// The API for one user.
+/// The API of one user.
 pub(super) struct Api<'a> {
     pub(super) access: Access<'a>,
-    /// The user, where there are several.
+    /// The user, on a multi-user server.
     pub(super) user: Option<String>,
 }
 
-/// The setting and the workflow of a user lie behind these.
+/// The prefixes of the user's workflows and settings.
 const WORKFLOWS: &str = "workflows%2F";
 
 impl Api<'_> {
-    /// The answer's status and body; `None` where the lock refuses, or nobody answers.
+    /// The status and body of the answer; `None` if the lock rejects the request or there is no
+    /// answer.
     async fn ask(&self, request: Request) -> Option<(u16, Vec<u8>)> {
         let request = match &self.user {
             Some(user) => request.header("comfy-user", user.as_str()),
@@ -50,12 +51,12 @@ impl Api<'_> {
         let path = request.path().to_owned();
         match self.ask(request).await {
             Some((200..=299, body)) => Ok(body),
-            Some((status, _)) => Err(format!("{path} answers {status}")),
-            None => Err(format!("{path} does not answer the token")),
+            Some((status, _)) => Err(format!("{path} answered {status}")),
+            None => Err(format!("{path} did not answer an authenticated request")),
         }
     }
 
-    /// Adds a user where the server has several, and is that one from now on.
+    /// Creates a user on a multi-user server, and acts as that user from now on.
     pub(super) async fn add_user(&mut self, name: &str) -> Result<Option<String>, String> {
         let users: Value = serde_json::from_slice(&self.done(Request::get("/users")).await?).unwrap_or_default();
         if !users["users"].is_object() {
@@ -63,12 +64,12 @@ impl Api<'_> {
         }
         let body = json!({ "username": name }).to_string();
         let added = self.done(Request::post_json("/users", &body)).await?;
-        let id: String = serde_json::from_slice(&added).map_err(|_| "/users gave no id".to_owned())?;
+        let id: String = serde_json::from_slice(&added).map_err(|_| "/users returned no id".to_owned())?;
         self.user = Some(id.clone());
         Ok(Some(id))
     }
 
-    /// Keeps something, and gives the name under which it is kept.
+    /// Stores a file or setting, and returns the name under which it is stored.
     pub(super) async fn put(&self, kind: Kind, name: &str, content: &[u8]) -> Result<String, String> {
         match kind {
             Kind::Input | Kind::Output => {
@@ -88,11 +89,11 @@ impl Api<'_> {
                 let request = Request::post_json(format!("/settings/{}", percent_encode(name)), &value);
                 self.done(request).await.map(|_| name.to_owned())
             }
-            Kind::User => Err("a user is added otherwise".to_owned()),
+            Kind::User => Err("users are created through another request".to_owned()),
         }
     }
 
-    /// What is kept under a name: `None` where that cannot be said, `Some(None)` for nothing.
+    /// Reads a stored file or setting: `None` if unknown, `Some(None)` if it does not exist.
     pub(super) async fn get(&self, kind: Kind, name: &str) -> Option<Option<Vec<u8>>> {
         let encoded = percent_encode(name);
         let target = match kind {
@@ -101,7 +102,7 @@ impl Api<'_> {
             Kind::Setting => "/settings".to_owned(),
             Kind::User => "/users".to_owned(),
         };
-        // A user that is gone is answered 401 or 500, which the lock could have said as well.
+        // For a deleted user, the server answers 401 or 500, which could also come from the lock.
         let (status, body) = self.ask(Request::get(target)).await?;
         if status == 404 {
             return Some(None);
@@ -119,7 +120,7 @@ impl Api<'_> {
 }
 
 impl Kind {
-    /// What the server calls the directory of pictures.
+    /// The server's name of the directory of pictures.
     fn directory(self) -> &'static str {
         if self == Self::Output { "output" } else { "input" }
     }

@@ -1,16 +1,16 @@
-//! Canaries: things planted through the server's own API before the events, one of each kind that
-//! people keep there, and looked for after each event.
+//! Canaries: test data that is stored through the server's API before the events, one of each kind,
+//! and checked after each event.
 //!
-//! | kind | planted by | looked for by |
+//! | kind | stored with | read with |
 //! |---|---|---|
 //! | input | `POST /upload/image` | `GET /view` |
 //! | output | `POST /upload/image` with `type=output` | `GET /view` |
 //! | workflow | `POST /userdata/…` | `GET /userdata/…` |
 //! | setting | `POST /settings/…` | `GET /settings` |
-//! | user, where there are several | `POST /users` | `GET /users` |
+//! | user, on a multi-user server | `POST /users` | `GET /users` |
 //!
-//! Where the API cannot be asked, because the lock lets nobody in, the files are looked at. The
-//! history of runs lives in memory only, and is no canary.
+//! If the lock lets nobody in, the files are read instead. The history of runs is only in memory,
+//! so it has no canary.
 
 mod api;
 mod kind;
@@ -25,30 +25,31 @@ pub use kind::{Canary, Kind};
 use lockproof_deploy::{deployment::Deployment, layout::Layout, subject::Subject};
 use lockproof_model::{error::Result, secret, state::Owner, state_map::Mounted};
 
-/// A canary that is not what it was.
+/// A canary that is missing or changed.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// Which.
+    /// The canary.
     pub canary: Canary,
-    /// What became of it.
+    /// What happened to it, for messages.
     pub what: String,
 }
 
-/// All that were planted in one installation.
+/// The canaries of one installation.
 #[derive(Clone, Debug, Default)]
 pub struct Canaries {
     planted: Vec<Canary>,
-    /// The user for whom they are, where there are several.
+    /// Their user, on a multi-user server.
     user: Option<String>,
 }
 
 impl Canaries {
-    /// Plants one of each kind. What the server does not take is left out, and told in the log.
+    /// Creates one canary of each kind. A kind that the server does not accept is left out and
+    /// logged.
     ///
     /// # Errors
-    /// An environment error when the container cannot be read.
+    /// An environment error if the container cannot be read.
     pub async fn plant(access: Access<'_>, deployment: &Deployment, layout: &Layout) -> Result<Self> {
-        // Behind a proxy, the data lies in another container than the lock.
+        // Behind a proxy, the data is in another container than the lock.
         if deployment.subject.lock.scheme.in_front() {
             return Ok(Self::default());
         }
@@ -58,7 +59,7 @@ impl Canaries {
         match api.add_user(&format!("lockproof-{nonce}")).await {
             Ok(None) => {}
             Ok(Some(id)) => planted.push(Canary::new(Kind::User, &id, id.as_bytes())),
-            Err(why) => tracing::debug!("{}: no second user could be added: {why}", deployment.subject.name),
+            Err(why) => tracing::debug!("{}: cannot create a second user: {why}", deployment.subject.name),
         }
         let picture = picture(&nonce);
         let workflow = format!("{{\"lockproof\": \"{nonce}\"}}").into_bytes();
@@ -72,7 +73,7 @@ impl Canaries {
             match api.put(kind, &name, &content).await {
                 Ok(name) => planted.push(Canary::new(kind, &name, &content)),
                 Err(why) => tracing::info!(
-                    "{}: {} cannot be kept there, so whether it lasts is not looked at: {why}",
+                    "{}: cannot store {} on this server, so its persistence is not checked: {why}",
                     deployment.subject.name,
                     kind.words()
                 ),
@@ -82,17 +83,17 @@ impl Canaries {
         Ok(Self { planted, user: api.user })
     }
 
-    /// Those that are not what they were.
+    /// The canaries that are missing or changed.
     ///
     /// # Errors
-    /// An environment error when the container cannot be read.
+    /// An environment error if the container cannot be read.
     pub async fn losses(&self, access: Access<'_>, deployment: &Deployment) -> Result<Vec<Loss>> {
         let api = Api { access, user: self.user.clone() };
         let mut losses = Vec::new();
         for canary in &self.planted {
             let found = match api.get(canary.kind, &canary.name).await {
                 Some(found) => found,
-                // Nobody is let in: the file itself tells.
+                // The lock lets nobody in: read the file.
                 None => match &canary.path {
                     Some(path) => canary.in_file(deployment.read_file(path).await?),
                     None => continue,
@@ -100,7 +101,7 @@ impl Canaries {
             };
             let what = match found {
                 Some(content) if content == canary.content => continue,
-                Some(_) => "is another one now",
+                Some(_) => "has changed",
                 None => "is gone",
             };
             losses.push(Loss { canary: canary.clone(), what: what.to_owned() });
@@ -108,12 +109,12 @@ impl Canaries {
         Ok(losses)
     }
 
-    /// Whether nothing could be planted.
+    /// Whether no canary could be created.
     pub fn is_empty(&self) -> bool {
         self.planted.is_empty()
     }
 
-    /// The directories in which they lie, with who owns each.
+    /// The directories of the canaries, with their owners.
     pub fn places(&self) -> BTreeMap<String, (Owner, Option<Mounted>)> {
         let placed = self.planted.iter().filter_map(|canary| {
             let directory = canary.directory()?;
@@ -131,18 +132,18 @@ fn picture(nonce: &str) -> Vec<u8> {
         image::Rgb([at(x), at(y), at(x + y)])
     };
     let mut out = std::io::Cursor::new(Vec::new());
-    // Writing into memory does not fail; an empty upload would be refused, and told.
+    // Writing to memory cannot fail; an empty upload would be rejected and logged.
     let _written = image::RgbImage::from_fn(8, 8, pixel).write_to(&mut out, image::ImageFormat::Png);
     out.into_inner()
 }
 
-/// Where a loss lay, for evidence.
+/// The path of a lost canary, for evidence.
 pub fn in_words(loss: &Loss, subject: &Subject) -> String {
     let canary = &loss.canary;
     let place = match (&canary.path, canary.owner) {
-        (Some(path), Some(owner)) => format!("it lay in {path}, on {}", owner.words()),
-        (Some(path), None) => format!("it lay in {path}"),
-        (None, _) => format!("where `{}` keeps it was not found", subject.name),
+        (Some(path), Some(owner)) => format!("its path was {path}, in {}", owner.words()),
+        (Some(path), None) => format!("its path was {path}"),
+        (None, _) => format!("the path where `{}` stores it was not found", subject.name),
     };
     format!("{} {}: {place}", canary.kind.words(), loss.what)
 }
@@ -159,7 +160,7 @@ mod tests {
     #[case(Kind::Setting, "/srv/user/default/comfy.settings.json", "/srv/user")]
     #[case(Kind::User, "/srv/user/users.json", "/srv/user")]
     #[case(Kind::Setting, "/a", "/")]
-    fn what_is_kept_for_users_goes_together(#[case] kind: Kind, #[case] path: &str, #[case] directory: &str) {
+    fn per_user_data_needs_one_directory(#[case] kind: Kind, #[case] path: &str, #[case] directory: &str) {
         let canary = Canary { path: Some(path.to_owned()), ..Canary::new(kind, "a", b"") };
         assert_eq!(canary.directory().as_deref(), Some(directory));
     }

@@ -1,4 +1,4 @@
-//! The state `data`: where the canaries lie, what that promises, and what came of it.
+//! The state `data`: its paths, predictions and observations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use lockproof_model::{
     state_map::{Mounted, StateEntry},
 };
 
-/// The state as the report shows it, with what its places promise.
+/// The state for reports, with the predictions from its paths.
 pub fn report(canaries: &Canaries, events: &[Event]) -> StateReport {
     let places = canaries.places();
     let survives = |event: &Event| {
@@ -33,7 +33,7 @@ pub fn report(canaries: &Canaries, events: &[Event]) -> StateReport {
     }
 }
 
-/// The finding for data that an event took; one for all of it.
+/// The finding for user data that an event removed; one for all data.
 pub fn finding(
     losses: &[Loss],
     subject: &Subject,
@@ -48,11 +48,11 @@ pub fn finding(
     let kinds: Vec<&str> = kinds.into_iter().map(super::Kind::words).collect();
     let owners: BTreeSet<Owner> = losses.iter().filter_map(|loss| loss.canary.owner).collect();
     let owners: Vec<&str> = owners.into_iter().map(Owner::words).collect();
-    let on = if owners.is_empty() { String::new() } else { format!(" on {}", owners.join(" and on ")) };
-    let message = format!("data{on} does not last: {}", kinds.join(", "));
+    let on = if owners.is_empty() { String::new() } else { format!(" in {}", owners.join(" and in ")) };
+    let message = format!("data{on} does not persist: {}", kinds.join(", "));
     let mut finding = Finding::new(Rule::PersistData, &subject.name, Some(event), message);
     finding.evidence = losses.iter().map(|loss| in_words(loss, subject)).collect();
-    finding.evidence.push(format!("{event} takes {}", event.takes()));
+    finding.evidence.push(format!("{event} removes {}", event.takes()));
     let remedies = remedies(losses, layout, installed);
     if !remedies.is_empty() {
         finding.remedy = remedies.join("\n");
@@ -60,7 +60,7 @@ pub fn finding(
     Some(finding)
 }
 
-/// One for each directory.
+/// One remedy for each directory.
 fn remedies(losses: &[Loss], layout: &Layout, installed: &Installed) -> Vec<String> {
     let mut places: BTreeMap<String, (Owner, Option<Mounted>)> = BTreeMap::new();
     for loss in losses {

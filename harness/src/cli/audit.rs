@@ -34,40 +34,40 @@ use lockproof_model::{
     summary::Summary,
 };
 
-/// How long an engine may take to say what it knows of images. It is not needed.
+/// How long to wait for image metadata from the engine. The audit works without it.
 const ENGINE_PATIENCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// Compose files, or directories with one; each is a project of its own. Default: as Compose
-    /// finds it from here.
+    /// Compose files, or directories that contain one. Each is audited as a separate project.
+    /// Default: the file that Compose would use in the current directory.
     #[arg(value_name = "FILE", conflicts_with = "file")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     compose: ComposeArguments,
-    /// The service that runs ComfyUI (repeatable). Default: it is found out.
+    /// The service that runs ComfyUI (repeatable). Default: detected.
     #[arg(long, value_name = "NAME")]
     service: Vec<String>,
-    /// How the lock works: a built-in scheme, or a scheme file.
+    /// The login scheme: a built-in name, or a path to a scheme file.
     #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
     scheme: String,
-    /// Ask no engine what it knows of the images.
+    /// Do not query the engine for image metadata.
     #[arg(long)]
     no_engine: bool,
-    /// Print the files with the remedies put in, as a diff.
+    /// Print a diff that applies the remedies.
     #[arg(long)]
     fix: bool,
-    /// Write the files with the remedies put in.
+    /// Apply the remedies to the files.
     #[arg(long, requires = "fix")]
     write: bool,
-    /// How findings are printed.
+    /// The output format of findings.
     #[arg(long, value_enum, default_value_t = Format::Auto, env = "LOCKPROOF_AUDIT_FORMAT")]
     format: Format,
     /// The severity from which on a finding makes the exit code 1.
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
-    /// A JSON report: findings that stand in it do not count.
+    /// A JSON report from an earlier run. Its findings do not count.
     #[arg(long, value_name = "REPORT.json", env = "LOCKPROOF_BASELINE")]
     baseline: Option<PathBuf>,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
@@ -75,25 +75,25 @@ pub(super) struct Arguments {
     report: Vec<ReportTarget>,
 }
 
-/// How a compose project is named.
+/// The options that select a Compose project, with Compose's own names.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ComposeArguments {
-    /// A compose file (repeatable): together they are one project, as with `docker compose -f`.
+    /// A compose file (repeatable). All of them form one project, as with `docker compose -f`.
     #[arg(long, short, value_name = "FILE")]
     pub(super) file: Vec<PathBuf>,
-    /// A file of variables instead of `.env` (repeatable).
+    /// A file with variables, used instead of `.env` (repeatable).
     #[arg(long, value_name = "FILE")]
     pub(super) env_file: Vec<PathBuf>,
-    /// A profile that is active (repeatable).
+    /// An active profile (repeatable).
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Vec<String>,
-    /// What relative paths are relative to. Default: the directory of the first file.
+    /// The base directory of relative paths. Default: the directory of the first compose file.
     #[arg(long, value_name = "DIRECTORY")]
     pub(super) project_directory: Option<PathBuf>,
 }
 
 impl ComposeArguments {
-    /// How the project of `files` is read.
+    /// The options to read the project made of `files`.
     pub(super) fn options(&self, files: Vec<PathBuf>) -> compose::Options {
         compose::Options {
             files,
@@ -105,21 +105,21 @@ impl ComposeArguments {
     }
 }
 
-/// One service of a compose project.
 #[derive(Debug, Args)]
 pub(super) struct ServiceArguments {
-    /// The compose file, or a directory with one. Default: as Compose finds it from here.
+    /// The compose file, or a directory that contains one. Default: the file that Compose would use
+    /// in the current directory.
     #[arg(value_name = "FILE", conflicts_with = "file")]
     path: Option<PathBuf>,
     #[command(flatten)]
     compose: ComposeArguments,
-    /// The service that runs ComfyUI. Default: it is found out.
+    /// The service that runs ComfyUI. Default: detected.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
 }
 
 impl ServiceArguments {
-    /// Reads the project, and gives the service of it to `work`.
+    /// Reads the project and calls `work` with the selected service.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Project, &Service) -> Result<T>) -> Result<T> {
         let files = self.path.iter().chain(&self.compose.file).cloned().collect();
         let project = Project::read(&self.compose.options(files), Environment::of_this_process())?;
@@ -127,26 +127,26 @@ impl ServiceArguments {
     }
 }
 
-/// How findings are printed.
+/// The output format of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people; in GitHub Actions, annotations as well.
+    /// Human-readable; in GitHub Actions, annotations too.
     Auto,
-    /// For people.
+    /// Human-readable.
     Terminal,
-    /// As annotations of GitHub Actions.
+    /// GitHub Actions annotations only.
     Github,
 }
 
 const AFTER_HELP: &str = "\
-Nothing is started, pulled or changed. What a prediction says holds for a lock that works when it
-is installed; `lockproof gate` proves it.
+`audit` does not start, pull or change anything. Its predictions assume that the lock works when it
+is installed; use `lockproof gate` to prove it.
 
-A comment in the file accepts a finding there:
+To accept a finding, put a comment on its line:
   # lockproof: accept persist/deps — the entry point installs them and stops when that fails
 
-Exit code 1: a finding counts. 2: a file cannot be read (the others are audited all the same).
-4: no service runs ComfyUI, or what comes of an event cannot be predicted.";
+Exit code 1: a finding counts. 2: a file cannot be read (the other files are still audited).
+4: no ComfyUI service was found, or the outcome of an event cannot be predicted.";
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
     let (started, begun) = (Timestamp::now(), Instant::now());
@@ -206,7 +206,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     Ok(code)
 }
 
-/// Reads every project; what cannot be read does not keep the others from being read.
+/// Reads every project. An unreadable project is reported; the others are still read.
 fn read(arguments: &Arguments) -> (Vec<Project>, Vec<Error>) {
     let env = Environment::of_this_process();
     let given: Vec<Vec<PathBuf>> = if arguments.files.is_empty() {
@@ -237,7 +237,7 @@ fn file_of(project: &Project) -> String {
     project.sources.all().first().map(|source| source.name.clone()).unwrap_or_default()
 }
 
-/// What an engine that answers says of the images that it has.
+/// Image metadata from the engine, as far as it answers within [`ENGINE_PATIENCE`].
 async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
     let names: BTreeSet<&str> =
         projects.iter().flat_map(|p| &p.services).filter_map(|s| s.image.as_ref()).map(|i| i.text.as_str()).collect();
@@ -250,7 +250,7 @@ async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
             }
         }
     };
-    // Whatever was said in time is taken.
+    // Use what arrived in time.
     let _late = tokio::time::timeout(ENGINE_PATIENCE, asked).await;
     found
 }
@@ -272,7 +272,8 @@ fn dockerfile(settings: ImageSettings) -> Dockerfile {
     }
 }
 
-/// The virtual environment that an image's variables put first.
+/// The virtual environment that the image's `VIRTUAL_ENV` or the first entry of `PATH` names,
+/// unless it is the system's.
 fn environment(env: &BTreeMap<String, String>) -> Option<String> {
     let first = || env.get("PATH")?.split(':').next()?.strip_suffix("/bin");
     let path = env.get("VIRTUAL_ENV").map(String::as_str).or_else(first)?;
@@ -299,7 +300,7 @@ fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity)
     .exit_code()
 }
 
-/// The diffs of all files; with `write`, the files are written.
+/// Returns the diffs of all files; with `write`, also writes the files.
 fn patches(audited: &[(&Project, Audit)], write: bool, talk: &Talk) -> Result<String> {
     let mut text = String::new();
     for (project, audit) in audited {

@@ -1,5 +1,5 @@
-//! What `lockproof audit` prints: a table of the states, the findings with the lines that they are
-//! about, and what it comes to.
+//! The output of `lockproof audit`: a table of the states, the findings with their source lines,
+//! and a summary.
 
 use comfy_table::{Attribute, Cell, Color, Table, presets};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
@@ -14,14 +14,13 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// How to draw.
 pub(super) struct View {
     pub(super) width: u16,
     pub(super) colour: bool,
     pub(super) fail_on: Severity,
 }
 
-/// Everything that was found in one project.
+/// Renders the states and findings of one project.
 pub(super) fn project(view: &View, project: &Project, audit: &Audit) -> String {
     let mut blocks = Vec::new();
     for subject in &audit.subjects {
@@ -31,7 +30,7 @@ pub(super) fn project(view: &View, project: &Project, audit: &Audit) -> String {
     if audit.subjects.is_empty() {
         let file = project.sources.all().first().map(|s| s.name.as_str()).unwrap_or_default();
         let names: Vec<&str> = project.services.iter().map(|s| s.name.as_str()).collect();
-        blocks.push(format!("{file}: no service looks like ComfyUI; name one with --service ({})\n", names.join(", ")));
+        blocks.push(format!("{file}: no ComfyUI service found; choose one with --service ({})\n", names.join(", ")));
     }
     secret::redact(&(blocks.join("\n") + "\n"))
 }
@@ -39,7 +38,7 @@ pub(super) fn project(view: &View, project: &Project, audit: &Audit) -> String {
 fn states(view: &View, project: &Project, subject: &Subject) -> String {
     let file = project.sources.all().first().map(|s| s.name.as_str()).unwrap_or_default();
     let from = if subject.facts.from.is_empty() {
-        "this file alone: nothing is known of the image".to_owned()
+        "this file only; no image metadata".to_owned()
     } else {
         subject.facts.from.join(", ")
     };
@@ -50,7 +49,7 @@ fn states(view: &View, project: &Project, subject: &Subject) -> String {
     } else {
         table.force_no_tty();
     }
-    let header = ["state", "on"].into_iter().chain(EVENTS.map(Event::name)).chain(["path"]);
+    let header = ["state", "owner"].into_iter().chain(EVENTS.map(Event::name)).chain(["path"]);
     table.set_header(header.map(|h| Cell::new(h).add_attribute(Attribute::Dim)));
     for reading in &subject.readings {
         let owner = reading.owner.map_or("unknown", |o| o.name());
@@ -77,7 +76,7 @@ fn states(view: &View, project: &Project, subject: &Subject) -> String {
     let unknown: Vec<String> =
         subject.readings.iter().filter(|r| r.owner.is_none()).map(|r| format!("{}: {}\n", r.state, r.why)).collect();
     format!(
-        "{file}, {}: {}\nread from {from}\n{}\n{}",
+        "{file}, {}: {}\nsource: {from}\n{}\n{}",
         subject.service,
         subject.image,
         table.join("\n"),
@@ -85,7 +84,7 @@ fn states(view: &View, project: &Project, subject: &Subject) -> String {
     )
 }
 
-/// Findings that say the same of several events, once.
+/// Merges findings that differ only in their event.
 fn merged<'a>(audit: &'a Audit, subject: &Subject) -> Vec<(&'a Finding, &'a Placed, Vec<Event>)> {
     let mut groups: Vec<(&Finding, &Placed, Vec<Event>)> = Vec::new();
     for (finding, placed) in audit.findings.iter().filter(|(f, _)| f.subject == subject.name) {
@@ -179,14 +178,14 @@ fn excerpt(
     }
 }
 
-/// The end of what is underlined: the first line of the span.
+/// The end offset of the underlined part: the first line of the span.
 fn first_line(text: &str, span: Span) -> usize {
     let (start, end) = (span.start as usize, (span.end as usize).min(text.len()));
     let covered = text.get(start..end).unwrap_or_default();
     start + covered.find(['\r', '\n']).unwrap_or(covered.len()).max(1)
 }
 
-/// The text of a file in which every token is painted over, byte by byte.
+/// The file's text with every token masked byte by byte, so that offsets stay valid.
 fn masked(project: &Project, audit: &Audit, file: u32) -> String {
     let mut text = project.sources.get(file).map_or_else(String::new, |s| s.text.to_string());
     let tokens = audit
@@ -208,7 +207,7 @@ fn masked(project: &Project, audit: &Audit, file: u32) -> String {
     text
 }
 
-/// The findings as annotations of GitHub Actions.
+/// Renders findings as GitHub Actions workflow commands.
 pub(super) fn annotations(audited: &[(&Project, Audit)], fail_on: Severity) -> String {
     let property = |text: &str| escape(text).replace(':', "%3A").replace(',', "%2C");
     let mut out = String::new();
@@ -247,12 +246,12 @@ fn escape(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// What it comes to, on one line.
+/// The one-line summary.
 pub(super) fn headline(view: &View, audited: &[(&Project, Audit)], errors: usize, code: u8) -> String {
     let subjects: Vec<&Subject> = audited.iter().flat_map(|(_, a)| &a.subjects).collect();
     let mut verdicts: Vec<(String, usize)> = Vec::new();
     for subject in &subjects {
-        let word = subject.predicted.get(&Event::DownUp).copied().flatten().map_or("not known", Verdict::name);
+        let word = subject.predicted.get(&Event::DownUp).copied().flatten().map_or("unknown", Verdict::name);
         match verdicts.iter_mut().find(|(w, _)| w == word) {
             Some((_, n)) => *n += 1,
             None => verdicts.push((word.to_owned(), 1)),
@@ -271,17 +270,17 @@ pub(super) fn headline(view: &View, audited: &[(&Project, Audit)], errors: usize
     };
     let mut parts = vec![plural(subjects.len(), "service")];
     if !after.is_empty() {
-        parts[0] = format!("{}, after down-up predicted: {}", parts[0], after.join(", "));
+        parts[0] = format!("{}, predicted after down-up: {}", parts[0], after.join(", "));
     }
     parts.push(if counts == 0 {
-        "nothing that counts".to_owned()
+        "no findings that count".to_owned()
     } else {
         format!("{} that count", plural(counts, "finding")).replace("1 finding that count", "1 finding that counts")
     });
     if errors > 0 {
         parts.push(format!("{} that cannot be read", plural(errors, "project")));
     }
-    let next = if code == exit::UNDECIDED { "; what is not known, `lockproof gate` finds out" } else { "" };
+    let next = if code == exit::UNDECIDED { "; run `lockproof gate` to decide what is unknown" } else { "" };
     let line = format!("lockproof: {}{next} (exit {code})\n", parts.join("; "));
     if !view.colour {
         return line;

@@ -8,10 +8,10 @@ use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Remove the things of every run, those that are under way among them.
+    /// Remove the objects of every run, including runs in progress.
     #[arg(long)]
     all: bool,
-    /// Only list what would be removed.
+    /// List what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -23,11 +23,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8> {
     if found.is_empty() {
         let more = engine.leftovers(Whose::Everybody).await?.len();
         let hint = if more > 0 {
-            format!(" ({more} runs are under way, or were on another machine: --all takes them, too)")
+            format!(" ({more} runs are in progress or belong to another machine; --all removes them too)")
         } else {
             String::new()
         };
-        print(&format!("nothing to clean{hint}\n"))?;
+        print(&format!("nothing to clean up{hint}\n"))?;
         return Ok(exit::OK);
     }
     for (run, leftovers) in found {
@@ -41,10 +41,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<u8> {
             what.push_str(&format!(", {} images", leftovers.images.len()));
         }
         if arguments.dry_run {
-            print(&format!("run {run}: {what} would be removed\n"))?;
+            print(&format!("run {run}: would remove {what}\n"))?;
         } else {
             engine.sweep(&leftovers).await?;
-            print(&format!("run {run}: {what} removed\n"))?;
+            print(&format!("run {run}: removed {what}\n"))?;
         }
     }
     Ok(exit::OK)

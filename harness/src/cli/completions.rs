@@ -7,7 +7,7 @@ use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The shell.
+    /// The shell to generate the script for.
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }

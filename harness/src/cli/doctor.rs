@@ -15,7 +15,7 @@ use lockproof_model::{error::Result, exit};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Build what is missing of the lab, too: its images and the wheels of its plugin.
+    /// Build the missing parts of the lab: its images and its plugin's wheels.
     #[arg(long)]
     lab: bool,
 }
@@ -26,8 +26,8 @@ pub(super) async fn run(arguments: Arguments, style: &Style) -> Result<u8> {
     print(&format!("{check}  engine: {} at {}\n", engine.version().await?, engine.address()))?;
     let left: usize = engine.leftovers(Whose::Gone).await?.values().map(Leftovers::count).sum();
     print(&match left {
-        0 => format!("{check}  clean: no killed run left anything\n"),
-        n => format!("--  {n} things of killed runs are left: `lockproof clean` removes them\n"),
+        0 => format!("{check}  clean: no leftovers from killed runs\n"),
+        n => format!("--  {n} leftovers from killed runs: remove them with `lockproof clean`\n"),
     })?;
     let run = Run::new();
     if arguments.lab {
@@ -38,11 +38,11 @@ pub(super) async fn run(arguments: Arguments, style: &Style) -> Result<u8> {
         print(&format!("{check}  lab: plugin, scripts and wheels in {}\n", kit.root.display()))?;
         let image = lab::require(&engine, lab::REPOSITORY).await?;
         signal::guard(&engine, &run, engine.check_shares_this_machine(&run, &image.name)).await?;
-        print(&format!("{check}  the engine shares this machine's files and loopback\n"))?;
+        print(&format!("{check}  the engine shares this machine's files and loopback interface\n"))?;
         let start = signal::guard(&engine, &run, pace::start_of_the_lab(&engine, &run)).await?;
         print(&format!("{check}  a start of the lab takes {:.1} s\n", start.as_secs_f64()))?;
     } else {
-        print("--  the lab was not looked at: `lockproof doctor --lab` builds what is missing\n")?;
+        print("--  the lab is not built: `lockproof doctor --lab` builds what is missing\n")?;
     }
     Ok(exit::OK)
 }

@@ -7,7 +7,7 @@ use lockproof_model::{error::Result, exit, finding::Rule};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The rule, such as lock/open; without one, all are listed.
+    /// The rule, such as lock/open. Without it, all rules are listed.
     rule: Option<String>,
 }
 
@@ -31,7 +31,7 @@ fn page(rule: Rule, style: &Style) -> String {
         page.push_str(&format!("\n{}\n{}\n", heading(name), wrap(text, usize::from(style.width))));
     }
     if !rule.acceptable() {
-        page.push_str("\nIt cannot be accepted with `accept:`.\n");
+        page.push_str("\nThis rule cannot be accepted with `accept:`.\n");
     }
     page
 }
@@ -39,7 +39,7 @@ fn page(rule: Rule, style: &Style) -> String {
 fn wrap(text: &str, width: usize) -> String {
     let mut lines = Vec::new();
     for paragraph in text.trim().lines() {
-        // White space at the start means code.
+        // Leading white space marks code.
         if paragraph.starts_with(' ') {
             lines.push(paragraph.to_owned());
             continue;

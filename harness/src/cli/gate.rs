@@ -37,46 +37,48 @@ use lockproof_model::{
 };
 use lockproof_probe::surface::routes::Route;
 
-/// The file that is meant when none is named.
+/// The configuration file that is used when no other is given.
 pub(super) const DEFAULT_CONFIG: &str = "lockproof.yaml";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// The configuration. Default: ./lockproof.yaml; where there is none, the bundled demo.
+    /// The configuration file. Default: ./lockproof.yaml if it exists, else the bundled demo.
     #[arg(long, short, value_name = "FILE", env = "LOCKPROOF_CONFIG")]
     config: Option<PathBuf>,
-    /// Instead of a configuration: a compose file, or a directory with one (repeatable: together
-    /// they are one project). Its stack is brought up as a copy, through the Compose of this machine.
+    /// Gate this compose file, or the one in this directory, instead of a configuration
+    /// (repeatable; together they form one project). A copy of its stack runs with the Compose of
+    /// this machine.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "subject"])]
     compose: Vec<PathBuf>,
-    /// With --compose: the service that runs ComfyUI; with `--scheme http-basic`, the proxy that locks
-    /// it. Default: it is found out.
+    /// With --compose: the service that runs ComfyUI; with `--scheme http-basic`, the proxy that
+    /// requires the login. Default: detected.
     #[arg(long, value_name = "NAME", requires = "compose")]
     service: Option<String>,
-    /// With --compose: a file of variables instead of `.env` (repeatable).
+    /// With --compose: a file with variables, used instead of `.env` (repeatable).
     #[arg(long, value_name = "FILE", requires = "compose")]
     env_file: Vec<PathBuf>,
-    /// With --compose: a profile that is active (repeatable).
+    /// With --compose: an active profile (repeatable).
     #[arg(long, value_name = "NAME", requires = "compose")]
     profile: Vec<String>,
-    /// With --compose: the plugin to install, a directory or `git+https://…@rev`. Default: the
-    /// deployment brings its lock along.
+    /// With --compose: the plugin to install, as a directory or `git+https://…@rev`. Default: none;
+    /// the deployment installs its own lock.
     #[arg(long, value_name = "DIRECTORY", requires = "compose")]
     install: Option<String>,
-    /// With --install: the directory of wheels from which its Python dependencies come, offline.
+    /// With --install: a directory of wheels to install the plugin's Python dependencies from,
+    /// offline.
     #[arg(long, value_name = "DIRECTORY", requires = "install")]
     wheels: Option<PathBuf>,
-    /// With --compose: how the lock works, a built-in scheme or a scheme file.
+    /// With --compose: the login scheme, as a built-in name or a path to a scheme file.
     #[arg(long, value_name = "SCHEME", requires = "compose")]
     scheme: Option<String>,
-    /// With --compose: the name for the login form, or for basic authentication.
+    /// With --compose: the user name for the login form or for HTTP Basic authentication.
     #[arg(long, value_name = "NAME", requires = "compose")]
     username: Option<String>,
-    /// With --compose: the variable that holds its password.
+    /// With --compose: the environment variable that contains the password.
     #[arg(long, value_name = "VARIABLE", requires = "compose")]
     password_env: Option<String>,
-    /// Further routes to probe, as a YAML list of { method, path } (see docs/design.md).
+    /// Additional routes to probe: a YAML list of { method, path } (see docs/design.md).
     #[arg(long, value_name = "FILE")]
     routes: Option<PathBuf>,
     /// Gate only this subject (repeatable).
@@ -86,25 +88,27 @@ pub(super) struct Arguments {
     run: RunArguments,
 }
 
-/// What every command that gates takes.
+/// The options of every command that runs the gate.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// The events, separated by commas. Default: the file's; else restart,kill,recreate,down-up.
     #[arg(long, value_parser = values::event(), value_delimiter = ',', value_name = "EVENT,…", env = "LOCKPROOF_EVENTS")]
     events: Option<Vec<Event>>,
-    /// Subjects gated at once. Default: the file's; else the number of cores.
+    /// The number of subjects to gate in parallel. Default: the value in the file, else the number
+    /// of cores.
     #[arg(long, short, value_name = "N", env = "LOCKPROOF_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// The severity from which on a finding makes the exit code 1.
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
-    /// A JSON report: findings that stand in it do not count.
+    /// A JSON report from an earlier run. Its findings do not count.
     #[arg(long, value_name = "REPORT.json", env = "LOCKPROOF_BASELINE")]
     baseline: Option<PathBuf>,
-    /// The time that the whole run may take, such as 10m; what is not done by then is undecided.
+    /// The time limit of the whole run, such as 10m. Events that are not finished by then are
+    /// undecided.
     #[arg(long, value_name = "DURATION", env = "LOCKPROOF_TIMEOUT")]
     timeout: Option<Span>,
-    /// Show where the time went, phase by phase, and how many starts there were.
+    /// Show the time spent in each phase and the number of container starts.
     #[arg(long)]
     timings: bool,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
@@ -113,17 +117,17 @@ pub(super) struct RunArguments {
 }
 
 const AFTER_HELP: &str = "\
-An install script runs in the container, with:
-  COMFYUI_WORKSPACE_PATH    the container's own, else this machine's; may be unset
-  LOCKPROOF_PLUGIN          the plugin's directory (`from:`), lent for the script
-  LOCKPROOF_WHEELS          the directory of wheels (`wheels:`), lent for the script
+An install script runs in the container with these variables:
+  COMFYUI_WORKSPACE_PATH    from the container, else from this machine; may be unset
+  LOCKPROOF_PLUGIN          the plugin's directory (`from:`), copied for the script
+  LOCKPROOF_WHEELS          the directory of wheels (`wheels:`), copied for the script
   LOCKPROOF_PYTHON          the Python that runs ComfyUI
-  LOCKPROOF_CUSTOM_NODES    where ComfyUI loads custom nodes from
+  LOCKPROOF_CUSTOM_NODES    the directory from which ComfyUI loads custom nodes
 
-The password for the login form comes from the variable that `credential: { password_env: … }`
-names; without it, each run makes a random one.";
+`credential: { password_env: … }` names the environment variable with the password for the login
+form. Without it, each run uses a random password.";
 
-/// What is run, and where its results go.
+/// A validated run: what to gate, and the opened report files.
 pub(super) struct Prepared {
     pub(super) engine: Engine,
     pub(super) run: Run,
@@ -134,14 +138,14 @@ pub(super) struct Prepared {
 }
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
-    // Read before any work, as everything that may be wrong.
+    // Validated before any work, like all input.
     let routes = arguments.routes.as_deref().map(read_routes).transpose()?.unwrap_or_default();
     if !arguments.compose.is_empty() {
         return of_compose(arguments, routes, style, talk).await;
     }
     let file = arguments.config.clone().or_else(|| Some(PathBuf::from(DEFAULT_CONFIG)).filter(|p| p.exists()));
     if file.is_none() {
-        talk.line("no lockproof.yaml here: gating the bundled demo (write your own with `--config FILE`)");
+        talk.line("no lockproof.yaml in this directory: gating the bundled demo (use --config FILE to gate your own)");
     }
     let mut prepared = prepare(file.as_deref(), arguments.run).await?;
     select(&mut prepared.plan, &arguments.subject)?;
@@ -149,7 +153,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     show(prepared, style, talk).await
 }
 
-/// Runs, and prints what came of it.
+/// Runs the gate and prints the result.
 async fn show(prepared: Prepared, style: &Style, talk: &Talk) -> Result<u8> {
     let timings = prepared.timings;
     let report = perform(prepared, talk).await?;
@@ -160,7 +164,7 @@ async fn show(prepared: Prepared, style: &Style, talk: &Talk) -> Result<u8> {
     Ok(report.exit_code)
 }
 
-/// Gates one service of a compose project, without a configuration.
+/// Gates one service of a compose project, without a configuration file.
 async fn of_compose(arguments: Arguments, routes: Vec<Route>, style: &Style, talk: &Talk) -> Result<u8> {
     let install = arguments.install.map(|from| InstallEntry {
         from: Some(from),
@@ -185,7 +189,7 @@ async fn of_compose(arguments: Arguments, routes: Vec<Route>, style: &Style, tal
         scheme: SchemeEntry { use_: arguments.scheme, install, credential },
         ..ConfigFile::default()
     };
-    let here = std::env::current_dir().map_err(|e| Error::usage("the current directory is gone").detail(e))?;
+    let here = std::env::current_dir().map_err(|e| Error::usage("cannot read the current directory").detail(e))?;
     let mut plan = Plan::new(&file, &here)?;
     plan.routes = routes;
     if let [subject] = plan.subjects.as_mut_slice()
@@ -198,15 +202,15 @@ async fn of_compose(arguments: Arguments, routes: Vec<Route>, style: &Style, tal
     show(prepared, style, talk).await
 }
 
-/// Reads everything that may be wrong before any work is done; `None`: the demo.
+/// Validates all input before any work is done. Without a configuration file, prepares the demo.
 pub(super) async fn prepare(file: Option<&Path>, arguments: RunArguments) -> Result<Prepared> {
     let plan = file.map(|file| Ok((read_plan(file)?, file.display().to_string()))).transpose()?;
     prepare_plan(plan, arguments).await
 }
 
-/// The same, with a plan and the name of what it was read from.
+/// Validates a plan and the options; the plan's second part is the name of its source.
 async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments) -> Result<Prepared> {
-    // Read before reports are opened, which empties them: it may be the same file.
+    // Read before the report files are opened and truncated: it may be the same file.
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
     if let (Some((plan, _)), Some(events)) = (&mut plan, &arguments.events) {
         plan.set_events(events)?;
@@ -234,7 +238,7 @@ async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments)
     Ok(Prepared { engine, run, plan, options, reports, timings: arguments.timings })
 }
 
-/// Runs, and writes the reports, whatever the end is.
+/// Runs the gate and writes the reports, however the run ends.
 pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Result<Report> {
     let Prepared { engine, run, plan, options, reports, .. } = prepared;
     let (started, begun) = (Timestamp::now(), Instant::now());
@@ -253,8 +257,8 @@ pub(super) async fn perform(prepared: Prepared, listener: &dyn Listener) -> Resu
 
 pub(super) fn read_plan(path: &Path) -> Result<Plan> {
     let file = load::load(path)?;
-    let absolute =
-        std::path::absolute(path).map_err(|e| Error::usage(format!("cannot find {}", path.display())).detail(e))?;
+    let absolute = std::path::absolute(path)
+        .map_err(|e| Error::usage(format!("cannot resolve the path {}", path.display())).detail(e))?;
     let base = absolute.parent().unwrap_or(Path::new("/"));
     Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
 }
@@ -264,9 +268,9 @@ pub(super) fn select(plan: &mut Plan, names: &[String]) -> Result<()> {
     for name in names {
         if !plan.subjects.iter().any(|s| s.name == *name) {
             let known: Vec<&str> = plan.subjects.iter().map(|s| s.name.as_str()).collect();
-            return Err(Error::usage(format!("there is no subject `{name}`"))
+            return Err(Error::usage(format!("no such subject: `{name}`"))
                 .at("--subject")
-                .fix(format!("the subjects are: {}", known.join(", "))));
+                .fix(format!("available subjects: {}", known.join(", "))));
         }
     }
     if !names.is_empty() {

@@ -19,10 +19,10 @@ use lockproof_model::{
 pub(super) struct Arguments {
     #[command(flatten)]
     of: ServiceArguments,
-    /// Where it is written; `-`: to standard output. A file that is there is left alone.
+    /// The file to write, or `-` for standard output. An existing file is not overwritten.
     #[arg(long, short, value_name = "PATH", default_value = "lockproof.yaml")]
     output: PathBuf,
-    /// Write over a file that is there.
+    /// Overwrite an existing file.
     #[arg(long)]
     force: bool,
 }
@@ -39,26 +39,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let mut file = options.open(&arguments.output).map_err(|e| {
         let error = Error::usage(format!("cannot write {shown}: {e}"));
         if e.kind() == std::io::ErrorKind::AlreadyExists {
-            error.fix("write over it with --force, or name another one with --output")
+            error.fix("overwrite it with --force, or choose another file with --output")
         } else {
-            error.fix("name another place with --output")
+            error.fix("choose another path with --output")
         }
     })?;
     file.write_all(text.as_bytes()).map_err(|e| Error::environment(format!("cannot write {shown}")).detail(e))?;
-    print(&format!("wrote {shown}: gate it with `lockproof gate --config {shown}`\n"))?;
+    print(&format!("wrote {shown}; run the gate with `lockproof gate --config {shown}`\n"))?;
     Ok(exit::OK)
 }
 
-/// A commented `lockproof.yaml` for one service.
+/// Renders a commented `lockproof.yaml` for one service.
 fn written(project: &Project, service: &Service) -> Result<String> {
     let scheme = Scheme::find(Scheme::DEFAULT, std::path::Path::new(""))?;
     let options = audit::Options { services: vec![service.name.clone()], scheme, images: Default::default() };
     let read = audit::audit(project, &options, "")?;
-    let subject = read.subjects.first().ok_or_else(|| Error::usage("there is nothing to write"))?;
+    let subject = read.subjects.first().ok_or_else(|| Error::usage("the project has no subject to write"))?;
     let files: Vec<String> = project.files.iter().map(|file| quoted(&file.display().to_string())).collect();
     let mut text = String::from(
-        "# What `lockproof gate` does: it brings these up, locks them, does to them what happens to\n\
-         # containers, and judges what strangers and the owner of the token then get.\n\nsubjects:\n",
+        "# `lockproof gate` starts each subject, installs its lock, runs the events below, and checks \
+        after\n# each event what anonymous requests and the token get.\n\nsubjects:\n",
     );
     text.push_str(&format!(
         "  - name: {}\n    compose: [{}]\n    service: {}\n",
@@ -71,7 +71,7 @@ fn written(project: &Project, service: &Service) -> Result<String> {
         text.push_str(&format!("    port: {}\n", facts.port));
     }
     if let Some(code) = facts.code_dir.as_ref().filter(|_| facts.layout_known) {
-        text.push_str(&format!("    # Detected when it is left out; so it was read from {}:\n", facts.from.join(", ")));
+        text.push_str(&format!("    # Detected by default. Read from {}:\n", facts.from.join(", ")));
         let nodes = facts.custom_nodes.clone().unwrap_or_default();
         text.push_str(&format!("    # layout: {{ code_dir: {}, custom_nodes: {} }}\n", quoted(code), quoted(&nodes)));
     }
@@ -83,34 +83,39 @@ fn written(project: &Project, service: &Service) -> Result<String> {
         .collect();
     if expected.is_empty() {
         text.push_str(
-            "    # Every event must leave it locked; say here where it need not:\n    # expect: { wipe: claimable }\n",
+            "    # By default, every subject must be locked after every event. List exceptions here:\n    # \
+            expect: { wipe: claimable }\n",
         );
     } else {
         let entries: Vec<String> = expected.iter().map(|(e, v)| format!("{e}: {v}")).collect();
-        text.push_str(
-            "    # A reading predicts this. It is no excuse: to have it pass all the same, remove the `#`.\n",
-        );
+        text.push_str("    # `lockproof audit` predicts these verdicts. To let them pass, remove the `#`.\n");
         text.push_str(&format!("    # expect: {{ {} }}\n", entries.join(", ")));
     }
     text.push_str("\nscheme:\n  use: comfyui-login\n");
     if facts.script.plugin != lockproof_audit::images::script::Come::Never {
-        text.push_str("  # The deployment installs its lock itself, at its start: no `install` is needed.\n");
+        text.push_str("  # The deployment installs its lock at every start, so `install` is not needed.\n");
     } else {
-        text.push_str("  # How the lock gets in. Without this, the deployment must bring it along.\n  # install: { from: ./ComfyUI-Login }\n");
+        text.push_str(
+            "  # The plugin to install. Without this, the deployment must contain its lock.\n  # \
+            install: { from: ./ComfyUI-Login }\n",
+        );
     }
     match token_variables(service).first() {
-        Some(name) => text.push_str(&format!(
-            "  # The token that the deployment has.\n  credential: {{ token_env: {} }}\n",
-            quoted(name)
-        )),
-        None => text
-            .push_str("  # credential: { password_env: LOCKPROOF_PASSWORD }   # default: a random one for each run\n"),
+        Some(name) => text
+            .push_str(&format!("  # The deployment's own token.\n  credential: {{ token_env: {} }}\n", quoted(name))),
+        None => {
+            text.push_str("  # credential: { password_env: LOCKPROOF_PASSWORD }   # default: random for each run\n")
+        }
     }
-    text.push_str("\nevents: [restart, kill, recreate, down-up]\n\n# Findings that are known and tolerated, with a reason, until a day:\n# accept:\n#   - { rule: lock/static-suffix, reason: \"…\", until: 2027-03-31 }\n");
+    text.push_str(
+        "\nevents: [restart, kill, recreate, down-up]\n\n# Known findings that are tolerated until \
+        a date, with a reason:\n# accept:\n#   - { rule: lock/static-suffix, reason: \"…\", until: \
+        2027-03-31 }\n",
+    );
     Ok(text)
 }
 
-/// A text as a YAML scalar: JSON's strings are YAML's.
+/// Quotes a text as a YAML scalar. Every JSON string is also a YAML string.
 fn quoted(text: &str) -> String {
     let plain = !text.is_empty()
         && text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '/' || c == '.')

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand. Results go to standard output; progress and
+//! The command line: one file per subcommand. Results go to standard output; progress and
 //! diagnostics go to standard error.
 
 mod audit;
@@ -35,17 +35,18 @@ use lockproof_model::{
 use output::complain;
 use style::{Color, Style};
 
-/// Proves that the login of a ComfyUI server survives what happens to its container.
+/// Prove that the login of a ComfyUI server survives restarts, re-creations and upgrades of its
+/// container.
 #[derive(Debug, Parser)]
 #[command(name = "lockproof", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     /// When to use colour.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, env = "LOCKPROOF_COLOR")]
     color: Color,
-    /// Say more: engine calls and decisions (twice: everything).
+    /// Use verbose output: engine calls and decisions (-vv: everything).
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Show no progress.
+    /// Do not show progress.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
     #[command(subcommand)]
@@ -54,42 +55,42 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  all as it must be
-  1  a finding that counts, or a verdict other than the expected one
-  2  usage or configuration error, before any work
-  3  environment: no engine, an image that cannot be had, a port taken, a full disk
-  4  undecided: it could not find out
+  0  every subject passed
+  1  a finding counts, or a verdict is not the expected one
+  2  usage or configuration error; nothing was started
+  3  environment error: no engine, no image, port in use, disk full
+  4  undecided: no verdict could be reached
   130, 143  interrupted, after cleaning up";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Gate deployments: bring them up, lock them, put them through every event, judge each.
+    /// Start deployments, install the lock, run every event and judge the result.
     Gate(gate::Arguments),
-    /// Audit compose files: read what becomes of the lock, without an engine.
+    /// Read compose files and predict whether the lock survives, without an engine.
     Audit(audit::Arguments),
-    /// Probe a server that is already running: every way around its lock.
+    /// Test the lock of a running server.
     Probe(probe::Arguments),
-    /// Replay workflows and notebooks through the lock: they must give the same outputs.
+    /// Replay workflows and notebooks through the lock and compare their outputs.
     Replay(Box<replay::Arguments>),
-    /// Mint, read back, compare or replace the token of a server.
+    /// Create, read, check or rotate the token of a server.
     Token(Box<token::Arguments>),
     /// Print the mounted workspace of a compose file, for install scripts.
     Workspace(workspace::Arguments),
-    /// Write a commented lockproof.yaml from a compose file.
+    /// Create a commented lockproof.yaml from a compose file.
     Init(init::Arguments),
     /// Reproduce the original bug as a timeline, then prove its fix.
     Reproduce(reproduce::Arguments),
-    /// Check the machine: the engine, what it shares with this machine, the lab.
+    /// Check the engine, its access to this machine, and the lab.
     Doctor(doctor::Arguments),
-    /// Remove what killed runs left on the engine.
+    /// Remove containers, volumes and networks left by killed runs.
     Clean(clean::Arguments),
-    /// Tell why a rule matters, what shows it, and what to do.
+    /// Explain a rule: why it matters, its evidence and its remedy.
     Explain(explain::Arguments),
-    /// Print a completion script for a shell.
+    /// Generate a completion script for a shell.
     Completions(completions::Arguments),
 }
 
-/// Parses, runs, and gives the exit code.
+/// Parses the arguments, runs the command and returns the exit code.
 pub fn main<I, T>(arguments: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
@@ -98,7 +99,7 @@ where
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {
-            // Clap's own codes: 0 for --help and --version, 2 for a mistake.
+            // Clap's exit codes: 0 for --help and --version, 2 for an error.
             let _unwritable = e.print();
             return ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::OK });
         }
@@ -106,7 +107,7 @@ where
     let style = Style::of_this_process(cli.color);
     let code = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli, &style)),
-        Err(e) => Err(Error::environment("no threads can be had").detail(e)),
+        Err(e) => Err(Error::environment("cannot start threads").detail(e)),
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         complain(&style, &error);

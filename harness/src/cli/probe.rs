@@ -1,4 +1,4 @@
-//! `lockproof probe URL`: the same examination on a server that is running already.
+//! `lockproof probe URL`: the same examination on a running server.
 
 use std::{
     path::{Path, PathBuf},
@@ -44,38 +44,38 @@ use lockproof_probe::{
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// The server, such as http://127.0.0.1:8188 or https://comfy.example/path.
+    /// The base URL of the server, such as http://127.0.0.1:8188 or https://comfy.example/path.
     #[arg(value_name = "URL")]
     url: String,
     #[command(flatten)]
     token: TokenArguments,
-    /// The name for the login form, with --password-env.
+    /// The user name for the login form, with --password-env.
     #[arg(long, value_name = "NAME", requires = "password_env")]
     username: Option<String>,
-    /// The environment variable that holds the password: logs in, and tries tampered sessions and the
-    /// password as a token, too.
+    /// The environment variable that contains the password. With it, `probe` logs in, and also
+    /// tries tampered sessions and the password as a token.
     #[arg(long, value_name = "NAME")]
     password_env: Option<String>,
-    /// How the lock works: a built-in scheme, or a scheme file.
+    /// The login scheme: a built-in name, or a path to a scheme file.
     #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
     scheme: String,
-    /// Further routes to probe, as a YAML list of { method, path } (see docs/design.md).
+    /// Additional routes to probe: a YAML list of { method, path } (see docs/design.md).
     #[arg(long, value_name = "FILE")]
     routes: Option<PathBuf>,
-    /// Send requests that change something as well, under names of lockproof's own, and try what the
-    /// login form takes. Only on a server that is yours.
+    /// Also send requests that change data, under names that begin with `lockproof-`, and submit
+    /// the login form. Use it only on a server that you own.
     #[arg(long)]
     mutating: bool,
-    /// The most requests a second; 0: as fast as it goes.
+    /// The maximum number of requests per second; 0 means no limit.
     #[arg(long, value_name = "N", default_value_t = 100, env = "LOCKPROOF_RATE")]
     rate: u32,
-    /// How long one answer may take.
+    /// The timeout of one request.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     timeout: Span,
-    /// Take any certificate.
+    /// Do not verify the server's certificate.
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
-    /// Trust the certificates in this PEM file as well.
+    /// Also trust the certificates in this PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The severity from which on a finding makes the exit code 1.
@@ -87,8 +87,8 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Without a token, only what a visitor sees is judged. Without --mutating, nothing on the server is
-changed, and whether the login form lets a visitor in is left undecided.";
+Without a token, only anonymous access is judged. Without --mutating, no data on the server is
+changed, and it is left undecided whether a visitor can log in through the login form.";
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
     let scheme = Scheme::find(&arguments.scheme, Path::new(""))?;
@@ -115,7 +115,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         let discovered = discover(&client, &scheme, keys).await;
         if !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            talk.line(&format!("beyond the inventory, and probed as protected: {listed}"));
+            talk.line(&format!("also probed, as protected routes outside the known inventory: {listed}"));
         }
         routes.extend(discovered.iter().map(Route::from));
     }
@@ -139,21 +139,22 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     let claimed = examiner.claim(&early, arguments.mutating).await;
     bar.finish_and_clear();
     if arguments.password_env.is_some() && early.look.session != Works::Yes {
-        talk.line("the login form opens no session with this name and password: sessions were not probed");
+        talk.line("the login form rejected this name and password: sessions are not probed");
     }
 
     let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
     if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
         talk.line(
-            "left undecided: whether the login form lets a visitor in (--mutating tries it, on a server that is yours)",
+            "undecided: whether a visitor can log in through the login form (use --mutating, on a server \
+            that you own)",
         );
     }
     if keys.is_none() {
-        talk.line("without a token: only what a visitor sees was judged (--token-env, --token-file)");
+        talk.line("no token given: only anonymous access was judged (use --token-env or --token-file)");
     }
     write_reports(reports, &report);
     print(&terminal::render(&report, style.width, style.stdout_colour))?;
-    print(&format!("where it says {URL}: {base}\n"))?;
+    print(&format!("{URL} stands for {base}\n"))?;
     Ok(report.exit_code)
 }
 
@@ -186,12 +187,12 @@ fn judge(
 fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     let Some(name) = &arguments.password_env else { return Ok(None) };
     if !has_token {
-        return Err(Error::usage("a password alone is not enough: answers are compared with the token's")
+        return Err(Error::usage("a password requires a token: answers are compared with the token's answers")
             .at(format!("--password-env {name}"))
-            .fix("give the token as well, with --token-env or --token-file"));
+            .fix("add the token with --token-env or --token-file"));
     }
     match std::env::var(name).unwrap_or_default() {
-        empty if empty.is_empty() => Err(Error::usage("there is no password")
+        empty if empty.is_empty() => Err(Error::usage("the password is empty")
             .at(format!("--password-env {name}"))
             .fix(format!("export {name}=…"))),
         password => Ok(Some(password)),
@@ -203,7 +204,7 @@ async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Tal
     let plain = Request::get("/system_stats");
     let anonymous = client.send(&plain).await.map_err(|fault| {
         Error::environment(format!("{} does not answer: {fault}", client.base()))
-            .fix("check the address and the port, and that the server runs; for a certificate of your own, --ca FILE")
+            .fix("check the address and the port, and that the server is running; for a private CA, use --ca FILE")
     })?;
     let asked = match keys {
         Some(keys) => client.send(&authorised(plain.clone(), scheme, keys.token())).await.ok(),
@@ -218,7 +219,7 @@ async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Tal
         let elsewhere = location.starts_with("http") && !location.starts_with(&client.base());
         if elsewhere {
             talk.line(&format!(
-                "{} sends everybody to {location}: a proxy stands before it, and it is the proxy's lock that is judged",
+                "{} redirects every request to {location}: the proxy in front of it is judged, not ComfyUI",
                 client.base()
             ));
         }
@@ -227,10 +228,10 @@ async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Tal
     if is_refusal(&answer) || is_indeterminate(&answer) {
         return Ok(());
     }
-    // A lock may answer with a page of its own, or hide the route; something else does both, too.
+    // A lock may answer with its own page or hide the route, but so may another program.
     if answer.status.is_success() || keys.is_none() && answer.status == http::StatusCode::NOT_FOUND {
         talk.line(&format!(
-            "{} may not be ComfyUI: GET /system_stats got {} {}, and not its statistics",
+            "{} may not be ComfyUI: GET /system_stats returned {} {} without its statistics",
             client.base(),
             answer.status.as_u16(),
             answer.media_type()
@@ -238,8 +239,8 @@ async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Tal
         return Ok(());
     }
     Err(Error::undecided(format!("{} is not ComfyUI", client.base()))
-        .detail(format!("GET /system_stats got {}", answer.status))
-        .fix("give the address of ComfyUI itself; where it lies below a path, the path belongs to the URL"))
+        .detail(format!("GET /system_stats returned {}", answer.status))
+        .fix("use the URL of ComfyUI itself, including its path prefix"))
 }
 
 fn is_comfyui(answer: &Answer) -> bool {
@@ -250,7 +251,7 @@ fn bar(style: &Style, talk: &Talk) -> ProgressBar {
     let target =
         if style.bars && talk.shows_bars() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(0), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} probes, {per_sec}, {eta} to go") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} probes, {per_sec}, {eta} left") {
         bar.set_style(style);
     }
     bar

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a bar a subject on a terminal, plain lines elsewhere.
+//! Progress output: one bar per subject on a terminal, plain lines elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use super::style::Style;
 use crate::gate::Listener;
 use lockproof_model::{report::EventReport, secret};
 
-/// The one that talks to standard error.
+/// Progress and diagnostics on standard error.
 #[derive(Clone, Debug)]
 pub(super) struct Talk {
     bars: MultiProgress,
@@ -25,7 +25,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Begins to talk, and takes the log lines, too, so that they do not run through the bars.
+    /// Sets up progress output. Log lines go through it too, so that they do not break the bars.
     pub(super) fn begin(style: &Style, verbose: u8, quiet: bool) -> Self {
         let moving = style.bars && !quiet && verbose == 0;
         let target = if moving { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -50,17 +50,17 @@ impl Talk {
             .without_time()
             .with_target(false)
             .finish();
-        // A second run in the same process, as in tests, goes on with the first one's.
+        // A second run in the same process, as in tests, keeps the first subscriber.
         let _already = tracing::subscriber::set_global_default(subscriber);
         talk
     }
 
-    /// Whether bars are to be drawn.
+    /// Whether progress bars are drawn.
     pub(super) fn shows_bars(&self) -> bool {
         self.moving
     }
 
-    /// A line of its own.
+    /// Prints one line above the bars.
     pub(super) fn line(&self, text: &str) {
         if self.quiet {
             return;
@@ -124,7 +124,7 @@ impl Listener for Talk {
     }
 }
 
-/// Log lines go above the bars, without secrets.
+/// Writes log lines above the bars, with secrets redacted.
 #[derive(Clone)]
 struct LogWriter(Talk);
 

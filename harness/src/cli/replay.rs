@@ -1,4 +1,4 @@
-//! `lockproof replay`: workflows through the lock, on a server that runs or on a subject.
+//! `lockproof replay`: replays workflows on a running server or on a subject.
 
 use std::{
     collections::BTreeMap,
@@ -49,51 +49,55 @@ use lockproof_replay::{DIFFERENCES, Ending, Options, calling_off::CalledOff, run
 #[command(after_help = AFTER_HELP)]
 #[command(group = clap::ArgGroup::new("where").required(true))]
 pub(super) struct Arguments {
-    /// Workflows: what ComfyUI's editor saves or exports for its API, or a picture that carries one;
+    /// Workflows, as saved by ComfyUI's editor, as exported for its API, or embedded in a picture;
     /// and notebooks.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// The server, such as http://127.0.0.1:8188 or https://comfy.example/path.
+    /// The base URL of the server, such as http://127.0.0.1:8188 or https://comfy.example/path.
     #[arg(long, value_name = "URL", group = "where")]
     url: Option<String>,
-    /// A subject of the configuration: it is brought up, locked, and taken down again.
+    /// A subject of the configuration: it is started and locked for the replay, and removed
+    /// afterwards.
     #[arg(long, value_name = "NAME", group = "where", conflicts_with_all = ["token_env", "token_file", "token", "insecure", "ca"])]
     subject: Option<String>,
-    /// The configuration that names the subject. Default: ./lockproof.yaml.
+    /// The configuration file that contains the subject. Default: ./lockproof.yaml.
     #[arg(long, short, value_name = "FILE", env = "LOCKPROOF_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     token: TokenArguments,
-    /// How the lock works: a built-in scheme, or a scheme file.
+    /// The login scheme: a built-in name, or a path to a scheme file.
     #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
     scheme: String,
-    /// The mean difference of a picture's channels, from 0 to 1, up to which it is the same.
-    /// Default: the workflow's own; else 0, every pixel.
+    /// The largest accepted mean difference per colour channel, from 0 to 1. Default: the
+    /// workflow's own value, else 0 (every pixel must match).
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     tolerance: Option<f64>,
-    /// The time for one workflow or notebook. Default: its own; else 5m, and 10m for a notebook.
+    /// The time limit of one workflow or notebook. Default: its own value, else 5m (10m for a
+    /// notebook).
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Span>,
-    /// Store the outputs beside the workflows, instead of comparing them with what is stored.
+    /// Store the outputs beside the workflows instead of comparing them.
     #[arg(long)]
     update: bool,
-    /// Where pictures of differences and executed notebooks go.
+    /// The directory for difference pictures and executed notebooks.
     #[arg(long, value_name = "DIRECTORY", default_value = DIFFERENCES)]
     keep: PathBuf,
-    /// A Python of this machine with nbclient and ipykernel, to execute notebooks with. Default: a
-    /// container of lockproof's own.
+    /// A Python on this machine with nbclient and ipykernel, to execute notebooks. Default: a
+    /// container.
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
-    /// A value for the cell of a notebook that is tagged `parameters`; JSON, else text (repeatable).
+    /// A value for the notebook cell tagged `parameters`, parsed as JSON or else used as text
+    /// (repeatable).
     #[arg(long = "parameter", short = 'p', value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, Value)>,
-    /// A file of variables for notebooks; its COMFYUI_API_TOKEN is the token where no other is given.
+    /// A file with variables for notebooks. Its COMFYUI_API_TOKEN is used if no other token is
+    /// given.
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Take any certificate.
+    /// Do not verify the server's certificate.
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
-    /// Trust the certificates in this PEM file as well.
+    /// Also trust the certificates in this PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
@@ -102,20 +106,21 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Without --token-env and --token-file, the token is that of --env-file, else of the variable
-COMFYUI_API_TOKEN, if it is set. Outputs are stored beside a workflow, in NAME.outputs; what a workflow needs, its tolerance and
-its time stand in NAME.lockproof.yaml. What the server lacks makes it skipped: when nothing at all
-could be replayed, the exit code is 4. Ctrl-C interrupts the server's run, too.";
+The token comes from --token-env or --token-file, else from COMFYUI_API_TOKEN in --env-file, else
+from the environment variable COMFYUI_API_TOKEN. Outputs are stored beside a workflow in
+NAME.outputs; its requirements, tolerance and time limit are in NAME.lockproof.yaml. A workflow is
+skipped if the server lacks something that it needs; if everything was skipped, the exit code is 4.
+Ctrl-C also interrupts the run on the server.";
 
 fn parameter(text: &str) -> std::result::Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("it is not NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 fn fraction(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
-        _ => Err("it is not a number from 0 to 1".to_owned()),
+        _ => Err("expected a number from 0 to 1".to_owned()),
     }
 }
 
@@ -137,7 +142,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     Ok(code)
 }
 
-/// The variables of a file, as a shell reads them.
+/// The variables of a file, parsed as a shell would.
 fn env_file(path: Option<&Path>) -> Result<BTreeMap<String, String>> {
     let Some(path) = path else { return Ok(BTreeMap::new()) };
     let text = lockproof_model::read::text(path, lockproof_model::read::SHORT)
@@ -250,7 +255,7 @@ impl Work<'_> {
     }
 }
 
-/// A first word, so that a server that is not there is told once, and at once.
+/// Checks that the server answers, so that an unreachable server is reported once.
 async fn is_there(client: &Client) -> Result<()> {
     let asked = client.send(&Request::get("/system_stats")).await;
     match asked {
@@ -258,16 +263,18 @@ async fn is_there(client: &Client) -> Result<()> {
         Err(fault) => {
             let error = Error::environment(format!("{} does not answer: {fault}", client.base()));
             Err(match fault {
-                Fault::Timeout => error.fix("is it busy? it must answer GET /system_stats within 10 s"),
-                _ => error.fix("check the address and the port, and that the server runs; for a certificate of your own, --ca FILE"),
+                Fault::Timeout => error.fix("it must answer GET /system_stats within 10 s; check whether it is busy"),
+                _ => error.fix(
+                    "check the address and the port, and that the server is running; for a private CA, use --ca FILE",
+                ),
             })
         }
     }
 }
 
-/// Runs `work`; a signal drops it and calls off what the server does.
+/// Runs `work`; on a signal, drops it and cancels the run on the server.
 async fn interruptible<T>(server: &Server, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let no_signals = |e: std::io::Error| Error::environment("signals cannot be received").detail(e);
+    let no_signals = |e: std::io::Error| Error::environment("cannot install signal handlers").detail(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let error = tokio::select! {
@@ -277,7 +284,7 @@ async fn interruptible<T>(server: &Server, work: impl Future<Output = Result<T>>
     };
     Err(match server.call_off().await {
         CalledOff::Nothing => error,
-        CalledOff::Done => error.detail("the server's run was called off"),
+        CalledOff::Done => error.detail("the run on the server was cancelled"),
         CalledOff::Untold => error.detail(CalledOff::UNTOLD),
     })
 }
@@ -312,7 +319,7 @@ fn told(replayed: &[Replayed], code: u8, style: &Style) -> String {
     secret::redact(&text)
 }
 
-/// A bar with the name of the node or the cell that runs.
+/// A progress bar with the name of the current node or cell.
 #[derive(Clone)]
 struct Bar(ProgressBar);
 
@@ -334,8 +341,8 @@ impl Bar {
 
 impl Progress for Bar {
     fn waiting(&self, behind: usize) {
-        self.0.set_message(format!("waiting behind {behind} in the queue"));
-        tracing::debug!("waiting behind {behind} in the queue");
+        self.0.set_message(format!("waiting in the queue ({behind} ahead)"));
+        tracing::debug!("waiting in the queue ({behind} ahead)");
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a thousandth of a bar")]

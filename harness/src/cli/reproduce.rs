@@ -22,7 +22,7 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// The demo's subjects that tell the story.
+/// The demo's subjects with the bug and with the fix.
 const BUG: &str = "original-bug";
 const FIX: &str = "fixed";
 
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Result<u8> {
-    talk.line("reproducing the original bug, and then its fix, on the lab");
+    talk.line("reproducing the original bug and its fix on the lab");
     let mut prepared = prepare(None, arguments.run).await?;
     select(&mut prepared.plan, &[BUG.to_owned(), FIX.to_owned()])?;
     let timeline = Timeline::new(talk);
@@ -49,25 +49,25 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
     }
 }
 
-/// Both must have been seen: the bug, and that it is gone.
+/// Checks that both the bug and its fix were observed.
 fn seen(report: &Report) -> std::result::Result<(), String> {
-    let subject = |name: &str| report.subjects.iter().find(|s| s.name == name).ok_or(format!("`{name}` was not run"));
+    let subject = |name: &str| report.subjects.iter().find(|s| s.name == name).ok_or(format!("`{name}` did not run"));
     let bug = subject(BUG)?;
     let was = |event: Event| bug.events.iter().find(|e| e.event == event).and_then(|e| e.verdict);
     if was(Event::Installed) != Some(Verdict::Locked) {
-        return Err("the original bug was not reproduced: it was not locked to begin with".to_owned());
+        return Err("the original bug was not reproduced: the server was not locked after the installation".to_owned());
     }
     if !bug.events.iter().any(|e| e.event.new_container() && e.verdict == Some(Verdict::Open)) {
-        return Err("the original bug was not reproduced: it is not public after a re-creation".to_owned());
+        return Err("the original bug was not reproduced: the server is still locked after recreate".to_owned());
     }
     let fix = subject(FIX)?;
     match fix.events.iter().find(|e| e.skipped.is_none() && e.verdict != Some(Verdict::Locked)) {
         None => Ok(()),
-        Some(event) => Err(format!("the fix was not proven: it is not locked after `{}`", event.event)),
+        Some(event) => Err(format!("the fix is not proven: the server is not locked after `{}`", event.event)),
     }
 }
 
-/// One thing that happened.
+/// One line of the timeline.
 #[derive(Clone, Debug)]
 struct Moment {
     at: Duration,
@@ -75,7 +75,7 @@ struct Moment {
     what: String,
 }
 
-/// Notes when what happened, and passes it on.
+/// Records each event with its time, and passes it on.
 struct Timeline<'t> {
     talk: &'t Talk,
     begun: Instant,
@@ -113,28 +113,28 @@ impl Listener for Timeline<'_> {
     }
 }
 
-/// What an event showed, in a sentence.
+/// The result of an event, in one sentence.
 fn sentence(event: &EventReport) -> String {
     let Some(verdict) = event.verdict else {
         return format!("{}: not judged", event.event);
     };
     let what = match (event.event, verdict) {
         (Event::Installed, Verdict::Locked) => "LOCKED: anonymous requests are rejected, the token works".to_owned(),
-        (_, Verdict::Locked) => format!("still LOCKED after {}, on the same token", event.event),
+        (_, Verdict::Locked) => format!("still LOCKED after {} with the same token", event.event),
         (_, Verdict::Open) => format!("PUBLIC AGAIN after {}: anonymous requests get everything", event.event),
         (_, other) => format!("{} after {}: {}", other.name().to_uppercase(), event.event, other.meaning()),
     };
     match event.exposure_ms.filter(|ms| *ms > 0) {
-        Some(ms) => format!("{what} (public for {ms} ms while it was watched)"),
+        Some(ms) => format!("{what} (public for {ms} ms while being watched)"),
         None => what,
     }
 }
 
-/// The story, with the milliseconds since each subject's start.
+/// Renders the timeline, in milliseconds since each subject's start.
 fn tell(moments: &[Moment], report: &Report) -> String {
     let mut text = String::new();
     for (name, title) in [
-        (BUG, "The original bug: the plugin in the container's own layer, the tokens on a volume"),
+        (BUG, "The original bug: the plugin in the container's writable layer, the tokens on a volume"),
         (FIX, "The fix: plugin, dependencies, credential and session key on volumes"),
     ] {
         text.push_str(&format!("\n{title}\n"));
@@ -152,13 +152,13 @@ fn tell(moments: &[Moment], report: &Report) -> String {
     text
 }
 
-/// What the state map says of it.
+/// The state map's explanation: which states were lost.
 fn reason(subject: &SubjectReport) -> Option<String> {
     let lost: Vec<String> = subject
         .states
         .iter()
         .filter(|s| s.survives.values().any(|v| v.observed == Some(false)))
-        .filter_map(|s| Some(format!("{} on {} ({})", s.state, s.owner?.words(), s.paths.first()?)))
+        .filter_map(|s| Some(format!("{} in {} ({})", s.state, s.owner?.words(), s.paths.first()?)))
         .collect();
     (!lost.is_empty()).then(|| format!("lost: {}", lost.join("; ")))
 }

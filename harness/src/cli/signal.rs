@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: stop, clean up, and say so with the exit code.
+//! SIGINT and SIGTERM: stop, clean up, and set the exit code.
 
 use std::future::Future;
 
@@ -7,13 +7,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use lockproof_deploy::engine::{Engine, Run};
 use lockproof_model::error::{Error, ErrorKind, Result};
 
-/// Runs `work`; when a signal comes first, drops it, removes what the run has made, and gives the
-/// error that stands for the signal. After an error or a panic of `work` it cleans up as well.
+/// Runs `work`. On a signal, drops it and removes the objects of the run. It also cleans up after
+/// an error or a panic of `work`.
 ///
 /// # Errors
-/// The error of `work`, or the one that stands for the signal.
+/// The error of `work`, or `Interrupted` or `Terminated` after a signal.
 pub(super) async fn guard<T>(engine: &Engine, run: &Run, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let no_signals = |e: std::io::Error| Error::environment("signals cannot be received").detail(e);
+    let no_signals = |e: std::io::Error| Error::environment("cannot install signal handlers").detail(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let work = std::panic::AssertUnwindSafe(work);
@@ -34,7 +34,7 @@ pub(super) async fn guard<T>(engine: &Engine, run: &Run, work: impl Future<Outpu
     result
 }
 
-/// Cleans up; a second signal means that the person will not wait.
+/// Cleans up; a second signal aborts the clean-up.
 async fn sweep(
     engine: &Engine,
     run: &Run,
@@ -48,7 +48,7 @@ async fn sweep(
                 tracing::warn!("{e}");
             }
         }
-        _ = interrupt.recv() => tracing::warn!("not everything was removed; run `lockproof clean`"),
-        _ = terminate.recv() => tracing::warn!("not everything was removed; run `lockproof clean`"),
+        _ = interrupt.recv() => tracing::warn!("clean-up aborted; run `lockproof clean` to remove what is left"),
+        _ = terminate.recv() => tracing::warn!("clean-up aborted; run `lockproof clean` to remove what is left"),
     }
 }

@@ -1,32 +1,30 @@
-//! Colour, bars and width: decided once, by a pure function, and handed to who draws.
+//! Colour, bars and width, decided once by a pure function.
 
 use std::io::IsTerminal;
 
-/// `--color`.
+/// The values of `--color`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Color {
-    /// When it is a terminal, and neither NO_COLOR nor CI says otherwise.
+    /// Use colour on a terminal, unless NO_COLOR or CI is set.
     Auto,
-    /// Always.
+    /// Always use colour.
     Always,
-    /// Never.
+    /// Never use colour.
     Never,
 }
 
-/// How to draw.
+/// How to format terminal output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
-    /// Colour on standard output.
     pub(super) stdout_colour: bool,
-    /// Colour on standard error.
     pub(super) stderr_colour: bool,
-    /// Progress bars that move, on standard error.
+    /// Whether to draw progress bars on standard error.
     pub(super) bars: bool,
-    /// Columns.
+    /// Terminal width in columns.
     pub(super) width: u16,
 }
 
-/// What the decision depends on.
+/// The inputs of the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Surroundings {
     stdout_terminal: bool,
@@ -38,7 +36,6 @@ struct Surroundings {
 }
 
 impl Style {
-    /// The style for this process.
     pub(super) fn of_this_process(color: Color) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
@@ -65,7 +62,7 @@ fn decide(color: Color, around: Surroundings) -> Style {
     Style {
         stdout_colour: colour(around.stdout_terminal),
         stderr_colour: colour(around.stderr_terminal),
-        // A log keeps every frame of a bar.
+        // A log file would keep every frame of a bar.
         bars: around.stderr_terminal && !around.ci && !around.dumb,
         width: around.columns.unwrap_or(100).clamp(60, 140),
     }

@@ -30,58 +30,59 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-The token is written as COMFYUI_API_TOKEN, in single quotes: python-dotenv, Compose v1 and v2 and a
-shell all read the same bytes. `docker run --env-file` takes quotes literally; for it, write a second
-file with --docker-env-file, or source the .env and pass --env COMFYUI_API_TOKEN (see
+The token is written as COMFYUI_API_TOKEN in single quotes, which python-dotenv, Compose v1 and v2
+and a shell all read in the same way. `docker run --env-file` keeps the quotes: for it, write a
+second file with --docker-env-file, or source the .env and pass --env COMFYUI_API_TOKEN (see
 docs/tokens.md).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the first credential of a server, and write its token.
+    /// Create the first credential of a server, and write its token.
     ///
-    /// With --url, the login form is filled in: it sets the password of a server that has none, or
-    /// logs in. The token is then read from the server's log, or from the place that is named beside
-    /// it. Without --url, the credential file itself is written.
+    /// With --url, submits the login form: this sets the password of a server that has none, or
+    /// logs in. The token is then read from the server's log, or from the credential location if
+    /// one is given. Without --url, writes the credential file.
     Mint(Mint),
-    /// Read the token that a server has, and write it.
+    /// Read a server's token, and write it.
     Extract(Extract),
-    /// Say whether a .env, the environment and the server agree, without showing the token.
+    /// Check whether a .env file, the environment and the server agree, without showing the token.
     Check(CheckArguments),
-    /// Replace the credential, prove the old token dead and the new one alive, or put all back.
+    /// Replace the credential. The old token must be rejected and the new one accepted, else the
+    /// change is undone.
     Rotate(Rotate),
 }
 
 #[derive(Debug, Args)]
 struct Server {
-    /// The server, such as http://127.0.0.1:8188.
+    /// The base URL of the server, such as http://127.0.0.1:8188.
     #[arg(long, value_name = "URL", env = "COMFYUI_URL")]
     url: Option<String>,
-    /// Take any certificate.
+    /// Do not verify the server's certificate.
     #[arg(long, conflicts_with = "ca")]
     insecure: bool,
-    /// Trust the certificates in this PEM file as well.
+    /// Also trust the certificates in this PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// How the lock works: a built-in scheme, or a scheme file.
+    /// The login scheme: a built-in name, or a path to a scheme file.
     #[arg(long, value_name = "SCHEME", default_value = Scheme::DEFAULT, env = "LOCKPROOF_SCHEME")]
     scheme: String,
 }
 
 #[derive(Debug, Args)]
 struct PlaceArguments {
-    /// The credential file (of ComfyUI-Login: login/PASSWORD beside ComfyUI's code).
+    /// The credential file (for ComfyUI-Login: login/PASSWORD beside ComfyUI's code).
     #[arg(long, value_name = "FILE", group = "place")]
     credential_file: Option<PathBuf>,
-    /// A directory that holds it: ComfyUI's code, or its login directory.
+    /// A directory that contains the credential file: ComfyUI's code, or its login directory.
     #[arg(long, value_name = "DIR", group = "place")]
     directory: Option<PathBuf>,
-    /// A container, by name or id.
+    /// A container with the credential file, by name or id.
     #[arg(long, value_name = "NAME", group = "place")]
     container: Option<String>,
-    /// A volume, by name.
+    /// A volume with the credential file, by name.
     #[arg(long, value_name = "NAME", group = "place")]
     volume: Option<String>,
-    /// Where in the container or the volume the credential file lies. Default: it is looked for.
+    /// The path of the credential file in the container or volume. Default: detected.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
 }
@@ -91,26 +92,26 @@ struct Who {
     /// The user name.
     #[arg(long, value_name = "NAME", default_value = "lockproof")]
     username: String,
-    /// The environment variable that holds the password.
+    /// The environment variable that contains the password.
     #[arg(long, value_name = "NAME", conflicts_with = "password_file")]
     password_env: Option<String>,
     /// The file whose first line is the password.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// The cost of the bcrypt hash that is written to a credential file.
+    /// The bcrypt cost of the password hash.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_COST, value_parser = clap::value_parser!(u32).range(4..=20))]
     cost: u32,
 }
 
 #[derive(Debug, Args)]
 struct Output {
-    /// The .env that gets the token.
+    /// The .env file to write the token to.
     #[arg(long, value_name = "FILE", default_value = ".env")]
     env_file: PathBuf,
-    /// A second file, for `docker run --env-file`: it takes every line literally.
+    /// A second file, for `docker run --env-file`, which reads values literally.
     #[arg(long, value_name = "FILE")]
     docker_env_file: Option<PathBuf>,
-    /// Print the token to standard output instead of writing a .env.
+    /// Print the token to standard output instead of writing a .env file.
     #[arg(long)]
     print: bool,
 }
@@ -133,7 +134,7 @@ struct Extract {
     server: Server,
     #[command(flatten)]
     place: PlaceArguments,
-    /// A file with the server's log; `-` is standard input.
+    /// A file with the server's log, or `-` for standard input.
     #[arg(long, value_name = "FILE", group = "place")]
     log: Option<PathBuf>,
     #[command(flatten)]
@@ -148,7 +149,7 @@ struct CheckArguments {
     server: Server,
     #[command(flatten)]
     place: PlaceArguments,
-    /// The .env to look at.
+    /// The .env file to check.
     #[arg(long, value_name = "FILE", default_value = ".env")]
     env_file: PathBuf,
 }
@@ -163,20 +164,20 @@ struct Rotate {
     who: Who,
     #[command(flatten)]
     output: Output,
-    /// Restart this container, so that the server reads its credential anew. Default: the one that
-    /// --container names.
+    /// The container to restart so that the server reads the new credential. Default: the one given
+    /// with --container.
     #[arg(long, value_name = "NAME", conflicts_with = "restart_command")]
     restart: Option<String>,
     /// A shell command that restarts the server.
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
-    /// Restart nothing: the server looks at the file itself.
+    /// Do not restart anything: the server reloads the credential by itself.
     #[arg(long, conflicts_with_all = ["restart", "restart_command"])]
     no_restart: bool,
-    /// How long the server may take to come back.
+    /// How long to wait for the server after the restart.
     #[arg(long, value_name = "DURATION", default_value = "120s")]
     ready_timeout: Span,
-    /// How long the container has to stop by itself.
+    /// How long the container may take to stop before it is killed.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     stop_timeout: Span,
 }
@@ -197,9 +198,8 @@ async fn mint(arguments: Mint, run: &Run, talk: &Talk) -> Result<u8> {
     let place = arguments.place.find(run).await?;
     let token = match (&server, &place) {
         (None, None) => {
-            return Err(Error::usage("it is not said for what a token is to be minted").fix(
-                "name a server with --url, or where its credential lies: --credential-file, --directory, --container, --volume",
-            ));
+            return Err(Error::usage("no server or credential location given")
+                .fix("add --url, or one of --credential-file, --directory, --container, --volume"));
         }
         (Some(server), place) => by_form(server, place.as_ref(), &scheme, &arguments.who).await?,
         (None, Some(place)) => {
@@ -220,9 +220,9 @@ async fn extract(arguments: Extract, run: &Run, talk: &Talk) -> Result<u8> {
         (None, None) => match &server {
             Some(server) => by_form(server, None, &scheme, &arguments.who).await?,
             None => {
-                return Err(Error::usage("it is not said where the token is").fix(
-                    "name a place: --container, --volume, --directory, --credential-file, --log; \
-                     or a server with --url, of which you know the password",
+                return Err(Error::usage("no token source given").fix(
+                    "add one of --container, --volume, --directory, --credential-file, --log; or --url with \
+                    the server's password",
                 ));
             }
         },
@@ -261,8 +261,8 @@ async fn check(arguments: CheckArguments, run: &Run) -> Result<u8> {
 async fn rotate(arguments: Rotate, run: &Run, talk: &Talk) -> Result<u8> {
     let scheme = arguments.server.scheme()?;
     let place = arguments.place.find(run).await?.ok_or_else(|| {
-        Error::usage("it is not said whose credential is to be replaced")
-            .fix("name a place: --container, --volume, --directory or --credential-file")
+        Error::usage("no credential location given")
+            .fix("add one of --container, --volume, --directory, --credential-file")
     })?;
     let container = arguments.restart.clone().or_else(|| arguments.place.container.clone());
     let restart = match (&arguments.restart_command, container) {
@@ -286,13 +286,15 @@ async fn rotate(arguments: Rotate, run: &Run, talk: &Talk) -> Result<u8> {
     };
     let interrupted = interrupted()?;
     let token = tidy(run, &rotation.place, token::rotate(&rotation, interrupted)).await?;
-    talk.line("the new token is taken, the old one is refused");
-    talk.line("browser sessions of before may live on: ComfyUI-Login keeps them until its .secret-key.txt is deleted");
+    talk.line("the server accepts the new token and rejects the old one");
+    talk.line(
+        "existing browser sessions may stay valid: ComfyUI-Login keeps them until its .secret-key.txt is deleted",
+    );
     arguments.output.told(&token, talk)?;
     Ok(exit::OK)
 }
 
-/// Removes what looking into a volume left, however it ended.
+/// Removes the helper container that read the volume, if `work` failed.
 async fn tidy<T>(run: &Run, place: &Place, work: impl Future<Output = Result<T>>) -> Result<T> {
     let done = work.await;
     if let Place::Volume { engine, .. } = place
@@ -303,10 +305,10 @@ async fn tidy<T>(run: &Run, place: &Place, work: impl Future<Output = Result<T>>
     done
 }
 
-/// The error that stands for the first SIGINT or SIGTERM. From now on, neither ends the process by
-/// itself, so that what was begun can be put back.
+/// Resolves to an error on the first SIGINT or SIGTERM. From the call on, neither signal ends the
+/// process, so that the change can be undone.
 fn interrupted() -> Result<impl Future<Output = Error>> {
-    let no_signals = |e: std::io::Error| Error::environment("signals cannot be received").detail(e);
+    let no_signals = |e: std::io::Error| Error::environment("cannot install signal handlers").detail(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     Ok(async move {
@@ -317,35 +319,38 @@ fn interrupted() -> Result<impl Future<Output = Error>> {
     })
 }
 
-/// Fills in the login form, and reads the token from the place or from the server's log.
+/// Submits the login form, and reads the token from the credential location or the server's log.
 async fn by_form(server: &Gatekeeper, place: Option<&Place>, scheme: &Scheme, who: &Who) -> Result<String> {
     let password = who.password()?.ok_or_else(|| {
-        Error::usage("there is no password for the login form")
-            .fix("give it with --password-env NAME or --password-file FILE, or on a terminal when asked")
+        Error::usage("no password given for the login form")
+            .fix("use --password-env NAME or --password-file FILE, or enter it on a terminal")
     })?;
     let login = Login { username: who.username.clone(), password, cost: who.cost };
     let cookies = server.log_in(&login).await?;
     let token = match place {
         Some(place) => token::extract(place, scheme).await?,
         None => server.token_from_log(&cookies).await?.ok_or_else(|| {
-            Error::undecided("the form let this user in, but the server's log does not hold its token")
+            Error::undecided("the login succeeded, but the server's log does not contain the token")
                 .at(server.base())
-                .fix("read it where it lies: lockproof token extract --container NAME (or --volume, --directory)")
+                .fix(
+                    "read it from the credential file: lockproof token extract --container NAME (or \
+                    --volume, --directory)",
+                )
         })?,
     };
     confirm(server, &token).await?;
     Ok(token)
 }
 
-/// A token that the server does not take is not written anywhere.
+/// Checks the token with the server before it is written anywhere.
 async fn confirm(server: &Gatekeeper, token: &str) -> Result<()> {
     match server.takes(Some(token)).await {
         Takes::Yes => Ok(()),
-        Takes::No => Err(Error::undecided(format!("{} refuses the token that was found", server.base()))
-            .fix("it may be that of an earlier password, or of another server; nothing was written")),
+        Takes::No => Err(Error::undecided(format!("{} rejects the token", server.base()))
+            .fix("it may belong to an earlier password or another server; no file was written")),
         Takes::Unknown(why) => {
-            Err(Error::undecided(format!("{} does not say whether it takes the token: {why}", server.base()))
-                .fix("see that the server runs; nothing was written"))
+            Err(Error::undecided(format!("cannot tell whether {} accepts the token: {why}", server.base()))
+                .fix("check that the server is running; no file was written"))
         }
     }
 }
@@ -360,9 +365,9 @@ fn in_log(path: &Path) -> Result<String> {
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--log").detail(e))?;
     let token = token::token_in_log(&text).ok_or_else(|| {
-        Error::usage("there is no token in this log")
+        Error::usage("no token found in the log")
             .at(path.display())
-            .fix("ComfyUI-Login prints it at each start: `docker logs NAME` from the last start on")
+            .fix("ComfyUI-Login prints it at each start: use `docker logs NAME`, including the last start")
     })?;
     secret::register(&token);
     Ok(token)
@@ -400,12 +405,12 @@ impl PlaceArguments {
 }
 
 impl Who {
-    /// The password that was given, or that a person types; `None` when there is neither.
+    /// The password from the options or typed on the terminal; `None` if there is neither.
     fn password(&self) -> Result<Option<String>> {
         let given = if let Some(name) = &self.password_env {
             let password = std::env::var(name).unwrap_or_default();
             if password.is_empty() {
-                return Err(Error::usage(format!("the variable {name} is not set"))
+                return Err(Error::usage(format!("the environment variable {name} is not set"))
                     .at("--password-env")
                     .fix(format!("export {name}=…")));
             }
@@ -416,18 +421,18 @@ impl Who {
             match text.lines().next().filter(|line| !line.is_empty()) {
                 Some(line) => Some(line.to_owned()),
                 None => {
-                    return Err(Error::usage("there is no password in the file")
+                    return Err(Error::usage("the password file is empty")
                         .at(path.display())
-                        .fix("it is the first line"));
+                        .fix("write the password on its first line"));
                 }
             }
         } else if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
             let term = console::Term::stderr();
             let ask = || -> std::io::Result<String> {
-                term.write_str(&format!("password of {}: ", self.username))?;
+                term.write_str(&format!("password for {}: ", self.username))?;
                 term.read_secure_line()
             };
-            Some(ask().map_err(|e| Error::environment("the terminal cannot be read").detail(e))?)
+            Some(ask().map_err(|e| Error::environment("cannot read from the terminal").detail(e))?)
         } else {
             None
         };
@@ -435,13 +440,11 @@ impl Who {
         Ok(given.filter(|password| !password.is_empty()))
     }
 
-    /// What is written to a credential file: with a random password where none is given, which is
-    /// enough for who uses the token alone.
+    /// The login to write to a credential file. The password is random if none is given: clients
+    /// that use only the token do not need it.
     fn login(&self, talk: &Talk) -> Result<Login> {
         let password = self.password()?.unwrap_or_else(|| {
-            talk.line(
-                "no password was given: a random one is hashed and kept nowhere, so only the token opens the server",
-            );
+            talk.line("no password given: using a random one that is not stored, so only the token gives access");
             secret::random(32)
         });
         Ok(Login { username: self.username.clone(), password, cost: self.cost })
@@ -455,7 +458,7 @@ impl Output {
         quoted.into_iter().chain(literal).collect()
     }
 
-    /// Writes the token where it is wanted, and says so.
+    /// Writes the token to its files and reports it.
     fn write(&self, token: &str, talk: &Talk) -> Result<()> {
         for (path, spelling) in self.files() {
             dotenv::store(&path, TOKEN, token, spelling)?;
@@ -463,20 +466,21 @@ impl Output {
         self.told(token, talk)
     }
 
-    /// Says where the token was written, or prints it.
+    /// Reports where the token was written, or prints it.
     fn told(&self, token: &str, talk: &Talk) -> Result<()> {
         for (path, spelling) in self.files() {
             let who = match spelling {
-                Spelling::Literal => "for `docker run --env-file` alone: it takes every line literally",
+                Spelling::Literal => "for `docker run --env-file` only, which reads values literally",
                 Spelling::Quoted if token.contains('$') => {
-                    "read alike by python-dotenv, Compose v1 and v2 and a shell; not by `docker run --env-file`, \
-                     which keeps the quotes (--docker-env-file FILE writes one for it)"
+                    "read in the same way by python-dotenv, Compose v1 and v2 and a shell; not by `docker \
+                    run --env-file`, which keeps the quotes (write a file for it with --docker-env-file \
+                    FILE)"
                 }
                 Spelling::Quoted => {
-                    "read alike by python-dotenv, Compose v1 and v2, a shell and `docker run --env-file`"
+                    "read in the same way by python-dotenv, Compose v1 and v2, a shell and `docker run --env-file`"
                 }
             };
-            talk.line(&format!("{TOKEN} is written to {} (mode 0600): {who}", path.display()));
+            talk.line(&format!("wrote {TOKEN} to {} (mode 0600): {who}", path.display()));
             for other in wrong_names(&path) {
                 talk.line(&format!("warning: {other}"));
             }
@@ -488,9 +492,11 @@ impl Output {
     }
 }
 
-/// The lines of a `.env` that set the token by a name that nobody reads.
+/// Warnings about lines of a `.env` that set the token under the old variable name.
 fn wrong_names(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let wrong = dotenv::assignments(&text).into_iter().filter(|a| a.name == dotenv::WRONG_NAME);
-    wrong.map(|a| format!("{} line {} sets {}; the name is {TOKEN}", path.display(), a.number, a.name)).collect()
+    wrong
+        .map(|a| format!("{} line {} sets {}; the correct name is {TOKEN}", path.display(), a.number, a.name))
+        .collect()
 }

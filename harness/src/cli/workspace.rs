@@ -18,19 +18,18 @@ use lockproof_model::{
 pub(super) struct Arguments {
     #[command(flatten)]
     of: ServiceArguments,
-    /// How it is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = Format::Env)]
     format: Format,
 }
 
-/// How the workspace is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Lines for a shell to read.
+    /// Shell assignments.
     Env,
-    /// An object.
+    /// A JSON object.
     Json,
-    /// The path in the container, and nothing else.
+    /// Only the path in the container.
     Plain,
 }
 
@@ -39,8 +38,8 @@ For install scripts:
   eval \"$(lockproof workspace)\"
   lockproof workspace --format plain
 
-COMFYUI_WORKSPACE_PATH is the path in the container; COMFYUI_WORKSPACE_HOST is the directory of the
-host behind it, or COMFYUI_WORKSPACE_VOLUME the volume.";
+COMFYUI_WORKSPACE_PATH is the path in the container. COMFYUI_WORKSPACE_HOST is the host directory
+of a bind mount; COMFYUI_WORKSPACE_VOLUME is the name of a volume.";
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let workspace = arguments.of.with(one)?;
@@ -54,10 +53,9 @@ fn one(project: &Project, service: &Service) -> Result<Candidate> {
         [only] => Ok(only.clone()),
         [] => {
             let place = project.sources.place(service.at);
-            let mut error =
-                Error::usage(format!("nothing that is mounted in `{}` is a workspace", service.name)).at(place);
+            let mut error = Error::usage(format!("no mount of `{}` is a workspace", service.name)).at(place);
             for mount in &service.mounts {
-                error = error.detail(format!("{} holds {}", mount.target, mount.owner().words()));
+                error = error.detail(format!("{}: {}", mount.target, mount.owner().words()));
             }
             let target = facts::of(service, None).code_dir.unwrap_or_else(|| "/workspace".to_owned());
             Err(error
@@ -65,12 +63,12 @@ fn one(project: &Project, service: &Service) -> Result<Candidate> {
         }
         several => {
             let mut error =
-                Error::usage(format!("{} mounts of `{}` may be the workspace", several.len(), service.name))
+                Error::usage(format!("{} mounts of `{}` could be the workspace", several.len(), service.name))
                     .at(project.sources.place(service.at));
             for candidate in several {
                 error = error.detail(format!("{} ← {}", candidate.target, candidate.host));
             }
-            Err(error.fix(format!("set COMFYUI_WORKSPACE_PATH on the service, to {}", several[0].target)))
+            Err(error.fix(format!("set COMFYUI_WORKSPACE_PATH on the service, for example to {}", several[0].target)))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Findings that are known and tolerated, until a day.
+//! Findings that are accepted until a date.
 
 use globset::{Glob, GlobMatcher};
 use jiff::civil::Date;
@@ -10,49 +10,49 @@ use lockproof_model::{
     finding::rule::Rule,
 };
 
-/// One entry of `accept:`, checked.
+/// A validated entry of `accept:`.
 #[derive(Clone, Debug)]
 pub struct Accept {
-    /// The rule that is tolerated.
+    /// The accepted rule.
     pub rule: Rule,
-    /// Why it is.
+    /// The reason.
     pub reason: String,
     /// The last day in UTC, inclusive.
     pub until: Option<Date>,
-    /// Only for this subject.
+    /// The only subject that it applies to.
     pub subject: Option<String>,
-    /// Only after this event.
+    /// The only event that it applies to.
     pub event: Option<Event>,
-    /// Only for this route.
+    /// The only route that it applies to.
     pub route: Option<GlobMatcher>,
     /// The route as it was written.
     pub route_text: Option<String>,
 }
 
 impl Accept {
-    /// Checks one entry.
+    /// Validates one entry.
     ///
     /// # Errors
-    /// A usage error for a rule that is unknown or cannot be accepted, and for a day that is none.
+    /// A usage error for an unknown rule, a rule that cannot be accepted, or an invalid date.
     pub fn check(entry: &AcceptEntry) -> Result<Self> {
         let rule: Rule = entry.rule.parse().map_err(|e: Error| e.at(format!("accept: rule `{}`", entry.rule)))?;
         if !rule.acceptable() {
-            return Err(Error::usage(format!("`{rule}` cannot be accepted: with it, there is no lock to speak of"))
+            return Err(Error::usage(format!("`{rule}` cannot be accepted: it means that there is no working lock"))
                 .at("accept")
-                .fix("remove the entry; if a subject is meant to be so, say it with `expect:`"));
+                .fix("remove the entry; if the verdict is intended, declare it with `expect:`"));
         }
         if entry.reason.trim().is_empty() {
-            return Err(Error::usage(format!("the entry for `{rule}` gives no reason"))
+            return Err(Error::usage(format!("the entry for `{rule}` has no reason"))
                 .at("accept")
-                .fix("say why it is tolerated: reason: \"…\""));
+                .fix("add the reason: reason: \"…\""));
         }
         let until = match &entry.until {
             None => None,
             Some(text) => Some(text.parse::<Date>().map_err(|e| {
-                Error::usage(format!("`until: {text}` is not a day"))
+                Error::usage(format!("`until: {text}` is not a valid date"))
                     .at(format!("accept: rule `{rule}`"))
                     .detail(e)
-                    .fix("write it as YYYY-MM-DD; the day is inclusive, in UTC")
+                    .fix("write it as YYYY-MM-DD; the date is inclusive, in UTC")
             })?),
         };
         let route = match &entry.route {
@@ -60,7 +60,7 @@ impl Accept {
             Some(text) => Some(
                 Glob::new(text)
                     .map_err(|e| {
-                        Error::usage(format!("`route: {text}` is not a route"))
+                        Error::usage(format!("`route: {text}` is not a valid route"))
                             .at(format!("accept: rule `{rule}`"))
                             .detail(e)
                             .fix("write a path such as /userdata/*")
@@ -79,9 +79,9 @@ impl Accept {
         })
     }
 
-    /// Whether the entry is about a finding of `rule` at `subject` after `event` on `routes`.
+    /// Whether the entry applies to a finding of `rule` at `subject` after `event` on `routes`.
     ///
-    /// An entry that names a route is about a finding only when *all* of its routes match.
+    /// An entry with a route applies only if *all* routes of the finding match.
     pub fn matches(&self, rule: Rule, subject: &str, event: Option<Event>, routes: &[String]) -> bool {
         self.rule == rule
             && self.subject.as_deref().is_none_or(|s| s == subject)

@@ -1,5 +1,4 @@
-//! Subjects that are a service of a compose project: what the gate has to know of the service, read
-//! from the project as Compose would bring it up.
+//! Compose subjects: reads what the gate needs from a service of a compose project.
 
 use std::{
     path::{Path, PathBuf},
@@ -66,12 +65,12 @@ fn port(service: &Service, in_front: bool) -> Option<u16> {
     Some(audit::facts::of(service, None).port)
 }
 
-/// The service of a lock that stands in front of ComfyUI: the one that is named, unless that is ComfyUI
-/// itself; else the only other one that publishes a port.
+/// The service of a proxy in front of ComfyUI: the named one, unless that is ComfyUI itself; else
+/// the only other service with a published port.
 fn front<'p>(project: &'p Project, named: Option<&str>) -> Result<&'p Service> {
     let comfyui: Vec<&str> = audit::comfyui_services(project)?;
     if let Some(name) = named.filter(|name| !comfyui.contains(name)) {
-        return project.service(name).ok_or_else(|| Error::usage(format!("there is no service `{name}`")));
+        return project.service(name).ok_or_else(|| Error::usage(format!("no such service: `{name}`")));
     }
     let others: Vec<&Service> = project
         .services
@@ -81,19 +80,19 @@ fn front<'p>(project: &'p Project, named: Option<&str>) -> Result<&'p Service> {
     let names = || others.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     match others.as_slice() {
         [only] => Ok(only),
-        [] => Err(Error::usage("no service beside ComfyUI publishes a port, at which a proxy could be gated")
-            .fix("name the proxy: service: nginx; or, if ComfyUI locks itself, take another scheme")),
+        [] => Err(Error::usage("no service other than ComfyUI publishes a port, so there is no proxy to gate")
+            .fix("name the proxy: service: nginx; or, if ComfyUI has its own login, use another scheme")),
         _ => Err(Error::usage("several services publish a port").fix(format!("name the proxy: {}", names()))),
     }
 }
 
-/// Whether what a variable holds is nobody's business.
+/// Whether a variable's name suggests a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_uppercase();
     ["TOKEN", "PASSWORD", "SECRET", "API_KEY"].iter().any(|word| name.contains(word)) && !name.ends_with("_FILE")
 }
 
-/// What a compose file says is said there.
+/// Rejects keys that the compose file defines.
 fn refuse_own_keys(entry: &SubjectEntry) -> Result<()> {
     let given = [
         ("command", entry.command.is_some()),
@@ -109,10 +108,11 @@ fn refuse_own_keys(entry: &SubjectEntry) -> Result<()> {
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((key, _)) => {
-            Err(Error::usage(format!("`{key}` of a compose subject is the compose file's to say")).fix(format!(
-                "remove `{key}` here, and set it on the service; a file for the gate alone may be added:\n\
-                          compose: [docker-compose.yml, docker-compose.gate.yml]"
-            )))
+            Err(Error::usage(format!("`{key}` is not supported for a compose subject: the compose file defines it"))
+                .fix(format!(
+                    "remove `{key}` here and set it on the service, if needed in a second file:\ncompose: \
+                [docker-compose.yml, docker-compose.gate.yml]"
+                )))
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Reads `lockproof.yaml`. A mistake is shown with its place, the line it stands in, and the
-//! nearest thing that would have been right.
+//! Reads `lockproof.yaml`. Errors show the position, the source line and the nearest valid name.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -10,13 +9,13 @@ use lockproof_model::{
     read,
 };
 
-/// A configuration is a page, not a data set: anything larger is a mistake or an attack.
+/// The size limit of a configuration, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads and checks the shape of the file at `path`.
+/// Reads the file at `path` and checks its structure.
 ///
 /// # Errors
-/// A usage error when the file cannot be read, is not YAML, or says something it may not.
+/// A usage error if the file cannot be read, is invalid YAML, or has invalid keys or values.
 pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
     let text = read::text(path, LARGEST).map_err(|e| match e.kind() {
@@ -32,15 +31,15 @@ pub fn load(path: &Path) -> Result<ConfigFile> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::usage(format!("cannot read {}: {error}", path.display())).fix(
-        "give an existing file with --config, or write one as docs/lockproof.yaml shows; \
-         without a lockproof.yaml, `lockproof gate` runs the bundled demo",
+        "give an existing file with --config, or create one from docs/lockproof.yaml; without a \
+        lockproof.yaml, `lockproof gate` runs the bundled demo",
     )
 }
 
-/// Parses `text`, which came from `name`.
+/// Parses `text` from the file `name`.
 ///
 /// # Errors
-/// A usage error with line and column, the source line, and the nearest right word.
+/// A usage error with line and column, the source line, and the nearest valid name.
 pub fn parse(text: &str, name: &str) -> Result<ConfigFile> {
     parse_as(text, name)
 }
@@ -78,7 +77,7 @@ mod tests {
     #[test]
     fn a_bad_duration_says_how_to_write_one() {
         let text = shown("subjects:\n  - { name: a, image: b, ready_timeout: soon }\n");
-        assert!(text.contains("`soon` is not a duration"), "{text}");
+        assert!(text.contains("`soon` is not a valid duration"), "{text}");
         assert!(text.contains("lockproof.yaml:2:"), "{text}");
     }
 

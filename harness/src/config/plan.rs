@@ -1,5 +1,4 @@
-//! What a run is made of: the configuration with every default filled in and every mistake found
-//! before any work is done.
+//! The plan of a run: the configuration with all defaults filled in and fully validated.
 
 use std::{
     collections::BTreeSet,
@@ -16,22 +15,22 @@ use lockproof_model::{
 };
 use lockproof_probe::surface::routes::Route;
 
-/// A whole run: its subjects, its events, and what is tolerated.
+/// The plan of a run: its subjects, events and accepted findings.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The deployments under test.
     pub subjects: Vec<Subject>,
-    /// What happens to each of them, in order; without `installed`.
+    /// The events, in order; without `installed`.
     pub events: Vec<Event>,
-    /// What is tolerated.
+    /// The accepted findings.
     pub accept: Vec<Accept>,
-    /// Subjects gated at once.
+    /// The number of subjects gated in parallel.
     pub jobs: usize,
-    /// How many more may be brought up meanwhile: one where nobody said how many servers may run.
+    /// The number of further subjects to start in advance: one, unless `jobs` was given.
     pub ahead: usize,
-    /// Workflows and notebooks to replay, in the order of the file.
+    /// Workflows and notebooks to replay, in file order.
     pub replays: Vec<PathBuf>,
-    /// Routes to probe beside the inventory and those that are discovered.
+    /// Additional routes to probe, besides the known and the discovered ones.
     pub routes: Vec<Route>,
 }
 
@@ -39,19 +38,19 @@ impl Plan {
     /// Fills in the defaults of `file`, whose relative paths are relative to `base`.
     ///
     /// # Errors
-    /// A usage error for anything that cannot be meant.
+    /// A usage error for any invalid value.
     pub fn new(file: &ConfigFile, base: &Path) -> Result<Self> {
         if file.subjects.is_empty() {
-            return Err(Error::usage("there is no subject to gate")
+            return Err(Error::usage("no subjects")
                 .at("subjects")
-                .fix("name at least one: subjects: [{ name: comfyui, image: … }]"));
+                .fix("add at least one: subjects: [{ name: comfyui, image: … }]"));
         }
         let mut seen = BTreeSet::new();
         for subject in &file.subjects {
             if !seen.insert(&subject.name) {
-                return Err(Error::usage(format!("two subjects are called `{}`", subject.name))
+                return Err(Error::usage(format!("two subjects are named `{}`", subject.name))
                     .at("subjects")
-                    .fix("give each its own name; reports go by it"));
+                    .fix("give each subject a unique name"));
             }
         }
         let accept = file.accept.iter().map(Accept::check).collect::<Result<Vec<_>>>()?;
@@ -59,15 +58,13 @@ impl Plan {
             if let Some(subject) = &entry.subject
                 && !seen.contains(subject)
             {
-                return Err(Error::usage(format!("accept names the subject `{subject}`, which does not exist"))
+                return Err(Error::usage(format!("`accept` names the subject `{subject}`, which does not exist"))
                     .at(format!("accept: rule `{}`", entry.rule))
-                    .fix(format!("the subjects are: {}", list(file.subjects.iter().map(|s| &s.name)))));
+                    .fix(format!("available subjects: {}", list(file.subjects.iter().map(|s| &s.name)))));
             }
         }
         if file.jobs == Some(0) {
-            return Err(Error::usage("`jobs: 0` would gate nothing")
-                .at("jobs")
-                .fix("write 1 or more, or leave it out"));
+            return Err(Error::usage("`jobs` must be at least 1").at("jobs").fix("write 1 or more, or remove it"));
         }
         let subjects = file
             .subjects
@@ -87,10 +84,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Takes other events than the file's.
+    /// Replaces the events of the file.
     ///
     /// # Errors
-    /// A usage error where `upgrade` is asked for and a subject does not say what to upgrade to.
+    /// A usage error if `upgrade` is requested and a subject has no `upgrade_to`.
     pub fn set_events(&mut self, events: &[Event]) -> Result<()> {
         self.events = order(events);
         self.check_events()
@@ -103,11 +100,11 @@ impl Plan {
         match self.subjects.iter().find(|s| s.upgrade_to.is_none()) {
             None => Ok(()),
             Some(subject) => Err(Error::usage(format!(
-                "the event `upgrade` was asked for, and the subject `{}` does not say what to upgrade to",
+                "the event `upgrade` needs the image to upgrade to, but the subject `{}` has no `upgrade_to`",
                 subject.name
             ))
             .at(format!("subject `{}`", subject.name))
-            .fix("add upgrade_to: IMAGE to the subject, or leave `upgrade` out of the events")),
+            .fix("add upgrade_to: IMAGE to the subject, or remove `upgrade` from the events")),
         }
     }
 }
@@ -174,7 +171,7 @@ mod tests {
     #[test]
     fn a_mount_has_exactly_one_source() {
         insta::assert_snapshot!(error("subjects: [{ name: a, image: b, mounts: [{ target: /x, tmpfs: true, volume: y }] }]"), @r"
-        a mount has exactly one of volume, bind, anonymous, tmpfs; this has 2
+        a mount needs exactly one of volume, bind, anonymous, tmpfs; this one has 2
           --> subject `a`, mount `/x`
           = help: write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }
         ");
@@ -197,6 +194,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let text =
             format!("subjects: [{{ name: a, image: b }}]\nscheme: {{ install: {{ from: {} }} }}", dir.path().display());
-        assert!(error(&text).contains("has no __init__.py: ComfyUI would not load it"));
+        assert!(error(&text).contains("has no __init__.py, so ComfyUI would not load it"));
     }
 }

@@ -1,42 +1,42 @@
-//! `replays:`: globs made into files, so that one that matches nothing is told before any work.
+//! `replays:`: resolves the glob patterns, so that one without a match is reported before any work.
 
 use std::path::{Path, PathBuf};
 
 use lockproof_model::error::{Error, Result};
 use lockproof_replay::source::Source;
 
-/// What a workflow or a notebook may be called.
+/// The suffixes of workflows and notebooks.
 const SUFFIXES: [&str; 4] = ["json", "png", "webp", "ipynb"];
 
-/// The files that the globs match, each once; relative globs are relative to `base`.
+/// The files that match the patterns, each once; relative patterns are relative to `base`.
 ///
 /// # Errors
-/// A usage error for a glob that cannot be read or matches nothing, and for a file that is no
-/// workflow.
+/// A usage error for an invalid pattern, a pattern without a match, or a file that is not a
+/// workflow or notebook.
 pub fn find(globs: &[String], base: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = Vec::new();
     for pattern in globs {
         let place = format!("replays: {pattern}");
-        // Only the pattern is one: brackets in the directory's own name mean themselves.
+        // Only the pattern is a glob: brackets in the base directory's name are literal.
         let whole = if Path::new(pattern).is_absolute() {
             pattern.clone()
         } else {
             format!("{}/{pattern}", glob::Pattern::escape(&base.display().to_string()))
         };
         let paths = glob::glob(&whole)
-            .map_err(|e| Error::usage(format!("`{pattern}` is not a pattern of files: {}", e.msg)).at(&place))?;
+            .map_err(|e| Error::usage(format!("`{pattern}` is not a valid glob pattern: {}", e.msg)).at(&place))?;
         let found: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
         if found.is_empty() {
             return Err(Error::usage(format!("`{pattern}` matches no file"))
                 .at(&place)
-                .fix("correct it; it is relative to the configuration file"));
+                .fix("correct the pattern, which is relative to the configuration file"));
         }
         for path in found {
             let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_lowercase();
             if !SUFFIXES.contains(&suffix.as_str()) {
-                return Err(Error::usage(format!("{} is neither a workflow nor a notebook", path.display()))
+                return Err(Error::usage(format!("{} is not a workflow or a notebook", path.display()))
                     .at(&place)
-                    .fix("a workflow is .json, .png or .webp, a notebook .ipynb"));
+                    .fix("use a workflow (.json, .png or .webp) or a notebook (.ipynb)"));
             }
             if files.contains(&path) {
                 continue;
@@ -69,9 +69,9 @@ mod tests {
         insta::assert_snapshot!(find(&["x/*.json"]).expect_err("there is none"), @r"
         `x/*.json` matches no file
           --> replays: x/*.json
-          = help: correct it; it is relative to the configuration file
+          = help: correct the pattern, which is relative to the configuration file
         ");
-        assert!(find(&["*.txt"]).expect_err("text").to_string().contains("is neither a workflow nor a notebook"));
-        assert!(find(&["[.json"]).expect_err("no pattern").to_string().contains("is not a pattern of files"));
+        assert!(find(&["*.txt"]).expect_err("text").to_string().contains("is not a workflow or a notebook"));
+        assert!(find(&["[.json"]).expect_err("no pattern").to_string().contains("is not a valid glob pattern"));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the time of one subject goes.
+//! Measures the time spent on one subject.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,12 +10,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use lockproof_deploy::deployment::Deployment;
 use lockproof_model::report::{Phase, Timings};
 
-/// Adds up the phases of one subject.
+/// The time of each phase of one subject.
 #[derive(Debug, Default)]
 pub(super) struct Clock(Mutex<Timings>);
 
 impl Clock {
-    /// Awaits `work`, and counts its time as `phase`.
+    /// Awaits `work`, and adds its time to `phase`.
     pub(super) async fn measure<T>(&self, phase: Phase, work: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let done = work.await;
@@ -23,18 +23,18 @@ impl Clock {
         done
     }
 
-    /// Counts time as `phase`.
+    /// Adds time to `phase`.
     pub(super) fn add(&self, phase: Phase, time: Duration) {
         let mut timings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *timings.phases.entry(phase).or_default() += millis(time);
     }
 
-    /// Counts the starts of a deployment that is about to be taken down.
+    /// Adds the starts of a deployment that is about to be removed.
     pub(super) fn close(&self, deployment: &Deployment) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).starts += deployment.admission().starts();
     }
 
-    /// What was counted.
+    /// The totals.
     pub(super) fn read(&self) -> Timings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! From what was seen to findings: each broken rule once, with what shows it and what to do.
+//! Converts observations to findings: each broken rule once, with evidence and a remedy.
 
 use crate::state_map::StateMap;
 use lockproof_deploy::{
@@ -27,15 +27,15 @@ use lockproof_probe::{
     wear::Worn,
 };
 
-/// What findings are made for.
+/// The context of findings: subject and event.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     /// The subject's name.
     pub subject: &'a str,
     /// The event.
     pub event: Event,
-    /// The start of a URL for evidence: with the port inside the container, because the published
-    /// one is another one each time.
+    /// The base URL for evidence, with the port in the container, because the published port
+    /// changes.
     pub base: &'a str,
 }
 
@@ -45,14 +45,14 @@ impl Scene<'_> {
     }
 }
 
-/// The server does not come up.
+/// The server did not start.
 pub fn down(scene: Scene<'_>, down: &Down) -> Finding {
-    let mut finding = scene.finding(Rule::LockDown, "the server does not come up").evidence(down.why.clone());
+    let mut finding = scene.finding(Rule::LockDown, "the server does not start").evidence(down.why.clone());
     finding.evidence.extend(down.log.iter().map(|line| format!("log: {line}")));
     finding.remedy(down.fix.clone())
 }
 
-/// The lock is open, or some sentinels get through.
+/// The lock is open, or some sentinels are served.
 pub fn sentinels(
     scene: Scene<'_>,
     look: &Look,
@@ -61,7 +61,7 @@ pub fn sentinels(
     matrix: &[Finding],
 ) -> Vec<Finding> {
     let line = |seen: &&Seen| {
-        let when = if seen.after_token { ", once the token has been used for the same" } else { "" };
+        let when = if seen.after_token { ", after the token was used for the same request" } else { "" };
         format!("{}  →  {}{when}", seen.request.curl(scene.base), in_words(&seen.anonymous))
     };
     let through = look.through();
@@ -84,13 +84,13 @@ pub fn sentinels(
     if through.is_empty() {
         return Vec::new();
     }
-    // The matrix has said so already, under the rule of its cause.
+    // The matrix has already reported it, under the rule of its cause.
     let told =
         |seen: &&Seen| matrix.iter().any(|f| f.rule.is_leak() && f.routes.iter().any(|r| r == seen.request.path()));
     if through.iter().all(told) {
         return Vec::new();
     }
-    let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes are answered without a credential");
+    let mut finding = scene.finding(Rule::LockUnprotectedRoute, "some routes answer without a credential");
     finding.evidence.extend(through.iter().map(line));
     finding.routes = through.iter().map(|s| s.request.path().to_owned()).collect();
     vec![finding]
@@ -102,13 +102,13 @@ pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
     let mut finding = scene.finding(rule, claim.how.clone());
     finding.evidence = claim.steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();
     if scene.event == Event::Wipe {
-        // The credential went with the volumes, as was asked for.
+        // The credential was removed with the volumes, as requested.
         finding.severity = Severity::Warning;
     }
     finding
 }
 
-/// What the matrix found: one finding for each rule, with the smallest requests that show it.
+/// The findings of the matrix: one for each rule, with the smallest requests as evidence.
 pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (rule, hits) in &found.hits {
@@ -120,11 +120,11 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
         routes.dedup();
         let paths = hits.iter().map(|hit| hit.probe.route.clone()).collect::<std::collections::BTreeSet<_>>();
         let mut finding = scene.finding(*rule, rule.facts().title.clone());
-        // The smallest of each kind: one that reads, and one that changes something.
+        // The smallest of each kind: a read-only request, and one that changes something.
         let reading = hits.iter().find(|hit| !hit.probe.changes);
         let changing = hits.iter().find(|hit| hit.probe.changes);
         finding.evidence.extend([reading, changing].into_iter().flatten().map(|hit| evidence(hit, scene.base)));
-        finding.evidence.push(format!("{} requests get through, on: {}", hits.len(), routes.join(", ")));
+        finding.evidence.push(format!("{} requests bypass the lock, on: {}", hits.len(), routes.join(", ")));
         findings.push(finding.routes(paths));
     }
     if let Some(first) = found.malformed.first() {
@@ -132,7 +132,10 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
             scene
                 .finding(Rule::LockMalformedHeader, Rule::LockMalformedHeader.facts().title.clone())
                 .evidence(evidence(first, scene.base))
-                .evidence(format!("{} forged credentials break the server; the lock held", found.malformed.len())),
+                .evidence(format!(
+                    "{} forged credentials cause a server error; none of them gives access",
+                    found.malformed.len()
+                )),
         );
     }
     findings
@@ -162,16 +165,16 @@ pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding>
     public.extend(found.leaks.iter().map(|hit| format!("{}, with the token in it", evidence(hit, scene.base))));
     if !public.is_empty() {
         let count = public.len();
-        let mut finding = scene.finding(Rule::LockTokenLeak, "anybody who asks is shown the token");
+        let mut finding = scene.finding(Rule::LockTokenLeak, "the token is shown to anonymous requests");
         public.truncate(3);
         finding.evidence = public;
-        finding.evidence.push(format!("{count} answers to anybody hold it"));
+        finding.evidence.push(format!("{count} anonymous answers contain it"));
         findings.push(finding);
     }
     let holders: Vec<String> = searched.iter().filter(|l| l.seen_by == SeenBy::TokenHolders).map(line).collect();
     if !holders.is_empty() {
         let mut finding =
-            scene.finding(Rule::LockTokenLeak, "whoever holds a token is shown it again, in places that get copied");
+            scene.finding(Rule::LockTokenLeak, "the token is shown to token holders, in places that are often shared");
         finding.severity = Severity::Note;
         finding.evidence = holders;
         findings.push(finding);
@@ -182,13 +185,13 @@ pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding>
 /// The token in the container's log.
 pub fn logged(scene: Scene<'_>) -> Finding {
     let mut finding = scene
-        .finding(Rule::LockTokenLeak, "the token stands in the container's log, for whoever reads it")
+        .finding(Rule::LockTokenLeak, "the container's log contains the token")
         .evidence("docker logs CONTAINER | grep -F \"$COMFYUI_API_TOKEN\"");
     finding.severity = Severity::Note;
     finding
 }
 
-/// The lock wore out.
+/// The lock behaves differently after many rejected requests.
 pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
     scene.finding(Rule::LockWearsOut, worn.how).evidence(format!("{}  →  {}", worn.request.curl(scene.base), worn.got))
 }
@@ -207,7 +210,7 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Optio
     let finding = if changed {
         scene
             .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
-            .evidence("the token that the credential file holds now works")
+            .evidence("the token in the credential file works")
     } else {
         let others = if tried { "nobody gets in" } else { "whether a visitor gets in was not tried" };
         scene.finding(Rule::LockLockedOut, format!("the token of record is rejected, and {others}"))
@@ -215,17 +218,17 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Optio
     Some(shown.into_iter().fold(finding, Finding::evidence))
 }
 
-/// Browser sessions died.
+/// Browser sessions are lost.
 pub fn session(scene: Scene<'_>, before: Works, look: &Look) -> Option<Finding> {
     let dead = before == Works::Yes && look.session == Works::No && scene.event != Event::Rotate;
     dead.then(|| {
         scene
-            .finding(Rule::LockSessionLost, "every browser session is dead: people must log in again")
-            .evidence("the session cookie of before the event is rejected")
+            .finding(Rule::LockSessionLost, "all browser sessions are lost: users must log in again")
+            .evidence("the session cookie from before the event is rejected")
     })
 }
 
-/// After a rotation, whatever opened before must be dead.
+/// After a rotation, the old token and sessions must be rejected.
 pub async fn old_keys(
     scene: Scene<'_>,
     client: &Client,
@@ -244,19 +247,18 @@ pub async fn old_keys(
     if let Some(cookie) = old.session()
         && lockproof_probe::look::session_works(client, scheme, cookie, &look.sentinels).await == Works::Yes
     {
-        alive.push("a browser session of before the rotation is still served".to_owned());
+        alive.push("a browser session from before the rotation is still served".to_owned());
     }
     if alive.is_empty() {
         return None;
     }
-    let mut finding =
-        scene.finding(Rule::LockOldTokenAlive, "after the credential was changed, old keys still open the lock");
+    let mut finding = scene.finding(Rule::LockOldTokenAlive, "old credentials still work after the rotation");
     finding.evidence = alive;
     finding.routes = vec![request.path().to_owned()];
     Some(finding)
 }
 
-/// The API was public for a while before the lock took hold.
+/// The API was public for a while before the lock took effect.
 pub fn exposure(scene: Scene<'_>, exposure: &Exposure, verdict: Verdict) -> Option<Finding> {
     if verdict == Verdict::Open || exposure.served == 0 {
         return None;
@@ -264,12 +266,12 @@ pub fn exposure(scene: Scene<'_>, exposure: &Exposure, verdict: Verdict) -> Opti
     let first = exposure.first.clone().unwrap_or_default();
     Some(
         scene
-            .finding(Rule::LockBootWindow, "the API is public for a while before the lock takes hold")
-            .evidence(format!("for {} ms; the first public answer: {first}", exposure.total.as_millis())),
+            .finding(Rule::LockBootWindow, "the API is public for a while before the lock takes effect")
+            .evidence(format!("for {} ms; first public answer: {first}", exposure.total.as_millis())),
     )
 }
 
-/// The states that an event took.
+/// The states that an event removed.
 pub fn losses(
     scene: Scene<'_>,
     map: &StateMap,
@@ -292,10 +294,10 @@ pub fn losses(
             scene
                 .finding(
                     rule,
-                    format!("{} lies {} {} and does not last", words(entry.state), owner.preposition(), owner.words()),
+                    format!("{} is {} {} and does not persist", words(entry.state), owner.preposition(), owner.words()),
                 )
                 .evidence(lost_paths(entry))
-                .evidence(format!("{} takes {}", scene.event, scene.event.takes()))
+                .evidence(format!("{} removes {}", scene.event, scene.event.takes()))
                 .remedy(remedy.clone()),
         );
         let by_mount = match owner {
@@ -308,7 +310,7 @@ pub fn losses(
         {
             findings.push(
                 scene
-                    .finding(rule, format!("{} is {}, and the lock keeps its state on it", mount.target, owner.words()))
+                    .finding(rule, format!("{} is {}, and it holds state of the lock", mount.target, owner.words()))
                     .evidence(lost_paths(entry))
                     .remedy(remedy),
             );
@@ -327,30 +329,34 @@ fn lost_paths(entry: &StateEntry) -> String {
 fn words(state: State) -> &'static str {
     match state {
         State::Plugin => "the lock's plugin",
-        State::Deps => "what the lock imports from Python",
+        State::Deps => "the Python code that the lock imports",
         State::Credential => "the lock's credential",
-        State::SessionKey => "the key that signs browser sessions",
-        State::Data => "the data",
+        State::SessionKey => "the session signing key",
+        State::Data => "user data",
     }
 }
 
-/// Prediction and proof differ.
+/// The verdict differs from the prediction.
 pub fn prediction(scene: Scene<'_>, predicted: Option<Verdict>, verdict: Verdict) -> Option<Finding> {
     let predicted = predicted.filter(|p| *p != verdict)?;
     Some(
         scene
-            .finding(Rule::PersistPrediction, "what the mounts promised is not what happened")
-            .evidence(format!("predicted {predicted}, seen {verdict}"))
-            .remedy("trust what was seen; the state map lacks something: `--report json` shows what it assumed"),
+            .finding(Rule::PersistPrediction, "the verdict differs from the prediction")
+            .evidence(format!("predicted {predicted}, observed {verdict}"))
+            .remedy("trust the observed verdict; `--report json` shows the assumptions of the state map"),
     )
 }
 
-/// An upgrade that upgraded nothing.
+/// An upgrade without effect.
 pub fn masked(scene: Scene<'_>, deployment: &Deployment, layout: &Layout) -> Finding {
     scene
         .finding(
             Rule::PersistMasksImage,
-            format!("a mount over {} goes on running the old code: the upgrade upgraded nothing", layout.code_dir),
+            format!("the volume at {} keeps the old code: the upgrade had no effect", layout.code_dir),
         )
-        .evidence(format!("the code of {} differs from what runs in {}", deployment.image(), layout.code_dir))
+        .evidence(format!(
+            "{} in the new image differs from the code that runs in {}",
+            deployment.image(),
+            layout.code_dir
+        ))
 }

@@ -1,8 +1,7 @@
-//! One examination of a lock, in the order of the design: sentinels, token and session; the
-//! matrix, reading before changing; the token in places where it should not be; then the claim.
+//! One examination of a lock, in the order of the design: sentinels, token and session; the matrix,
+//! read-only requests first; token leaks; then the claim.
 //!
-//! It needs a client and the keys, and nothing of a container: `lockproof probe` and the gate use
-//! the same one.
+//! It needs a client and credentials, but no container: both `lockproof probe` and the gate use it.
 
 use super::diagnose::Scene;
 use crate::{gate::diagnose, state_map::StateMap};
@@ -28,56 +27,56 @@ use lockproof_probe::{
     wear::Worn,
 };
 
-/// What is examined, and how far one may go.
+/// What to examine, and which requests are allowed.
 #[derive(Clone, Copy)]
 pub struct Examiner<'a> {
     /// The server.
     pub client: &'a Client,
-    /// How its lock works.
+    /// The login scheme.
     pub scheme: &'a Scheme,
-    /// The keys; without them, only what a visitor sees is judged.
+    /// The credentials; without them, only anonymous access is judged.
     pub keys: Option<&'a Keys>,
-    /// The routes.
+    /// The routes to probe.
     pub routes: &'a [Route],
-    /// Whether requests may be sent that change something.
+    /// Whether requests that change data are allowed.
     pub mutating: bool,
-    /// What findings are made for.
+    /// The context of findings.
     pub scene: Scene<'a>,
-    /// Is told after each probe how many were sent, and how many there are.
+    /// Called after each probe with the number of sent and planned probes.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-/// What the first half has shown: nothing in it changes who gets in.
+/// The results of the first half, which does not change who has access.
 #[derive(Clone, Debug)]
 pub struct Early {
     /// Sentinels, token, session.
     pub look: Look,
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// The probes by their decision.
+    /// The number of probes by decision.
     pub counts: Counts,
-    /// Whether anybody is shown the token.
+    /// Whether the token is shown to anonymous requests.
     pub shown: bool,
-    /// How the lock wore out under the probes themselves.
+    /// How the lock changed under the probes.
     pub worn: Option<Worn>,
-    /// Why the probes say little: the server asked for more patience than there is.
+    /// Why the probes are inconclusive: the server's rate limit exceeds the allowed pauses.
     pub throttled: Option<&'static str>,
 }
 
-/// Said of a server that answers many requests with 429.
-const THROTTLED: &str = "too many requests were answered with 429, or 403 and 503 with Retry-After, even after the \
-                         pauses for which they ask; let lockproof's address pass the rate limit while it is probed";
+/// The reason if the server rate-limits many requests.
+const THROTTLED: &str = "too many requests were answered with 429, or with 403 or 503 and Retry-After, even \
+    after the requested pauses; exempt lockproof's address from the rate limit while it probes";
 
-/// What the claim has shown.
+/// The results of the claim.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
     /// Whether a visitor can obtain access.
     pub yes: bool,
-    /// Whether the login form shows the token to whoever posts a wrong password.
+    /// Whether the login form shows the token after a wrong password.
     pub shown: bool,
-    /// Whether trying has changed the server's state.
+    /// Whether the attempts changed the server's state.
     pub disturbed: bool,
     /// Whether the lock's forms were tried.
     pub tried: bool,
@@ -86,21 +85,23 @@ pub struct Claimed {
 }
 
 impl Examiner<'_> {
-    /// Sentinels, token, session; then, unless it is open anyway, the matrix and the leaks.
+    /// Checks sentinels, token and session; then, unless the lock is open, the matrix and token
+    /// leaks.
     pub async fn early(&self, known: &Reference) -> Early {
         self.after(self.look(known).await).await
     }
 
-    /// Sentinels, token, session.
+    /// Checks sentinels, token and session.
     pub async fn look(&self, known: &Reference) -> Look {
         look(self.client, self.scheme, self.keys, known).await
     }
 
-    /// The matrix and the leaks, after a look that showed whether it is open anyway.
+    /// The matrix and token leaks, given the result of [`look`](Self::look).
     pub async fn after(&self, look: Look) -> Early {
         let mut early =
             Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None, throttled: None };
-        // An open door needs no picklock; and without a token that works there is nothing to compare.
+        // If the lock is open, there is nothing to bypass; without a working token, there is no
+        // answer to compare with.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
             return early;
         }
@@ -118,16 +119,16 @@ impl Examiner<'_> {
             early.worn = self.worn(&early.look).await;
         }
         if early.worn.is_some() {
-            // From some probe on, everything got through, or nothing did: no probe says anything.
+            // At some point everything or nothing was served: the probes are inconclusive.
             found.hits.clear();
             found.malformed.clear();
         } else if let Some((request, outcome)) = found.opened.take() {
-            // Open now and then: what still got through by itself is told as well.
+            // Open for a while: still report what was served independently of that.
             early.worn = Some(Worn::now_and_then(request, &outcome));
         }
         if early.worn.is_some() {
-            // What was read through an open lock, such as its log, is not shown to everybody; what is
-            // shown by a refusal or a page, the search for leaks finds as well.
+            // What was read through an open lock, such as its log, is not public. What a rejection
+            // or a page shows is also found by the search for leaks.
             found.leaks.clear();
         }
         early.findings = diagnose::matrix(self.scene, &found);
@@ -142,7 +143,7 @@ impl Examiner<'_> {
         early
     }
 
-    /// Whether the lock is another one after the matrix, which has been refused many hundred times.
+    /// Whether the lock changed after the hundreds of rejected requests of the matrix.
     async fn worn(&self, before: &Look) -> Option<Worn> {
         let was = before.sentinels.iter().find(|s| s.decision == Decision::Rejected)?;
         let anonymous = patiently(self.client, &was.request).await;
@@ -160,7 +161,7 @@ impl Examiner<'_> {
     pub async fn claim(&self, early: &Early, forms: bool) -> Claimed {
         let mut claimed = Claimed::default();
         let look = &early.look;
-        // A lock that is open, or worn open, lets everybody in: nobody has to claim anything.
+        // A lock that is open, or open for a while, gives access without a claim.
         if look.all_through() || early.worn.is_some() {
             return claimed;
         }
@@ -184,7 +185,7 @@ impl Examiner<'_> {
             (shown, _) => shown,
         } {
             claimed.shown = true;
-            // Said already where pages and errors hold it as well.
+            // Already reported for pages and errors that contain it.
             if !early.shown {
                 claimed.findings.extend(diagnose::leaks(self.scene, &Found::default(), &[leak]));
             }
@@ -258,7 +259,7 @@ pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
 /// Puts the findings of both halves together: each cause once.
 pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding> {
     let mut findings = early.findings.clone();
-    // The empty token is told once, as what makes it claimable.
+    // The empty token is reported once, as the cause of `claimable`.
     if claimed.findings.iter().any(|f| f.rule == Rule::LockEmptyToken) {
         findings.retain(|f| f.rule != Rule::LockEmptyToken);
     }
@@ -272,10 +273,10 @@ pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding>
 /// The verdict of an examination, given its findings with the accepted ones marked.
 ///
 /// # Errors
-/// The reason, when it cannot be found out.
+/// The reason why no verdict could be reached.
 pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result<Verdict, String> {
     let leaks = findings.iter().any(|f| f.rule.is_leak() && !f.accepted);
-    // Whoever is shown the token has got access from the server itself.
+    // If the token is shown to a visitor, the visitor gets access from the server itself.
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
     // A handler of the server that breaks by itself (`broken`) has answered; nobody did where these are.
@@ -284,14 +285,14 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     let silent = if worn { 0 } else { early.counts.unanswered };
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
     match (verdict, early.throttled) {
-        // What was found is there; that there is nothing more cannot be said.
+        // What was found is certain; that there is nothing else is not.
         (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
         (Ok(Verdict::Locked), None) if claimed.undecided.is_some() => {
             Err(claimed.undecided.clone().unwrap_or_default())
         }
         (Ok(Verdict::Locked), None) if silent > 0 => Err(format!(
-            "{silent} of {} probes were answered by nobody, also when they were asked again one by one: let \
-             lockproof's address pass the rate limit, or see the server's log",
+            "{silent} of {} probes got no answer, even when repeated one by one: exempt lockproof's address \
+            from the rate limit, or check the server's log",
             early.counts.planned
         )),
         (verdict, _) => verdict,

@@ -1,4 +1,4 @@
-//! What is as it must be: expectations, accepted findings, a baseline.
+//! Expected verdicts, accepted findings and the baseline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,8 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// The verdict that an event must have. An expected `leaky` at `installed` goes on for the events of
-/// which the file says nothing, as far as they leak no more than that.
+/// The expected verdict of an event. An expected `leaky` at `installed` also applies to events
+/// without an `expect`, if they have no further leaks.
 pub fn expected(subject: &Subject, event: Event, verdict: Option<Verdict>) -> Verdict {
     if let Some(explicit) = subject.expect.get(&event) {
         return *explicit;
@@ -25,11 +25,11 @@ pub fn expected(subject: &Subject, event: Event, verdict: Option<Verdict>) -> Ve
     if leaky && verdict == Some(Verdict::Leaky) { Verdict::Leaky } else { Verdict::Locked }
 }
 
-/// The states that an event took, for [`mark_expected`].
+/// The states that each event removed, for [`mark_expected`].
 #[derive(Clone, Debug, Default)]
 pub struct Losses(pub BTreeMap<Event, BTreeSet<State>>);
 
-/// The rules that a verdict speaks of itself.
+/// The rules that belong to a verdict itself.
 fn own_rules(verdict: Verdict) -> &'static [Rule] {
     match verdict {
         Verdict::Open => &[Rule::LockOpen],
@@ -40,7 +40,7 @@ fn own_rules(verdict: Verdict) -> &'static [Rule] {
     }
 }
 
-/// The state of which a finding speaks.
+/// The state that a finding is about.
 fn state_of(finding: &Finding) -> Option<State> {
     Some(match finding.rule {
         Rule::PersistPlugin => State::Plugin,
@@ -54,9 +54,9 @@ fn state_of(finding: &Finding) -> Option<State> {
 
 /// Marks the findings that an expectation explains.
 ///
-/// A finding is expected when the event's verdict equals an explicit `expect`, and it is that
-/// verdict's own rule; or when it is about a state that went together with one whose loss explains
-/// the verdict. Leaks are expected where they were seen at an `installed` that was expected leaky.
+/// A finding is expected if the event's verdict equals an explicit `expect`, and it belongs to that
+/// verdict, or it is about a state whose loss, alone or with another lost state, explains the
+/// verdict. Leaks are expected if they were found at an `installed` that was expected to be leaky.
 pub fn mark_expected(
     findings: &mut [Finding],
     subject: &Subject,
@@ -87,21 +87,21 @@ pub fn mark_expected(
         let lost = losses.0.get(&event).cloned().unwrap_or_default();
         finding.expected = own_rules(*verdict).contains(&finding.rule)
             || state_of(finding).is_some_and(|state| explains(scheme, *verdict, &lost, state))
-            // Without the credential, or the plugin, no session opens anything.
+            // Without the credential or the plugin, no session opens anything.
             || matches!(finding.rule, Rule::PersistAnonymousVolume | Rule::PersistTmpfs | Rule::LockSessionLost)
                 && lost.iter().any(|state| scheme.verdict_without(*state) == Some(*verdict));
     }
 }
 
-/// Whether the loss of `state` belongs to what explains `verdict`: it does by itself, or it went
-/// together with a state that does, and alone would have been no worse.
+/// Whether the loss of `state` explains `verdict`: alone, or together with a state that does, if it
+/// would not be worse alone.
 fn explains(scheme: &Scheme, verdict: Verdict, lost: &BTreeSet<State>, state: State) -> bool {
     let reason = lost.iter().any(|s| scheme.verdict_without(*s) == Some(verdict));
     let no_worse = scheme.verdict_without(state).is_none_or(|alone| alone >= verdict);
     reason && lost.contains(&state) && no_worse
 }
 
-/// Marks the findings that `accept:` tolerates today, and gives those entries that matched nothing.
+/// Marks the findings that `accept:` currently accepts, and returns the entries that matched.
 pub fn mark_accepted(findings: &mut [Finding], accept: &[Accept], today: Date) -> BTreeSet<usize> {
     let mut used = BTreeSet::new();
     for finding in findings {
@@ -112,7 +112,7 @@ pub fn mark_accepted(findings: &mut [Finding], accept: &[Accept], today: Date) -
             used.insert(index);
             if entry.expired(today) {
                 let until = entry.until.map(|d| d.to_string()).unwrap_or_default();
-                let line = format!("it was accepted until {until} ({}), and counts again", entry.reason);
+                let line = format!("accepted until {until} ({}); it counts again", entry.reason);
                 if !finding.evidence.contains(&line) {
                     finding.evidence.push(line);
                 }
@@ -124,7 +124,7 @@ pub fn mark_accepted(findings: &mut [Finding], accept: &[Accept], today: Date) -
     used
 }
 
-/// The notes for entries of `accept:` that matched nothing.
+/// The notes about entries of `accept:` that matched nothing.
 pub fn unused(accept: &[Accept], used: &BTreeSet<usize>) -> Vec<Finding> {
     accept
         .iter()
@@ -135,17 +135,17 @@ pub fn unused(accept: &[Accept], used: &BTreeSet<usize>) -> Vec<Finding> {
                 entry.rule,
                 entry.subject.as_deref().unwrap_or(""),
                 entry.event,
-                "an entry of `accept:` matched nothing",
+                "an entry of `accept:` matches no finding",
             )
             .evidence(format!("accept: rule: {}, reason: {}", entry.rule, entry.reason))
-            .remedy("remove the entry: what it tolerated is not there any more");
+            .remedy("remove the entry: its finding no longer exists");
             note.severity = Severity::Note;
             note
         })
         .collect()
 }
 
-/// Marks the findings that an earlier report holds already.
+/// Marks the findings that are in an earlier report.
 pub fn mark_baseline(findings: &mut [Finding], baseline: &Report) {
     for finding in findings {
         finding.baseline = baseline.findings.iter().any(|known| known.identity() == finding.identity());

@@ -1,4 +1,4 @@
-//! The run: every subject through every event.
+//! The gate run: runs every event on every subject.
 
 mod clock;
 pub mod diagnose;
@@ -40,13 +40,13 @@ use shared::Shared;
 /// What decides the exit code beside the plan.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The severity from which on a finding counts.
+    /// The lowest severity that counts.
     pub fail_on: Severity,
-    /// The time that the whole run may take.
+    /// The time limit of the whole run.
     pub timeout: Option<Duration>,
     /// An earlier report, whose findings do not count.
     pub baseline: Option<Report>,
-    /// The configuration file, for reports.
+    /// The name of the configuration file, for reports.
     pub config: Option<String>,
 }
 
@@ -60,8 +60,8 @@ impl Default for Options {
 /// what an earlier run left that was killed is removed first.
 ///
 /// # Errors
-/// An environment error when the engine cannot be used at all. What befalls one subject stands in
-/// the report.
+/// An environment error if the engine cannot be used at all. Errors of one subject are in the
+/// report.
 pub async fn run(
     engine: &Engine,
     run: &Run,
@@ -79,7 +79,7 @@ pub async fn run(
     let share = &shared;
     let work = stream::iter(ledgers.iter().enumerate())
         .map(|(index, (subject, ledger))| {
-            // Boxed, as the larger parts of it: unoptimised, they would not fit the stack of a test's thread.
+            // Boxed, because the unoptimised future would not fit on the stack of a test thread.
             Box::pin(subject_to_end(subject::Work {
                 engine,
                 run,
@@ -103,7 +103,7 @@ pub async fn run(
             }
         }
     }
-    // What was found stands, even when the engine is gone by now.
+    // The findings stay valid, even if the engine has failed.
     let unswept = engine.sweep_run(run.id()).await.err();
     if let Some(e) = &unswept {
         tracing::error!("{e}");
@@ -111,7 +111,7 @@ pub async fn run(
     Ok(add_up(plan, options, ledgers, unswept, started, begun.elapsed()))
 }
 
-/// The image of a subject must be had, and the engine must be on this machine, before any work.
+/// Checks before any work that the images are available and that the engine is on this machine.
 async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     let mut checked = false;
     for subject in &plan.subjects {
@@ -135,12 +135,12 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Removes what killed runs left. That it fails must not keep this run from its work.
+/// Removes the objects of killed runs. A failure does not stop this run.
 async fn tidy_up_after_others(engine: &Engine) {
     match engine.leftovers(Whose::Gone).await {
         Ok(found) => {
             for (run, leftovers) in found {
-                tracing::info!("removing {} things that the killed run {run} left", leftovers.count());
+                tracing::info!("removing {} leftovers of the killed run {run}", leftovers.count());
                 if let Err(e) = engine.sweep(&leftovers).await {
                     tracing::warn!("{e}");
                 }
@@ -158,7 +158,7 @@ async fn subject_to_end(work: subject::Work<'_>) {
         open.report.image.clone_from(&subject.image);
     }
     if let Err(error) = subject::gate(work).await {
-        // The report has one sentence of it; here are the place, all of the reason, and what to do.
+        // The report contains one sentence of the error; log it in full.
         tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
         open.report.error = Some(error.one_line());
@@ -167,7 +167,7 @@ async fn subject_to_end(work: subject::Work<'_>) {
     listener.done(&subject.name);
 }
 
-/// The run's time is over: what was not done yet is undecided.
+/// The run timed out: unfinished events are undecided.
 fn cut_short(plan: &Plan, subject: &Subject, ledger: &mut Ledger, limit: Duration) {
     let missing: Vec<Event> = std::iter::once(Event::Installed)
         .chain(plan.events.iter().copied())
@@ -180,12 +180,12 @@ fn cut_short(plan: &Plan, subject: &Subject, ledger: &mut Ledger, limit: Duratio
     subject.image.clone_into(&mut ledger.report.image);
     for event in missing {
         let mut report = EventReport::new(event, expect::expected(subject, event, None));
-        report.undecided = Some(format!("the run's time of {} s was over", limit.as_secs()));
+        report.undecided = Some(format!("the run timed out after {} s", limit.as_secs()));
         ledger.report.events.push(report);
     }
 }
 
-/// Adds up the ledgers: expectations, accepted findings, the baseline, and the exit code.
+/// Combines the ledgers: expectations, accepted findings, the baseline, and the exit code.
 fn add_up(
     plan: &Plan,
     options: &Options,

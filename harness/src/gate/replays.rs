@@ -1,5 +1,5 @@
-//! Workflows and notebooks in the gate: run in the installed state and after every event, on the
-//! same token, and held against what they gave first.
+//! Workflows and notebooks in the gate: run in the installed state and after every event, with the
+//! same token, and compared with their first outputs.
 
 use std::{
     collections::BTreeMap,
@@ -22,36 +22,36 @@ use lockproof_model::{
 use lockproof_probe::{client::Client, keys::Keys};
 use lockproof_replay::{Ending, Options, Outcome, run::Progress, server::Server};
 
-/// The replays of one subject, and what each gave in the installed state.
+/// The replays of one subject, with their outputs in the installed state.
 #[derive(Debug, Default)]
 pub struct Replays {
     pieces: Vec<Piece>,
     first: Mutex<BTreeMap<PathBuf, Option<Reference>>>,
-    /// Where pictures of differences go.
+    /// The directory for difference pictures.
     keep: Option<PathBuf>,
 }
 
-/// What came of all replays after one event.
+/// The results of all replays after one event.
 #[derive(Debug, Default)]
 pub struct All {
-    /// A line for each.
+    /// One entry for each replay.
     pub reports: Vec<ReplayReport>,
-    /// What is broken.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
-/// A server, its lock and the token of record.
+/// A server, its login scheme and the token of record.
 #[derive(Clone, Copy)]
 pub struct Behind<'a> {
     /// The server.
     pub client: &'a Client,
-    /// How its lock works.
+    /// The login scheme.
     pub scheme: &'a Scheme,
     /// The token of record.
     pub keys: &'a Keys,
-    /// What runs notebooks.
+    /// Runs the notebooks.
     pub runner: &'a Runner,
-    /// Whether the token opens anything, or nothing is locked: else a failure is the verdict's.
+    /// Whether the token works or nothing is locked; otherwise a failure is covered by the verdict.
     pub lets_in: bool,
 }
 
@@ -59,17 +59,17 @@ impl Replays {
     /// Reads the files.
     ///
     /// # Errors
-    /// A usage error for a file that is no workflow.
+    /// A usage error for a file that is not a workflow or notebook.
     pub fn read(paths: &[PathBuf], keep: Option<PathBuf>) -> Result<Self> {
         let pieces =
             paths.iter().map(|path| Piece::read(path).map_err(|e| e.or_at("replays"))).collect::<Result<_>>()?;
         Ok(Self { pieces, first: Mutex::default(), keep })
     }
 
-    /// Runs all of them.
+    /// Runs all replays.
     ///
     /// # Errors
-    /// An environment error when one could not be tried for a reason that is not the server's.
+    /// An environment error if a replay failed for a reason outside the server.
     pub async fn run(&self, scene: Scene<'_>, behind: Behind<'_>, step: &(dyn Fn(&str) + Sync)) -> Result<All> {
         let mut all = All::default();
         let server = Server::new(behind.client, behind.scheme, Some(behind.keys.token()));
@@ -96,7 +96,7 @@ impl Replays {
         let installed = place.event == Event::Installed;
         let known = self.first.lock().unwrap_or_else(PoisonError::into_inner).get(piece.path()).cloned();
         let reference = match known.filter(|_| !installed) {
-            Some(None) => return Ok(skipped(piece, "it failed in the installed state already")),
+            Some(None) => return Ok(skipped(piece, "it already failed in the installed state")),
             Some(reference) => reference,
             None => None,
         };
@@ -106,7 +106,7 @@ impl Replays {
         let told = Steps { name: &piece.name(), step };
         let replayed = match piece.replay(place, &options, reference, &told).await {
             Ok(replayed) => replayed,
-            // It says nothing about the lock, nor about what runs behind it.
+            // This says nothing about the lock or the server behind it.
             Err(e) if e.kind() != ErrorKind::Usage => return Ok(skipped(piece, &e.one_line())),
             Err(e) => return Err(e),
         };
@@ -118,7 +118,8 @@ impl Replays {
     }
 }
 
-/// What a notebook says is the same after each event, and told once.
+/// Whether a finding is about the notebook itself: it is the same after each event, and reported
+/// once.
 fn tells(finding: &Finding) -> bool {
     finding.event == Some(Event::Installed)
         || matches!(finding.rule, Rule::ReplayChanged | Rule::ReplayFailed | Rule::ReplayTokenUnused)
@@ -128,7 +129,7 @@ fn skipped(piece: &Piece, why: &str) -> Replayed {
     Replayed { outcome: Outcome::skipped(piece.name(), why), findings: Vec::new(), reference: None }
 }
 
-/// Tells the nodes as steps of the subject.
+/// Reports the nodes as steps of the subject.
 struct Steps<'a> {
     name: &'a str,
     step: &'a (dyn Fn(&str) + Sync),
@@ -136,7 +137,7 @@ struct Steps<'a> {
 
 impl Progress for Steps<'_> {
     fn waiting(&self, behind: usize) {
-        (self.step)(&format!("replaying {}: behind {behind} in the queue", self.name));
+        (self.step)(&format!("replaying {}: waiting in the queue ({behind} ahead)", self.name));
     }
 
     fn node(&self, node: &str, done: usize, all: usize, _: f64) {
@@ -144,7 +145,7 @@ impl Progress for Steps<'_> {
     }
 }
 
-/// The line of the report.
+/// The entry of the report.
 pub fn report(event: Event, outcome: &Outcome) -> ReplayReport {
     let how = match outcome.ending {
         Ending::Same | Ending::Ran | Ending::Stored => ReplayOutcome::Same,

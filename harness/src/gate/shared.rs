@@ -1,4 +1,4 @@
-//! What the subjects of one run share, so that it is done once.
+//! Work that the subjects of a run share.
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +21,12 @@ use lockproof_model::{
     scheme::Scheme,
 };
 
-/// The places for starts, the plugins that were fetched, and their dependencies.
+/// The start permits, the fetched plugins, and their dependencies.
 #[derive(Debug)]
 pub struct Shared {
-    /// How many servers may start at once.
+    /// The start permits.
     pub places: Places,
-    /// How many subjects may be gated at once; one that waits may be brought up already.
+    /// The permits for gating a subject; a waiting subject may already start.
     pub turns: Semaphore,
     /// The dependencies of the lock.
     pub carrier: Carrier,
@@ -38,7 +38,7 @@ pub struct Shared {
 pub type Listed = std::result::Result<Arc<Inventory>, String>;
 
 impl Shared {
-    /// Nothing is done yet, and `jobs` subjects may be gated at once.
+    /// Shared state for gating `jobs` subjects in parallel.
     pub fn new(jobs: usize) -> Self {
         Self {
             places: Places::of_this_machine(),
@@ -55,7 +55,7 @@ impl Shared {
         Arc::clone(inventories.entry(key.to_owned()).or_default())
     }
 
-    /// The plugin on this machine, cloned by the first subject that asks.
+    /// The plugin's directory on this machine, cloned at the first request.
     ///
     /// # Errors
     /// As [`source::fetch`].

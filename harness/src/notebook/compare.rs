@@ -1,4 +1,4 @@
-//! The output of a cell against the stored one: text after sanitising, pictures by pixels.
+//! Compares the output of a cell with the stored output: text after sanitising, pictures by pixels.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -6,24 +6,25 @@ use serde_json::Value;
 use super::{file::joined, settings::Sanitizer};
 use lockproof_model::secret;
 
-/// Tags by which a cell says that its output is not to be compared; the latter are nbval's.
+/// Tags that exclude a cell's output from the comparison; the last two are nbval's.
 const IGNORED: [&str; 3] = ["lockproof-ignore-output", "nbval-ignore-output", "NBVAL_IGNORE_OUTPUT"];
 
-/// As much of a differing line as is shown.
+/// The maximum length of a displayed line.
 const SHOWN: usize = 120;
 
-/// One thing that a cell shows.
+/// A part of a cell's output.
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
-    /// What was printed to a stream, as a whole: how it is cut differs from run to run.
+    /// The whole output of a stream, because its chunks differ from run to run.
     Stream(String, String),
     /// A result or a display, by media type.
     Data(Vec<(String, Value)>),
-    /// An error: its name and its message. The traceback holds paths and line numbers.
+    /// An error: its name and message. The traceback is ignored, because it contains paths and line
+    /// numbers.
     Error(String, String),
 }
 
-/// How the output of a cell differs from the stored one, in a line; `None` when it does not.
+/// How the output of a cell differs from the stored output, in one line; `None` if it is the same.
 pub(super) fn difference(stored: &Value, new: &Value, rules: &Sanitizer) -> Option<String> {
     if IGNORED.iter().any(|tag| super::file::has_tag(stored, tag)) {
         return None;
@@ -35,11 +36,11 @@ pub(super) fn difference(stored: &Value, new: &Value, rules: &Sanitizer) -> Opti
         }
     }
     match (before.get(after.len()), after.get(before.len())) {
-        (Some(missing), _) => Some(format!("{} is stored, and there is none now", missing.name())),
+        (Some(missing), _) => Some(format!("{} is stored but missing now", missing.name())),
         (None, Some(_)) if before.is_empty() => {
-            Some("there is output now, and none is stored (--update stores it)".to_owned())
+            Some("there is output now but none is stored (--update stores it)".to_owned())
         }
-        (None, Some(more)) => Some(format!("there is {} now, and none is stored", more.name())),
+        (None, Some(more)) => Some(format!("there is {} now but none is stored", more.name())),
         (None, None) => None,
     }
 }
@@ -50,7 +51,7 @@ impl Piece {
             Self::Stream(name, _) => format!("text on {name}"),
             Self::Error(name, _) => format!("an error ({name})"),
             Self::Data(data) => match data.iter().map(|(kind, _)| kind.as_str()).find(|kind| *kind != "text/plain") {
-                Some(kind) => format!("output of the kind {kind}"),
+                Some(kind) => format!("output of type {kind}"),
                 None => "a result".to_owned(),
             },
         }
@@ -85,7 +86,7 @@ fn pieces(outputs: &Value) -> Vec<Piece> {
             }
         }
     }
-    // stdout and stderr come as they come; each by itself is in order.
+    // The order of stdout and stderr is not fixed; each stream by itself is in order.
     pieces.sort_by_key(|piece| match piece {
         Piece::Stream(name, _) if name == "stdout" => 0,
         Piece::Stream(..) => 1,
@@ -103,14 +104,14 @@ fn piece_difference(before: &Piece, after: &Piece, rules: &Sanitizer) -> Option<
             text_difference(a, b, rules).map(|how| format!("{name_a}: {how}"))
         }
         (Piece::Data(a), Piece::Data(b)) => data_difference(a, b, rules),
-        _ => Some(format!("{} was stored, {} is there now", before.name(), after.name())),
+        _ => Some(format!("stored {}, now {}", before.name(), after.name())),
     }
 }
 
 fn data_difference(a: &[(String, Value)], b: &[(String, Value)], rules: &Sanitizer) -> Option<String> {
     let kinds = |data: &[(String, Value)]| data.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
     if kinds(a) != kinds(b) {
-        return Some(format!("the kinds {} were stored, {} are there now", kinds(a).join(", "), kinds(b).join(", ")));
+        return Some(format!("stored types {}, now {}", kinds(a).join(", "), kinds(b).join(", ")));
     }
     a.iter().zip(b).find_map(|((kind, stored), (_, new))| {
         let how = if is_picture(kind) {
@@ -128,7 +129,7 @@ fn is_picture(kind: &str) -> bool {
     matches!(kind, "image/png" | "image/jpeg" | "image/webp" | "image/gif")
 }
 
-/// Other data: JSON as text, whose keys keep their order in a notebook.
+/// Other data: JSON as text; notebooks keep the order of keys.
 fn whole(value: &Value) -> String {
     match value {
         Value::String(_) => joined(value),
@@ -138,7 +139,7 @@ fn whole(value: &Value) -> String {
 }
 
 fn text_difference(stored: &str, new: &str, rules: &Sanitizer) -> Option<String> {
-    // Secrets go before anything is shortened: half a token would no longer be known for one.
+    // Redact before shortening: a truncated token would not be recognised.
     let (stored, new) = (rules.clean(&secret::redact(stored)), rules.clean(&secret::redact(new)));
     if stored == new {
         return None;
@@ -149,7 +150,7 @@ fn text_difference(stored: &str, new: &str, rules: &Sanitizer) -> Option<String>
         Some(text) => format!("`{}`", shorten(text)),
         None => "nothing".to_owned(),
     };
-    Some(format!("line {}: {} was stored, {} is there now", line + 1, shown(&a), shown(&b)))
+    Some(format!("line {}: stored {}, now {}", line + 1, shown(&a), shown(&b)))
 }
 
 fn shorten(text: &str) -> String {
@@ -163,9 +164,8 @@ fn shorten(text: &str) -> String {
 fn picture_difference(stored: &str, new: &str) -> Option<String> {
     let decode = |text: &str, which: &str| {
         let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        let bytes = STANDARD.decode(compact).map_err(|_| format!("the {which} picture is not base64"))?;
-        let picture =
-            image::load_from_memory(&bytes).map_err(|e| format!("the {which} picture cannot be read: {e}"))?;
+        let bytes = STANDARD.decode(compact).map_err(|_| format!("the {which} picture is not valid base64"))?;
+        let picture = image::load_from_memory(&bytes).map_err(|e| format!("cannot read the {which} picture: {e}"))?;
         Ok::<_, String>(picture.into_rgba16())
     };
     let (before, after) = match (decode(stored, "stored"), decode(new, "new")) {
@@ -174,12 +174,12 @@ fn picture_difference(stored: &str, new: &str) -> Option<String> {
     };
     if before.dimensions() != after.dimensions() {
         let size = |picture: &image::ImageBuffer<_, _>| format!("{}×{}", picture.width(), picture.height());
-        return Some(format!("the picture was {} and is {} now", size(&before), size(&after)));
+        return Some(format!("the picture size was {} and is now {}", size(&before), size(&after)));
     }
     let mut differing = before.enumerate_pixels().zip(after.pixels()).filter(|((_, _, a), b)| a != b);
     let ((x, y, _), _) = differing.next()?;
     let all = u64::from(before.width()) * u64::from(before.height());
-    Some(format!("{} of {all} pixels differ, the first at {x},{y}", differing.count() + 1))
+    Some(format!("{} of {all} pixels differ, first at {x},{y}", differing.count() + 1))
 }
 
 #[cfg(test)]
@@ -217,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_told() {
+    fn the_first_difference_is_reported() {
         let a = json!([stream("stdout", "a\nb in 1.2 s\nc\n")]);
-        insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\nb in 3 s\nd\n")])).unwrap_or_default(), @"stdout: line 3: `c` was stored, `d` is there now");
-        insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\n")])).unwrap_or_default(), @"stdout: line 2: `b in <duration>` was stored, nothing is there now");
-        insta::assert_snapshot!(how(&a, &json!([])).unwrap_or_default(), @"text on stdout is stored, and there is none now");
-        insta::assert_snapshot!(how(&json!([]), &a).unwrap_or_default(), @"there is output now, and none is stored (--update stores it)");
+        insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\nb in 3 s\nd\n")])).unwrap_or_default(), @"stdout: line 3: stored `c`, now `d`");
+        insta::assert_snapshot!(how(&a, &json!([stream("stdout", "a\n")])).unwrap_or_default(), @"stdout: line 2: stored `b in <duration>`, now nothing");
+        insta::assert_snapshot!(how(&a, &json!([])).unwrap_or_default(), @"text on stdout is stored but missing now");
+        insta::assert_snapshot!(how(&json!([]), &a).unwrap_or_default(), @"there is output now but none is stored (--update stores it)");
         let error = json!([{ "output_type": "error", "ename": "E", "evalue": "v", "traceback": ["x"] }]);
-        insta::assert_snapshot!(how(&a, &error).unwrap_or_default(), @"text on stdout was stored, an error (E) is there now");
+        insta::assert_snapshot!(how(&a, &error).unwrap_or_default(), @"stored text on stdout, now an error (E)");
         let result = |n: i32| json!([{ "output_type": "execute_result", "execution_count": n, "metadata": {}, "data": { "text/plain": ["1"], "application/json": { "n": n } } }]);
-        insta::assert_snapshot!(how(&result(1), &result(2)).unwrap_or_default(), @r#"application/json: line 2: `  "n": 1` was stored, `  "n": 2` is there now"#);
+        insta::assert_snapshot!(how(&result(1), &result(2)).unwrap_or_default(), @r#"application/json: line 2: stored `  "n": 1`, now `  "n": 2`"#);
     }
 
     #[test]
@@ -243,11 +243,9 @@ mod tests {
         assert_eq!(how(&picture(&pixels, true), &picture(&pixels, false)), None);
         let mut changed = pixels;
         changed[2] = [7, 8, 10];
-        insta::assert_snapshot!(how(&picture(&pixels, true), &picture(&changed, true)).unwrap_or_default(), @"image/png: 1 of 4 pixels differ, the first at 0,1");
+        insta::assert_snapshot!(how(&picture(&pixels, true), &picture(&changed, true)).unwrap_or_default(), @"image/png: 1 of 4 pixels differ, first at 0,1");
         let broken = json!([{ "output_type": "display_data", "metadata": {}, "data": { "image/png": "AAAA" } }]);
-        assert!(
-            how(&picture(&pixels, true), &broken).is_some_and(|how| how.contains("the new picture cannot be read"))
-        );
+        assert!(how(&picture(&pixels, true), &broken).is_some_and(|how| how.contains("cannot read the new picture")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The kernel's side: the runner script, in a container of ours or by a Python of this machine.
+//! Runs the kernel with the runner script, in a container or with a local Python.
 
 use std::{
     collections::BTreeMap,
@@ -31,35 +31,36 @@ use lockproof_model::{
 };
 
 const SCRIPT: &str = include_str!("runner.py");
-/// Where things lie in the container.
+/// The working directory in the container.
 const WORK: &str = "/lockproof/work";
 const LENT: &str = "/lockproof/lent";
-/// How long the kernel may take to start, and the runner to write, beside the notebook's own time.
+/// The time for starting the kernel and writing the result, in addition to the notebook's time
+/// limit.
 const MARGIN: Duration = Duration::from_secs(90);
 
-/// What is to be executed.
+/// The input of an execution.
 pub(super) struct Job<'a> {
     pub(super) notebook: String,
-    /// How many code cells there are.
+    /// The number of code cells.
     pub(super) all: usize,
     pub(super) prepared: &'a Prepared,
     pub(super) stage: &'a Stage,
     pub(super) env: BTreeMap<String, String>,
     pub(super) limits: Limits,
-    /// A private directory of this machine. A container is lent `lent` below it.
+    /// A private directory of this machine; its subdirectory `lent` is mounted into the container.
     pub(super) directory: &'a Path,
     pub(super) port: u16,
     pub(super) progress: Option<&'a dyn Progress>,
 }
 
-/// What an execution gave.
+/// The result of an execution.
 #[derive(Debug, Default)]
 pub(super) struct Execution {
-    /// The notebook with its new outputs; `None` when the runner did not get to write it.
+    /// The notebook with its new outputs; `None` if the runner did not write it.
     pub(super) notebook: Option<Value>,
-    /// The cells that were begun, in order.
+    /// The started cells, in order.
     pub(super) cells: Vec<Seen>,
-    /// What kept the runner from its end, if anything.
+    /// The error that stopped the runner, if any.
     pub(super) broken: Option<String>,
     /// What became of the prompts that it had queued, where it did not get to its end.
     pub(super) cancelled: Option<String>,
@@ -72,7 +73,7 @@ impl Execution {
     }
 }
 
-/// A cell that was begun, by its index among all cells.
+/// A started cell, by its index among all cells.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) index: usize,
@@ -90,7 +91,7 @@ pub(super) enum Stop {
     Died,
 }
 
-/// A line of the runner.
+/// An output line of the runner.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Said {
@@ -108,12 +109,12 @@ enum Said {
         missing: Option<String>,
     },
     Finished {
-        #[expect(dead_code, reason = "the key tells the line from others")]
+        #[expect(dead_code, reason = "the key identifies the line")]
         finished: bool,
     },
 }
 
-/// Follows what the runner says.
+/// Processes the runner's output.
 struct Follower<'a> {
     job: &'a Job<'a>,
     execution: Execution,
@@ -141,21 +142,22 @@ impl Follower<'_> {
                 self.missing = missing;
             }
             Ok(Said::Finished { .. }) => {}
-            Err(_) => tracing::debug!("the notebook's runner says: {line}"),
+            Err(_) => tracing::debug!("notebook runner: {line}"),
         }
     }
 
-    /// The runner is gone without a word: killed, or out of memory, in the cell that was begun last.
+    /// The runner exited without a message: it was killed or ran out of memory in the last started
+    /// cell.
     fn ended_by_itself(&mut self, last: &str) {
-        let why = format!("the runner ended by itself: {last}");
+        let why = format!("the runner exited: {last}");
         if let Some(seen) = self.execution.cells.last_mut().filter(|seen| seen.took.is_none()) {
-            seen.stop = Stop::Raised(format!("{why}; it was killed, or ran out of memory, in this cell"));
+            seen.stop = Stop::Raised(format!("{why}; it was killed or ran out of memory in this cell"));
         }
         self.execution.broken = Some(why);
     }
 
     fn begin(&mut self, index: usize) {
-        // Until its end is told, it is the cell in which the runner may be killed.
+        // Until it ends, this is the cell in which the runner may be killed.
         self.execution.cells.push(Seen { index, stop: Stop::NotebookTimeout, took: None });
         let cells = self.job.prepared.notebook["cells"].as_array();
         if let (Some(progress), Some(cells)) = (self.job.progress, cells)
@@ -168,11 +170,11 @@ impl Follower<'_> {
 }
 
 impl<'a> Job<'a> {
-    /// Executes. A notebook that goes wrong is an [`Execution`] that says so.
+    /// Executes the notebook. A failing notebook is not an error: see [`Execution`].
     ///
     /// # Errors
-    /// A usage error for a Python that lacks what is needed, an environment error when the container
-    /// cannot be had.
+    /// A usage error if a required Python module is missing; an environment error if the container
+    /// cannot start.
     pub(super) async fn run(&'a self, runner: &Runner) -> Result<Execution> {
         let mut follower = Follower { job: self, execution: Execution::default(), missing: None };
         let notebook = match runner {
@@ -182,8 +184,10 @@ impl<'a> Job<'a> {
             Runner::Python(python) => self.by_python(python, &mut follower).await?,
         };
         if let (Some(missing), Runner::Python(python)) = (&follower.missing, runner) {
-            return Err(Error::usage(format!("{} lacks the module {missing}", python.display()))
-                .fix("install nbclient and ipykernel for it (python -m pip install nbclient ipykernel), or leave --python out"));
+            return Err(Error::usage(format!("the Python module {missing} is missing in {}", python.display())).fix(
+                "install nbclient and ipykernel for it (python -m pip install nbclient ipykernel), or \
+                    remove --python",
+            ));
         }
         let mut execution = follower.execution;
         if let Some(bytes) = notebook {
@@ -249,7 +253,10 @@ impl<'a> Job<'a> {
         let mut said = Vec::new();
         let followed = tokio::time::timeout(limit, engine.follow(id, |line| follower.line(line), &mut said)).await;
         match followed {
-            Err(_) => follower.execution.broken = Some(format!("the runner did not end within {} s", limit.as_secs())),
+            Err(_) => {
+                follower.execution.broken =
+                    Some(format!("timed out after {} s waiting for the runner to exit", limit.as_secs()))
+            }
             Ok(followed) => followed?,
         }
         let ended = engine.life(id).await?.is_some_and(|life| !life.running);
@@ -263,7 +270,7 @@ impl<'a> Job<'a> {
     fn archive(&self) -> Result<bytes::Bytes> {
         let work = WORK.trim_start_matches('/');
         let broken =
-            |e: std::io::Error| Error::environment("an archive for the notebook's container cannot be made").detail(e);
+            |e: std::io::Error| Error::environment("cannot create an archive for the notebook's container").detail(e);
         let mut tarball = Tarball::new();
         tarball.directory("lockproof", 0o755, Ownership::ROOT).map_err(broken)?;
         tarball.directory(work, 0o777, Ownership::ROOT).map_err(broken)?;
@@ -282,12 +289,12 @@ impl<'a> Job<'a> {
 
     async fn by_python(&self, python: &Path, follower: &mut Follower<'_>) -> Result<Option<Vec<u8>>> {
         let root: PathBuf = self.directory.join("work");
-        let failed = |e: std::io::Error| Error::environment("the notebook's files cannot be laid out").detail(e);
+        let failed = |e: std::io::Error| Error::environment("cannot prepare the notebook's files").detail(e);
         std::fs::create_dir(&root).map_err(failed)?;
         self.stage.lay_out(&root)?;
         let at = |name: &str| root.join(format!(".lockproof-{name}"));
         let request = self.request(&root.display().to_string(), None);
-        // The directory is private to this user, so the token in the request is, too.
+        // The directory is private to this user, and so is the token in the request.
         for (name, text) in
             [("runner.py", SCRIPT), ("notebook.ipynb", &self.notebook), ("request.json", &request.to_string())]
         {
@@ -306,10 +313,10 @@ impl<'a> Job<'a> {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| {
-                Error::usage(format!("{} cannot be run", python.display()))
+                Error::usage(format!("cannot run {}", python.display()))
                     .at("--python")
                     .detail(e)
-                    .fix("give a Python 3 interpreter")
+                    .fix("use a Python 3 interpreter")
             })?;
         let limit = self.limits.notebook + MARGIN;
         let mut errors = Vec::new();
@@ -325,7 +332,8 @@ impl<'a> Job<'a> {
                 child.wait().await
             };
             if tokio::time::timeout(limit.saturating_sub(begun.elapsed()), read).await.is_err() {
-                follower.execution.broken = Some(format!("the runner did not end within {} s", limit.as_secs()));
+                follower.execution.broken =
+                    Some(format!("timed out after {} s waiting for the runner to exit", limit.as_secs()));
                 let _gone = child.kill().await;
             }
         }
@@ -338,9 +346,9 @@ impl<'a> Job<'a> {
         if executed.is_none() && follower.execution.broken.is_none() {
             let said: Vec<String> = errors.lines().map(str::to_owned).collect();
             if follower.execution.cells.is_empty() {
-                return Err(Error::usage(format!("{} runs no notebook: {}", python.display(), last(&said)))
+                return Err(Error::usage(format!("{} cannot run notebooks: {}", python.display(), last(&said)))
                     .at("--python")
-                    .fix("give a Python 3 interpreter with nbclient and ipykernel"));
+                    .fix("use a Python 3 interpreter with nbclient and ipykernel"));
             }
             follower.ended_by_itself(&last(&said));
         }
@@ -355,8 +363,8 @@ async fn beginning(stream: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>) {
     let _ended = tokio::io::copy(stream, &mut tokio::io::sink()).await;
 }
 
-/// The last line that says something.
+/// The last line that is not empty.
 fn last(lines: &[String]) -> String {
     let line = lines.iter().rev().find(|line| !line.trim().is_empty());
-    secret::redact(line.map_or("it said nothing", |line| line.trim()))
+    secret::redact(line.map_or("no output", |line| line.trim()))
 }

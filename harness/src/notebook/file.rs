@@ -1,5 +1,5 @@
-//! Notebook files: read and checked, given parameters as papermill does it, and written the way
-//! Jupyter writes them.
+//! Reads and checks notebook files, injects parameters as papermill does, and writes them as
+//! Jupyter does.
 
 use std::path::Path;
 
@@ -12,21 +12,21 @@ use lockproof_model::{
     read, secret,
 };
 
-/// A cell that papermill, or we, put in.
+/// The tag of a cell injected by papermill or lockproof.
 const INJECTED: &str = "injected-parameters";
-/// The cell after which parameters are put in.
+/// The tag of the cell after which parameters are injected.
 const PARAMETERS: &str = "parameters";
 
-/// A notebook as it lies in a file.
+/// A notebook file.
 #[derive(Clone, Debug)]
 pub(super) struct File {
     /// The text of the file.
     pub(super) text: String,
-    /// The notebook as it stands there, whatever its minor version.
+    /// The notebook as parsed, in its own minor version.
     pub(super) raw: Value,
-    /// What it says of its own replay.
+    /// The replay settings in its metadata.
     pub(super) settings: Settings,
-    /// The same as nbformat 4.5, which is what is executed.
+    /// The notebook converted to nbformat 4.5, for execution.
     upgraded: Value,
 }
 
@@ -43,34 +43,34 @@ impl File {
     /// Reads a notebook: nbformat 4.0 to 4.5, with a Python kernel.
     ///
     /// # Errors
-    /// A usage error that says what is wrong with it.
+    /// A usage error if it is invalid or unsupported.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(what).at(path.display());
         let text = read::text(path, read::LONG)
-            .map_err(|e| wrong("the notebook cannot be read").detail(e).fix("check its path"))?;
+            .map_err(|e| wrong("cannot read the notebook").detail(e).fix("check its path"))?;
         let raw: Value = serde_json::from_str(&text).map_err(|e| {
-            wrong("the notebook is not JSON")
+            wrong("the notebook is not valid JSON")
                 .detail(e)
-                .fix("open it in Jupyter and save it again; a merge may have left its marks in it")
+                .fix("open it in Jupyter and save it again; check it for merge conflict markers")
         })?;
         let (major, minor) = (raw["nbformat"].as_i64().unwrap_or(0), raw["nbformat_minor"].as_i64().unwrap_or(0));
         if major != 4 || !(0..=5).contains(&minor) {
-            return Err(wrong(&format!("the notebook is in nbformat {major}.{minor}, and 4.0 to 4.5 can be executed"))
+            return Err(wrong(&format!("nbformat {major}.{minor} is not supported; supported versions: 4.0 to 4.5"))
                 .fix("convert it: jupyter nbconvert --to notebook --nbformat 4 FILE"));
         }
         let format::Language { name, kernel } = format::check(&raw).map_err(|e| broken(path, &e))?;
-        // Before its first run a notebook says no language, only the name of its kernel.
+        // Before its first run, a notebook has no language, only the name of its kernel.
         let language = name.or_else(|| kernel.filter(|name| is_another_kernel(name)));
         if let Some(language) = language.filter(|l| !l.eq_ignore_ascii_case("python") && !l.starts_with("ipython")) {
-            return Err(wrong(&format!("the notebook is written in {language}, and the runner has a Python kernel")));
+            return Err(wrong(&format!("the notebook's language is {language}, but only Python is supported")));
         }
         let upgraded = format::upgrade(&raw);
         let settings = Settings::of(&raw, path)?;
         Ok(Self { text, raw, settings, upgraded })
     }
 
-    /// The notebook with parameters: in a cell of their own behind the one that is tagged
-    /// `parameters`, in place of one that was put in before, or first where there is neither.
+    /// The notebook with injected parameters: in a new cell after the one tagged `parameters`, in
+    /// place of an earlier injected cell, or at the start.
     pub(super) fn prepare(&self, parameters: &Map<String, Value>) -> Prepared {
         let mut notebook = self.upgraded.clone();
         let mut unknown = Vec::new();
@@ -96,7 +96,7 @@ impl File {
         Prepared { notebook, unknown }
     }
 
-    /// The text of the file with new outputs; the format stays what it was.
+    /// The text of the file with new outputs, in the same format.
     pub(super) fn with_outputs(&self, executed: &Value) -> Result<String> {
         let mut raw = self.raw.clone();
         let mut outputs = code_cells(executed).into_iter();
@@ -111,24 +111,24 @@ impl File {
 }
 
 fn broken(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::usage("the notebook does not have the form of one")
+    Error::usage("the notebook does not match the nbformat schema")
         .at(path.display())
         .detail(error)
         .fix("open it in Jupyter and save it again")
 }
 
-/// A notebook as Jupyter writes it: one space of indent and a newline at the end.
+/// A notebook as written by Jupyter: indented by one space, with a newline at the end.
 pub(super) fn render(notebook: &Value) -> Result<String> {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    let broken = |e: &dyn std::fmt::Display| Error::environment("the notebook cannot be written").detail(e);
+    let broken = |e: &dyn std::fmt::Display| Error::environment("cannot write the notebook").detail(e);
     notebook.serialize(&mut serializer).map_err(|e| broken(&e))?;
     bytes.push(b'\n');
     String::from_utf8(bytes).map_err(|e| broken(&e))
 }
 
-/// The code cells whose outputs are compared: all but the injected one.
+/// The code cells whose outputs are compared: all except the injected one.
 pub(super) fn code_cells(notebook: &Value) -> Vec<&Value> {
     notebook["cells"].as_array().into_iter().flatten().filter(|cell| is_compared(cell)).collect()
 }
@@ -141,12 +141,12 @@ pub(super) fn has_tag(cell: &Value, tag: &str) -> bool {
     cell["metadata"]["tags"].as_array().into_iter().flatten().any(|t| t == tag)
 }
 
-/// The source of a cell, which is a string or a list of them.
+/// The source of a cell, which is a string or a list of strings.
 pub(super) fn source(cell: &Value) -> String {
     joined(&cell["source"])
 }
 
-/// A text that a notebook may hold as one string or as lines.
+/// A text that is stored as one string or as lines.
 pub(super) fn joined(text: &Value) -> String {
     match text {
         Value::String(text) => text.clone(),
@@ -155,8 +155,7 @@ pub(super) fn joined(text: &Value) -> String {
     }
 }
 
-/// The first line of a cell that says something, without secrets: they go first, because half a token
-/// would no longer be known for one.
+/// The first line of a cell that is not empty, redacted before it is shortened.
 pub(super) fn title(cell: &Value) -> String {
     let source = secret::redact(&source(cell));
     let line = source.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -187,7 +186,7 @@ fn literal(value: &Value) -> String {
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
         Value::Number(number) => number.to_string(),
-        // A string of JSON is one of Python, too: the same escapes mean the same.
+        // A JSON string is also a valid Python string.
         Value::String(_) => value.to_string(),
         Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
@@ -198,7 +197,7 @@ fn literal(value: &Value) -> String {
     }
 }
 
-/// Kernels whose name says that they are no Python 3; people call those as they like.
+/// Whether a kernel's name clearly means another language than Python 3.
 fn is_another_kernel(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let others =
@@ -286,18 +285,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case("{", "not JSON")]
+    #[case("{", "not valid JSON")]
     #[case("{\"nbformat\": 3, \"nbformat_minor\": 0, \"worksheets\": []}", "nbformat 3.0")]
-    #[case("{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {}, \"cells\": [{}]}", "does not have the form")]
+    #[case(
+        "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {}, \"cells\": [{}]}",
+        "does not match the nbformat schema"
+    )]
     #[case(
         "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {\"language_info\": {\"name\": \"R\"}}, \"cells\": []}",
-        "written in R"
+        "language is R"
     )]
     #[case(
         "{\"nbformat\": 4, \"nbformat_minor\": 5, \"metadata\": {\"kernelspec\": {\"name\": \"ir\", \"display_name\": \"R\"}}, \"cells\": []}",
-        "written in ir"
+        "language is ir"
     )]
-    fn what_cannot_be_executed_is_told(#[case] text: &str, #[case] told: &str) {
+    fn an_unsupported_notebook_is_rejected(#[case] text: &str, #[case] told: &str) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.ipynb");
         std::fs::write(&path, text).expect("written");

@@ -1,13 +1,12 @@
-//! The notebook format, nbformat 4: what a file must have to be executed, and what 4.5 adds to
-//! older ones.
+//! The notebook format, nbformat 4: what a file needs for execution, and what 4.5 adds.
 //!
-//! The runner's own `nbformat` package validates a notebook in full before it executes it. This
-//! check finds what is wrong before any container is started, and keeps every field as it is.
+//! The runner's own `nbformat` package validates a notebook completely before it executes it. This
+//! check finds errors before a container is started, and keeps every field.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// A notebook, as far as its form decides whether it can be executed.
+/// The fields that decide whether a notebook can be executed.
 #[derive(Deserialize)]
 struct Notebook {
     metadata: Metadata,
@@ -33,7 +32,7 @@ struct LanguageInfo {
 
 #[derive(Deserialize)]
 #[serde(tag = "cell_type", rename_all = "lowercase")]
-#[expect(dead_code, reason = "the fields are read by serde alone, which requires them")]
+#[expect(dead_code, reason = "serde reads the fields, and requires them")]
 enum Cell {
     Code { metadata: Map<String, Value>, source: Text, execution_count: Option<i64>, outputs: Vec<Output> },
     Markdown { metadata: Map<String, Value>, source: Text },
@@ -42,7 +41,7 @@ enum Cell {
 
 #[derive(Deserialize)]
 #[serde(tag = "output_type", rename_all = "snake_case")]
-#[expect(dead_code, reason = "the fields are read by serde alone, which requires them")]
+#[expect(dead_code, reason = "serde reads the fields, and requires them")]
 enum Output {
     Stream { name: String, text: Text },
     DisplayData { data: Map<String, Value>, metadata: Map<String, Value> },
@@ -54,25 +53,25 @@ enum Output {
 /// One string, or its lines.
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "only the form is checked")]
+#[expect(dead_code, reason = "only the structure is checked")]
 enum Text {
     Whole(String),
     Lines(Vec<String>),
 }
 
-/// What a notebook is written for.
+/// The language of a notebook.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Language {
-    /// The language that the notebook or its kernel names.
+    /// The language of the notebook or its kernel.
     pub(super) name: Option<String>,
     /// The name of its kernel.
     pub(super) kernel: Option<String>,
 }
 
-/// Checks the form of a notebook in nbformat 4, whatever its minor version.
+/// Checks the structure of a notebook in nbformat 4, of any minor version.
 ///
 /// # Errors
-/// What is wrong, in serde's words.
+/// Serde's error.
 pub(super) fn check(raw: &Value) -> serde_json::Result<Language> {
     let Notebook { metadata, cells } = Notebook::deserialize(raw)?;
     drop(cells);
@@ -80,7 +79,7 @@ pub(super) fn check(raw: &Value) -> serde_json::Result<Language> {
     Ok(Language { name: metadata.language_info.map(|info| info.name).or(spoken), kernel })
 }
 
-/// The same notebook as nbformat 4.5, in which every cell has an id that no other one has.
+/// The same notebook in nbformat 4.5, where every cell has a unique id.
 pub(super) fn upgrade(raw: &Value) -> Value {
     let mut notebook = raw.clone();
     notebook["nbformat_minor"] = 5.into();
@@ -97,7 +96,7 @@ pub(super) fn upgrade(raw: &Value) -> Value {
     notebook
 }
 
-/// What nbformat 4.5 takes for the id of a cell.
+/// Whether nbformat 4.5 accepts a cell id.
 fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

@@ -1,4 +1,4 @@
-//! What a server lacks of what a notebook needs.
+//! Checks whether a server has what a notebook needs.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use lockproof_probe::{
     server::{Server, Trust},
 };
 
-/// Why the notebook is skipped: what of its needs the server does not have.
+/// Why the notebook is skipped: what the server lacks.
 pub(super) async fn lacks(request: &Request, needs: &Needs) -> Result<Option<String>> {
     if !needs.any() {
         return Ok(None);
@@ -33,10 +33,10 @@ pub(super) async fn lacks(request: &Request, needs: &Needs) -> Result<Option<Str
         match &outcome {
             Ok(answer) if answer.status == http::StatusCode::NOT_FOUND => Ok(None),
             Ok(answer) if answer.status.is_success() => Ok(serde_json::from_slice(&answer.body).ok()),
-            _ => Err(Error::undecided("the server does not say what it has")
+            _ => Err(Error::undecided("cannot read which nodes and models the server has")
                 .at(format!("{}{path}", request.url))
                 .detail(in_words(&outcome))
-                .fix("see that it runs and takes the token: lockproof token check --url …")),
+                .fix("check that the server is running and accepts the token: lockproof token check --url …")),
         }
     };
     for node in &needs.custom_nodes {

@@ -1,9 +1,9 @@
-//! Notebooks: executed for real by a Jupyter kernel, cell by cell, compared with what they hold,
-//! and watched at the server's side for whether they really show the token.
+//! Executes notebooks cell by cell in a Jupyter kernel, compares their outputs, and checks at the
+//! server whether they use the token.
 //!
-//! The notebook talks to a recording reverse proxy of ours, which stands before the server: in the
-//! runner's container at `http://127.0.0.1:8188`, so that the address is the same in every run. It
-//! is told the address as `COMFYUI_URL` and the token as `COMFYUI_API_TOKEN`.
+//! The notebook talks to a recording reverse proxy in front of the server: in the runner's
+//! container at `http://127.0.0.1:8188`, so that the URL is the same in every run. It gets the URL
+//! as `COMFYUI_URL` and the token as `COMFYUI_API_TOKEN`.
 
 mod compare;
 mod execute;
@@ -26,22 +26,21 @@ use lockproof_model::error::Result;
 pub use outcome::{Cell, CellEnding, Ending, Executed, Outcome, Traffic};
 pub use request::{Limits, Progress, Request, Runner};
 
-/// Executes a notebook and tells what came of it.
+/// Executes a notebook and compares its outputs.
 ///
-/// What the notebook does wrong is in the [`Outcome`]; an error is what kept it from being tried.
+/// A failing notebook is not an error: see [`Outcome`].
 ///
 /// # Errors
-/// A usage error for a notebook that cannot be read or whose metadata is wrong, an environment
-/// error when the runner cannot be had.
+/// A usage error for an unreadable notebook or invalid metadata; an environment error if the runner
+/// is not available.
 pub async fn replay(request: &Request) -> Result<Outcome> {
     run::replay(request).await
 }
 
-/// Whether a notebook can be replayed at all, before any work.
+/// Checks before any work whether a notebook can be replayed.
 ///
 /// # Errors
-/// A usage error for a notebook that cannot be read, whose metadata is wrong, or whose language is
-/// not the kernel's.
+/// A usage error for an unreadable notebook, invalid metadata, or an unsupported language.
 pub fn check(path: &Path) -> Result<()> {
     file::File::read(path).map(|_| ())
 }

@@ -1,7 +1,7 @@
-//! A reverse proxy before the server, which notes with what credential each request came.
+//! A reverse proxy in front of the server that records the credential of each request.
 //!
-//! It listens on a port of the loopback address, or on a socket in the file system that is lent to
-//! a container: that needs no route from the container to this machine, which a firewall may close.
+//! It listens on a loopback port, or on a Unix socket that is mounted into a container: this needs
+//! no network route from the container to this machine, which a firewall may block.
 
 use std::{
     convert::Infallible,
@@ -60,20 +60,21 @@ enum Listener {
 }
 
 impl Proxy {
-    /// Listens on a port of 127.0.0.1 that the system chooses.
+    /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// An environment error when it cannot listen.
+    /// An environment error if it cannot listen.
     pub async fn on_loopback(server: Server, token: Option<String>) -> Result<Self> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.map_err(|e| deaf(&e))?;
         let address = listener.local_addr().map_err(|e| deaf(&e))?;
         Ok(Self::begin(Listener::Tcp(listener), Some(address), server, token))
     }
 
-    /// Listens on a socket at `path`, which every user of this machine may use who can reach it.
+    /// Listens on a Unix socket at `path`, which is accessible to every user who can reach the
+    /// path.
     ///
     /// # Errors
-    /// An environment error when it cannot listen.
+    /// An environment error if it cannot listen.
     pub async fn on_socket(path: &Path, server: Server, token: Option<String>) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt;
         let listener = UnixListener::bind(path).map_err(|e| deaf(&e))?;
@@ -87,12 +88,12 @@ impl Proxy {
         Self { address, shared, accepting }
     }
 
-    /// Where it listens, unless that is a socket in the file system.
+    /// Its address, unless it listens on a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// What came by until now.
+    /// The requests so far.
     pub fn traffic(&self) -> Traffic {
         self.shared.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -110,11 +111,11 @@ impl Drop for Proxy {
 }
 
 fn deaf(error: &std::io::Error) -> Error {
-    Error::environment("the proxy that watches the notebook cannot listen").detail(error)
+    Error::environment("the proxy for the notebook cannot listen").detail(error)
 }
 
 async fn accept(listener: Listener, shared: Arc<Shared>) {
-    // Dropped with this task, which ends every connection.
+    // Dropped with this task, which closes every connection.
     let mut connections = JoinSet::new();
     loop {
         let stream: std::io::Result<Box<dyn Stream>> = match &listener {
@@ -125,7 +126,7 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
         };
         let Ok(stream) = stream else {
-            // Out of file descriptors, say: the ones in use come back.
+            // For example out of file descriptors: wait until some are free.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
@@ -140,7 +141,7 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
                 .preserve_header_case(true)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
-            // How a client ends its connection is its own affair.
+            // How the client ends its connection does not matter.
             let _ended = serving.await;
         });
     }
@@ -150,7 +151,7 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         self.note(&request);
         self.pass_on(request).await.unwrap_or_else(|why| {
-            let text = format!("lockproof: the server cannot be reached: {why}\n");
+            let text = format!("lockproof: cannot reach the server: {why}\n");
             let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             response
@@ -179,7 +180,7 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?;
         tokio::spawn(async move {
-            // Its end shows at the request that uses it.
+            // Its end is noticed by the request that uses it.
             let _ended = connection.with_upgrades().await;
         });
         let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
@@ -199,7 +200,7 @@ impl Shared {
             tokio::spawn(async move {
                 if let (Ok(client), Ok(server)) = tokio::join!(from_client, from_server) {
                     let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-                    // Either side may go away at any time.
+                    // Either side may close at any time.
                     let _ended = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 }
             });
@@ -220,8 +221,8 @@ impl Shared {
         Ok(Response::from_parts(parts, Full::new(body).map_err(|never| match never {}).boxed()))
     }
 
-    /// The server is told its own name. ComfyUI compares the origin of a request with it, so an
-    /// origin that is the proxy's becomes the server's.
+    /// Sets the server's own `Host`. ComfyUI compares it with the origin of a request, so an origin
+    /// that equals the proxy's becomes the server's.
     fn readdress(&self, headers: &mut HeaderMap) {
         let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
         if let Ok(value) = HeaderValue::from_str(self.server.authority()) {
@@ -240,7 +241,7 @@ impl Shared {
     }
 }
 
-/// What a request shows.
+/// The credential of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Token,
@@ -249,9 +250,9 @@ enum Shown {
     Nothing,
 }
 
-/// Decides what a request shows.
+/// Classifies the credential of a request.
 ///
-/// | `Authorization` | `token` in the query | shown |
+/// | `Authorization` | `token` in the query | result |
 /// |---|---|---|
 /// | `Bearer` and the token, once | any | the token |
 /// | anything else | any | another |
@@ -277,7 +278,7 @@ fn shown(headers: &HeaderMap, query: &str, token: Option<&str>) -> Shown {
     }
 }
 
-/// The token must not be printed, whoever sees the proxy first.
+/// Redacts the token in all output.
 pub(super) fn guard(token: Option<&str>) {
     token.into_iter().for_each(keys::hide);
 }

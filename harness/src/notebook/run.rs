@@ -1,4 +1,4 @@
-//! One replay: staged, executed behind the proxy, compared.
+//! One replay: prepares the files, executes the notebook behind the proxy, and compares.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ use lockproof_probe::{
     server::{Server, Trust},
 };
 
-/// The address of the server as a notebook in the container sees it; ComfyUI's own.
+/// The port of the server in the notebook's container; ComfyUI's default.
 const PORT: u16 = 8188;
 /// How long one answer about the queue may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     }
     let preparing = Instant::now();
     request.runner.prepare().await?;
-    // An image that is made meanwhile is not what the notebook takes.
+    // Building the image does not count as the notebook's time.
     let begun = begun + preparing.elapsed();
     let prepared = file.prepare(&request.parameters);
     for name in &prepared.unknown {
@@ -85,7 +85,7 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     if let Some(notebook) = &execution.notebook {
         let clean = without_secrets(notebook);
         outcome.kept = keep(request, &clean)?;
-        // Outputs of a run that failed are not what is wanted.
+        // Outputs of a failed run are not stored.
         if request.update && outcome.ending != Ending::Failed {
             let text = file.with_outputs(&clean)?;
             write(&request.path, &text)?;
@@ -103,7 +103,7 @@ pub(super) async fn replay(request: &Request) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What the environment holds under a name like these is a secret as well.
+/// Redacts environment variables with names of secrets.
 fn hide(request: &Request) {
     for (name, value) in &request.env {
         let name = name.to_ascii_uppercase();
@@ -125,7 +125,7 @@ async fn execute(
     let directory = tempfile::Builder::new()
         .prefix("lockproof-notebook-")
         .tempdir()
-        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+        .map_err(|e| Error::environment("cannot create a temporary directory").detail(e))?;
     let (proxy, address) = match &request.runner {
         Runner::Container { .. } => {
             let socket = lent(directory.path())?.join("server.sock");
@@ -165,14 +165,14 @@ async fn execute(
     Ok((Execution { cancelled, ..executed? }, proxy.traffic()))
 }
 
-/// A directory below one that is private, which a container may be lent: another user of this
-/// machine does not get to it.
+/// A subdirectory of a private directory that can be mounted into a container: other users of this
+/// machine cannot reach it.
 fn lent(directory: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let lent = directory.join("lent");
     std::fs::create_dir(&lent)
         .and_then(|()| std::fs::set_permissions(&lent, std::fs::Permissions::from_mode(0o755)))
-        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+        .map_err(|e| Error::environment("cannot create a temporary directory").detail(e))?;
     Ok(lent)
 }
 
@@ -211,7 +211,7 @@ fn cells(
         .collect()
 }
 
-/// A message may be as long as somebody's data.
+/// Shortens a message, which may contain user data.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 2000;
     if text.chars().count() <= LONGEST {
@@ -220,28 +220,27 @@ fn shortened(text: &str) -> String {
     format!("{}… ({} characters)", text.chars().take(LONGEST).collect::<String>(), text.chars().count())
 }
 
-/// How the cell with the injected parameters ended, which is none of the notebook's own, if it did not
-/// end well.
+/// The error of the cell with the injected parameters, if any.
 fn injected(prepared: &Prepared, execution: &Execution, limits: Limits) -> Option<CellEnding> {
     let cells = prepared.notebook["cells"].as_array()?;
     let mut seen = execution.cells.iter().filter(|seen| !cells.get(seen.index).is_some_and(is_compared));
     seen.find_map(|seen| stopped(&seen.stop, limits))
 }
 
-/// How a cell ended that did not run to its end.
+/// The ending of a cell that did not finish.
 fn stopped(stop: &Stop, limits: Limits) -> Option<CellEnding> {
     Some(match stop {
         Stop::Done => return None,
         Stop::Raised(what) => CellEnding::Raised(shortened(&secret::redact(what))),
-        Stop::CellTimeout => CellEnding::TimedOut(format!("it took more than {} s", limits.cell.as_secs())),
+        Stop::CellTimeout => CellEnding::TimedOut(format!("timed out after {} s", limits.cell.as_secs())),
         Stop::NotebookTimeout => {
-            CellEnding::TimedOut(format!("the notebook took more than {} s", limits.notebook.as_secs()))
+            CellEnding::TimedOut(format!("the notebook timed out after {} s", limits.notebook.as_secs()))
         }
         Stop::Died => CellEnding::KernelDied,
     })
 }
 
-/// A notebook without any secret in its texts.
+/// A notebook with all secrets redacted.
 fn without_secrets(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(secret::redact(text)),

@@ -1,4 +1,4 @@
-//! What a notebook must not hold: tokens, the wrong name of the variable, an address of its own.
+//! Finds what a notebook must not contain: tokens, the wrong variable name, a server URL.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -14,16 +14,16 @@ use lockproof_model::{
 };
 use lockproof_probe::keys;
 
-/// One text of a notebook: a cell's source, or what is stored as its output.
+/// A text in a notebook: the source of a cell, or its stored output.
 struct Text {
-    /// Where it stands, for a person.
+    /// Its position, for messages.
     place: String,
-    /// Whether it is code, in which an address is a mistake; in an output it is just printed.
+    /// Whether it is code, where a URL is a mistake; in an output it is only text.
     code: bool,
     text: String,
 }
 
-/// Looks through the sources and the stored outputs.
+/// Searches the sources and the stored outputs.
 pub(super) fn scan(file: &File, path: &Path, subject: &str, event: Option<Event>, token: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let forms = token.map(|token| keys::forms(token, None)).unwrap_or_default();
@@ -38,7 +38,7 @@ pub(super) fn scan(file: &File, path: &Path, subject: &str, event: Option<Event>
                 if let Some(remedy) = remedy {
                     finding = finding.remedy(remedy);
                 }
-                // One output is often the copy of another.
+                // Outputs often repeat each other.
                 let known = findings.iter().any(|f: &Finding| f.rule == rule && f.evidence == finding.evidence);
                 if !known {
                     findings.push(finding);
@@ -53,28 +53,28 @@ type Fault = (Rule, Severity, String, Option<String>);
 
 fn faults(line: &str, code: bool, forms: &[String]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    // Somebody's token, if not that of record: it is not shown either.
+    // Another token than that of record is not shown either.
     let hashes: Vec<&str> =
         pattern(&HASH, HASH_PATTERN).map(|p| p.find_iter(line).map(|m| m.as_str()).collect()).unwrap_or_default();
     hashes.iter().for_each(|hash| secret::register(hash));
     if forms.iter().any(|form| line.contains(form.as_str())) || !hashes.is_empty() {
-        faults.push((Rule::DeployTokenInFile, Severity::Warning, "the notebook holds a token".to_owned(), None));
+        faults.push((Rule::DeployTokenInFile, Severity::Warning, "the notebook contains a token".to_owned(), None));
     } else if let Some(found) = pattern(&BEARER, BEARER_PATTERN).and_then(|p| p.captures(line)) {
         found.get(2).into_iter().for_each(|value| secret::register(value.as_str()));
-        let message = "the notebook holds a bearer token".to_owned();
+        let message = "the notebook contains a bearer token".to_owned();
         faults.push((Rule::DeployTokenInFile, Severity::Warning, message, None));
     }
     if line.contains(WRONG_NAME) {
-        let message = format!("the notebook reads {WRONG_NAME}; the name is {TOKEN}");
+        let message = format!("the notebook reads {WRONG_NAME}; the correct name is {TOKEN}");
         faults.push((Rule::DeployVariableName, Severity::Warning, message, None));
     }
-    // A default beside the variable is how it is meant to be.
+    // A default value for the variable is correct.
     if code
         && !line.contains("COMFYUI_URL")
         && !line.trim_start().starts_with('#')
         && let Some(found) = pattern(&ADDRESS, ADDRESS_PATTERN).and_then(|p| p.find(line))
     {
-        let message = format!("the notebook holds the address of a server ({})", found.as_str());
+        let message = format!("the notebook contains the URL of a server ({})", found.as_str());
         let remedy = "Read COMFYUI_URL from the environment, as comfyui_client.py does: \
                       os.environ.get(\"COMFYUI_URL\", \"http://127.0.0.1:8188\").";
         faults.push((Rule::DeployVariableName, Severity::Note, message, Some(remedy.to_owned())));
@@ -84,9 +84,9 @@ fn faults(line: &str, code: bool, forms: &[String]) -> Vec<Fault> {
 
 /// A bcrypt hash.
 const HASH_PATTERN: &str = r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}";
-/// A bearer in a header or a query that is no variable.
+/// A bearer token in a header or a query that is not a variable.
 const BEARER_PATTERN: &str = r#"(?i)(bearer\s+|[?&]token=)((?:[A-Za-z0-9._~+/$=-]|%[0-9A-Fa-f]{2}){16,})"#;
-/// The address of a server on this machine, by number, or on ComfyUI's own port.
+/// The URL of a local server, of an IP address, or with ComfyUI's default port.
 const ADDRESS_PATTERN: &str =
     r"(?i)\b(?:https?|wss?)://(?:localhost|(?:\d{1,3}\.){3}\d{1,3}|\[[0-9a-f:]+\]|[a-z0-9.-]+:8188\b)(?::\d+)?";
 
@@ -105,7 +105,7 @@ fn texts(notebook: &Value) -> Vec<Text> {
         let code = cell["cell_type"] == "code";
         texts.push(Text { place: format!("cell {} of {}", at + 1, cells.len()), code, text: source(cell) });
     }
-    // Where papermill writes the parameters of a run, and people what they like.
+    // Papermill stores the parameters of a run there.
     add_metadata(&mut texts, "the notebook's metadata", &notebook["metadata"]);
     for (at, cell) in cells.iter().enumerate() {
         add_metadata(&mut texts, &format!("the metadata of cell {}", at + 1), &cell["metadata"]);
@@ -128,7 +128,7 @@ fn texts(notebook: &Value) -> Vec<Text> {
     texts
 }
 
-/// Every text in metadata, one a line.
+/// All texts in metadata, one per line.
 fn add_metadata(texts: &mut Vec<Text>, place: &str, metadata: &Value) {
     fn leaves(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -145,7 +145,7 @@ fn add_metadata(texts: &mut Vec<Text>, place: &str, metadata: &Value) {
     }
 }
 
-/// The line of the file in which a line of a text stands, as JSON spells it.
+/// The line of the file that contains a line of a text, as encoded in JSON.
 fn line_of(file: &str, line: &str) -> Option<u32> {
     let spelled = Value::from(line).to_string();
     let spelled = spelled.trim_matches('"');

@@ -1,4 +1,4 @@
-//! What a notebook says of its own replay, in its metadata under `lockproof`.
+//! The replay settings in a notebook's metadata, under `lockproof`.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -11,33 +11,33 @@ use lockproof_model::{
     parse::parse_as,
 };
 
-/// The rules that every notebook has, unless it says otherwise.
+/// The default rules of every notebook.
 const BUILT_IN: &str = include_str!("rules.yaml");
 
 /// `metadata.lockproof` of a notebook.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
-    /// Seconds that one cell may take.
+    /// The time limit of one cell, in seconds.
     pub(super) cell_timeout: Option<u64>,
-    /// Seconds that the notebook may take.
+    /// The time limit of the notebook, in seconds.
     pub(super) timeout: Option<u64>,
-    /// Files that it needs, relative to it: paths, or globs in its own directory. Default: all of
-    /// its directory.
+    /// The files that it needs: relative paths, or glob patterns in its own directory. Default: all
+    /// files in its directory.
     pub(super) files: Option<Vec<String>>,
     /// What the server must have.
     pub(super) needs: Needs,
-    /// Rules of its own, applied before the built-in ones.
+    /// Additional rules, applied before the built-in ones.
     pub(super) sanitize: Vec<RuleText>,
-    /// Whether the built-in rules apply. Default: yes.
+    /// Whether to apply the built-in rules. Default: yes.
     pub(super) builtin_rules: Option<bool>,
 }
 
-/// What a server must have for a notebook to be executed.
+/// What a server must have to execute a notebook.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Needs {
-    /// Node classes, custom ones among them.
+    /// Node classes, including custom ones.
     pub(super) custom_nodes: Vec<String>,
     /// Model files, as `FOLDER/NAME`.
     pub(super) models: Vec<String>,
@@ -46,7 +46,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Whether anything is needed.
+    /// Whether it needs anything.
     pub(super) fn any(&self) -> bool {
         self.gpu || !self.custom_nodes.is_empty() || !self.models.is_empty()
     }
@@ -56,15 +56,15 @@ impl Needs {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleText {
-    /// What it is about, for an error.
+    /// Its name, for errors.
     name: String,
     /// The regular expression.
     pattern: String,
-    /// What stands in place of a match; `$1` is a group.
+    /// The replacement of a match; `$1` is a group.
     replace: String,
 }
 
-/// Rules that take out of an output what differs from run to run.
+/// Rules that remove what differs from run to run from an output.
 #[derive(Clone, Debug)]
 pub(super) struct Sanitizer(Vec<(Regex, String)>);
 
@@ -73,10 +73,13 @@ impl Settings {
         match raw["metadata"].get("lockproof") {
             None => Ok(Self::default()),
             Some(value) => Self::deserialize(value).map_err(|e| {
-                Error::usage("what the notebook says of its replay cannot be read")
+                Error::usage("cannot read the notebook's replay settings")
                     .at(format!("{}, metadata.lockproof", path.display()))
                     .detail(e)
-                    .fix("its keys are cell_timeout, timeout, files, needs, sanitize and builtin_rules (docs/notebooks.md)")
+                    .fix(
+                        "valid keys are cell_timeout, timeout, files, needs, sanitize and builtin_rules \
+                        (docs/notebooks.md)",
+                    )
             }),
         }
     }
@@ -105,13 +108,13 @@ fn built_in() -> Result<&'static [(Regex, String)]> {
 
 fn compile(rule: &RuleText) -> Result<(Regex, String)> {
     let regex = Regex::new(&rule.pattern).map_err(|e| {
-        Error::usage(format!("the pattern of the rule `{}` is not a regular expression", rule.name)).detail(e)
+        Error::usage(format!("the pattern of the rule `{}` is not a valid regular expression", rule.name)).detail(e)
     })?;
     Ok((regex, rule.replace.clone()))
 }
 
 impl Sanitizer {
-    /// A text without what differs from run to run, and without white space at the ends of lines.
+    /// Applies the rules, and removes trailing white space.
     pub(super) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (pattern, replace) in &self.0 {
@@ -156,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_clean_stays_clean() {
+    fn a_sanitised_text_is_not_changed_again() {
         for text in ["done in <duration>", "<server>/ws", "100%", "a\nb"] {
             assert_eq!(clean(text), text);
         }
     }
 
     #[test]
-    fn a_notebook_s_own_rules_come_first_and_their_mistakes_are_told() {
+    fn a_notebook_s_own_rules_come_first_and_their_errors_are_reported() {
         let raw = serde_json::json!({ "metadata": { "lockproof": { "sanitize": [
             { "name": "seed", "pattern": "seed \\d+", "replace": "seed N" }
         ], "builtin_rules": false } } });

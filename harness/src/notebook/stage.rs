@@ -1,4 +1,4 @@
-//! The files that a notebook is executed among: the notebook itself, and what it needs.
+//! The files for the execution: the notebook itself, and what it needs.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,10 +6,10 @@ use super::settings::Settings;
 use lockproof_deploy::engine::archive::{Ownership, Tarball, unreadable};
 use lockproof_model::error::{Error, Result};
 
-/// More than this beside a notebook are data that it does not need.
+/// The size limit of the files beside a notebook, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
-/// Files under names relative to one directory.
+/// Files with names relative to one directory.
 #[derive(Debug)]
 pub(super) struct Stage {
     files: Vec<(PathBuf, PathBuf)>,
@@ -18,11 +18,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Collects what the notebook's settings name; without them, its directory, but for hidden
-    /// files (a `.env` among them) and other notebooks.
+    /// Collects the files named in the notebook's settings; by default its directory, without
+    /// hidden files (such as `.env`) and other notebooks.
     ///
     /// # Errors
-    /// A usage error for a file that is not there or too much of them.
+    /// A usage error if a file is missing or the files are too large.
     pub(super) fn of(notebook: &Path, settings: &Settings) -> Result<Self> {
         let notebook = std::path::absolute(notebook).map_err(|e| unreadable(notebook, &e))?;
         let home = notebook.parent().unwrap_or(Path::new("/")).to_path_buf();
@@ -42,19 +42,22 @@ impl Stage {
             found.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum::<u64>() > LARGEST
         };
         if too_much(&found) {
-            return Err(Error::usage(format!("more than {} MiB lie beside the notebook", LARGEST >> 20))
+            return Err(Error::usage(format!("the notebook's directory has more than {} MiB of files", LARGEST >> 20))
                 .at(home.display())
-                .fix("name what it needs in its metadata: \"lockproof\": { \"files\": [\"../comfyui_client.py\"] }"));
+                .fix(
+                    "list the files that it needs in its metadata: \"lockproof\": { \"files\": \
+                    [\"../comfyui_client.py\"] }",
+                ));
         }
         let root = found.iter().fold(home.clone(), |root, path| common(&root, path));
         let below = |path: &Path| path.strip_prefix(&root).unwrap_or(path).to_path_buf();
         Ok(Self { directory: below(&home), files: found.iter().map(|path| (path.clone(), below(path))).collect() })
     }
 
-    /// Lays the files out below a directory.
+    /// Copies the files into a directory.
     ///
     /// # Errors
-    /// An environment error when they cannot be written.
+    /// An environment error if they cannot be written.
     pub(super) fn lay_out(&self, root: &Path) -> Result<()> {
         let copy = |from: &Path, to: &Path| -> std::io::Result<()> {
             std::fs::create_dir_all(to.parent().unwrap_or(root))?;
@@ -67,10 +70,10 @@ impl Stage {
         Ok(())
     }
 
-    /// The files as an archive, below the directory `name`.
+    /// Adds the files to an archive, below the directory `name`.
     ///
     /// # Errors
-    /// An environment error when one cannot be read.
+    /// An environment error if one cannot be read.
     pub(super) fn add_to(&self, tarball: &mut Tarball, name: &str) -> Result<()> {
         let path = Path::new(name).join(&self.directory);
         let broken = |e: std::io::Error| unreadable(&path, &e);
@@ -92,7 +95,7 @@ fn walk(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         if path.is_dir() {
-            // Not through a link, which may lead back.
+            // Do not follow a link, which may lead back.
             if !path.is_symlink() {
                 walk(&path, found)?;
             }
@@ -103,7 +106,7 @@ fn walk(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A path relative to the notebook, or a glob in its directory.
+/// A path relative to the notebook, or a glob pattern in its directory.
 fn named(home: &Path, name: &str, notebook: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let wrong = |what: String| Error::usage(what).at(format!("{}, metadata.lockproof.files", notebook.display()));
     let path = tidy(&home.join(name));
@@ -117,14 +120,14 @@ fn named(home: &Path, name: &str, notebook: &Path, found: &mut Vec<PathBuf>) -> 
     let glob = globset::GlobBuilder::new(name)
         .literal_separator(true)
         .build()
-        .map_err(|e| wrong(format!("`{name}` is no pattern: {e}")))?
+        .map_err(|e| wrong(format!("`{name}` is not a valid pattern: {e}")))?
         .compile_matcher();
     let mut all = Vec::new();
     walk(home, &mut all)?;
     let before = found.len();
     found.extend(all.into_iter().filter(|path| path.strip_prefix(home).is_ok_and(|p| glob.is_match(p))));
     if found.len() == before {
-        return Err(wrong(format!("there is no file `{name}`")).fix("paths are relative to the notebook"));
+        return Err(wrong(format!("no such file: `{name}`")).fix("paths are relative to the notebook"));
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! What the cells and the traffic of a replay add up to.
+//! Derives the result of a replay from its cells and requests.
 
 use super::{Cell, CellEnding, Ending, Outcome, Request, execute::Execution};
 use lockproof_model::finding::{Finding, Rule};
 
-/// How a replay ended, and why it is not `same`: by the first cell that failed, that with the injected
-/// parameters before all others, else by those that differ.
+/// The result of a replay and its reason: the first failed cell, starting with the injected one,
+/// else the cells that differ.
 pub(super) fn of(injected: Option<&CellEnding>, cells: &[Cell], execution: &Execution) -> (Ending, String) {
     let failed = |ending: &CellEnding| match ending {
         CellEnding::Raised(what) | CellEnding::TimedOut(what) => Some(what.clone()),
@@ -52,7 +52,7 @@ pub(super) fn findings(request: &Request, outcome: &Outcome) -> Vec<Finding> {
     match outcome.ending {
         Ending::Changed => {
             let mut changed =
-                finding(Rule::ReplayChanged, format!("{} gives another result than before", outcome.name));
+                finding(Rule::ReplayChanged, format!("{} has a different result than before", outcome.name));
             for cell in &outcome.cells {
                 if let CellEnding::Changed(how) = &cell.ending {
                     changed = changed.evidence(format!("{}: {how}", place(cell)));
@@ -61,7 +61,7 @@ pub(super) fn findings(request: &Request, outcome: &Outcome) -> Vec<Finding> {
             findings.push(changed);
         }
         Ending::Failed => {
-            let message = format!("{} does not run to its end", outcome.name);
+            let message = format!("{} did not finish", outcome.name);
             findings.push(finding(Rule::ReplayFailed, message).evidence(outcome.why.clone()));
         }
         Ending::Same | Ending::Skipped => {}
@@ -72,24 +72,25 @@ pub(super) fn findings(request: &Request, outcome: &Outcome) -> Vec<Finding> {
     findings
 }
 
-/// Whether the notebook got on without the token that it was given.
+/// Whether the notebook did not use its token.
 fn token_unused(request: &Request, outcome: &Outcome) -> Option<(String, Vec<String>)> {
     request.token.as_ref()?;
     let traffic = &outcome.traffic;
     let without = traffic.anonymous + traffic.in_query + traffic.with_another;
     if without == 0 {
-        // One that failed may not have got as far.
+        // A failed notebook may not have reached its requests.
         let silent = traffic.with_token == 0 && outcome.ending != Ending::Failed;
-        let message = format!("{} sent no request to the server that it was given", outcome.name);
-        return silent.then(|| (message, vec!["no request came by the address in COMFYUI_URL".to_owned()]));
+        let message = format!("{} sent no request to the server in COMFYUI_URL", outcome.name);
+        return silent.then(|| (message, vec!["no request arrived through COMFYUI_URL".to_owned()]));
     }
     let mut evidence = vec![format!(
-        "{} requests with the token as bearer, {} without a credential, {} with it in the query, {} with another one",
+        "requests: {} with the bearer token, {} without a credential, {} with the token in the query, {} \
+        with another credential",
         traffic.with_token, traffic.anonymous, traffic.in_query, traffic.with_another
     )];
-    evidence.extend(traffic.first_without.iter().map(|first| format!("the first without: {first}")));
+    evidence.extend(traffic.first_without.iter().map(|first| format!("first request without it: {first}")));
     let message = format!(
-        "{} sent {without} of {} requests without the token as bearer",
+        "{} sent {without} of {} requests without the bearer token",
         outcome.name,
         without + traffic.with_token
     );

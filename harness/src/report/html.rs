@@ -1,7 +1,7 @@
-//! `html`: one page that needs nothing else, in the reader's light or dark colours.
+//! `html`: one self-contained page, in light or dark colours.
 //!
-//! The page is made by a template that escapes whatever it is given, and it is well-formed XML as
-//! well, which the tests use. Its policy forbids scripts and requests.
+//! The page comes from an auto-escaping template. It is also well-formed XML, which the tests use.
+//! Its content security policy forbids scripts and requests.
 //!
 //! ```html
 //! <h1>lockproof: <span class="fail">fail</span></h1>
@@ -68,11 +68,11 @@ struct Page<'a> {
 
 struct Subject<'a> {
     report: &'a SubjectReport,
-    /// The layout, where it is known.
+    /// The known paths of the layout.
     layout: Vec<(&'static str, &'a str)>,
     rows: Vec<Row>,
     remarks: Vec<String>,
-    /// The events that the table of states has a column for.
+    /// The event columns of the table of states.
     columns: Vec<Event>,
     states: Vec<StateRow<'a>>,
 }
@@ -153,7 +153,7 @@ impl Row {
     }
 }
 
-/// What the table of states says of one event, and its class. What was only predicted is marked.
+/// The text and class of a cell in the table of states. A mere prediction is marked.
 fn cell(survival: Survival) -> (&'static str, &'static str) {
     match (survival.observed, survival.predicted) {
         (Some(true), _) => ("lasts", "good"),

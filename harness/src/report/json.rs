@@ -1,4 +1,4 @@
-//! `json`: the whole report, indented, its keys in a fixed order, with a line break at its end.
+//! `json`: the whole report, indented, with keys in a fixed order and a final line break.
 //!
 //! ```json
 //! {

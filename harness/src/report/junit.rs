@@ -1,9 +1,8 @@
-//! `junit`: a test suite per subject and a test case per event, as CI systems show them.
+//! `junit`: a test suite per subject and a test case per event.
 //!
-//! A case fails when its verdict is not as it must be or a finding counts at its event; it is
-//! skipped where the event does not apply, and an error where it could not be found out. Findings
-//! without an event stand in a case `inspection`, a subject that could not be gated has a case
-//! `bring-up`.
+//! A case fails if its verdict is not the expected one or a finding counts at its event; it is
+//! skipped if the event does not apply, and an error if it is undecided. Findings without an event
+//! are in a case `inspection`; a subject that could not be gated has a case `bring-up`.
 //!
 //! ```xml
 //! <testsuites name="lockproof" tests="3" failures="1" errors="0" …>
@@ -53,7 +52,7 @@ impl Format for Junit {
 
 fn suites(report: &Report) -> quick_junit::Report {
     let mut suites = quick_junit::Report::new(&report.tool.name);
-    // quick-junit's clock type is not ours to name, but it reads RFC 3339.
+    // quick-junit's time type is not exported, but can be parsed from RFC 3339.
     suites.timestamp = report.started.to_string().parse().ok();
     suites.set_time(Duration::from_millis(report.duration_ms));
     for subject in &report.subjects {
@@ -93,11 +92,11 @@ fn suite(report: &Report, subject: &SubjectReport) -> TestSuite {
     suite
 }
 
-/// What one event's case says. The first that applies:
+/// The status of an event's case; the first matching row applies.
 ///
 /// | | status |
 /// |---|---|
-/// | the verdict is not as it must be | failure |
+/// | the verdict is not the expected one | failure |
 /// | a finding counts | failure |
 /// | there is no verdict: it was skipped | skipped |
 /// | it is undecided | error |
@@ -137,7 +136,7 @@ fn event_case(report: &Report, subject: &SubjectReport, event: &EventReport, fin
     case
 }
 
-/// The case of the findings that were read, not provoked.
+/// The case of findings without an event.
 fn inspection(suite: &str, report: &Report, findings: &[&Finding]) -> TestCase {
     let counting = counting(report, findings);
     let status = match counting.first() {
@@ -220,7 +219,7 @@ fn replays(subject: &SubjectReport, event: Event) -> Vec<String> {
         .collect()
 }
 
-/// What is said beside the status: replays, and findings that do not count.
+/// The text beside the status: replays, and findings that do not count.
 fn beside(report: &Report, findings: &[&Finding], mut lines: Vec<String>) -> String {
     for finding in findings {
         let standing = Standing::of(finding, report.fail_on);

@@ -41,17 +41,17 @@ impl Format for Markdown {
     }
 }
 
-/// Appends the page to the file at `path`, which is what `$GITHUB_STEP_SUMMARY` asks for.
+/// Appends the page to the file at `path`, for `$GITHUB_STEP_SUMMARY`.
 ///
 /// # Errors
-/// An error of the environment when the file cannot be written.
+/// An environment error if the file cannot be written.
 pub fn append_summary(path: &Path, report: &Report) -> Result<()> {
     let mut text = Markdown.render(report)?;
     text.push(b'\n');
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.and_then(|mut file| file.write_all(&text)).map_err(|e| {
         Error::environment(format!("cannot append to {}: {e}", path.display()))
-            .fix("unset GITHUB_STEP_SUMMARY, or let it name a file that this user may write")
+            .fix("unset GITHUB_STEP_SUMMARY, or set it to a writable file")
     })
 }
 
@@ -86,8 +86,8 @@ fn page(report: &Report) -> String {
     let losses: Vec<String> = report.subjects.iter().flat_map(loss_rows).collect();
     if !losses.is_empty() {
         blocks.push(format!(
-            "### What does not last\n\n| subject | state | on | path | lost at |\n\
-             |---|---|---|---|---|\n{}",
+            "### States that do not persist\n\n| subject | state | owner | path | lost after \
+            |\n|---|---|---|---|---|\n{}",
             losses.join("\n")
         ));
     }
@@ -155,7 +155,7 @@ fn loss_rows(subject: &SubjectReport) -> Vec<String> {
         .collect()
 }
 
-/// `text` on one line, with everything taken literally.
+/// `text` on one line, fully escaped.
 fn escape(text: &str) -> String {
     escape_inline(&one_line(text))
 }
@@ -176,7 +176,7 @@ fn escape_inline(text: &str) -> String {
     out
 }
 
-/// `text` as paragraphs; lines that begin with white space are code.
+/// `text` as paragraphs; lines that start with white space are code.
 fn prose(text: &str) -> String {
     let mut blocks: Vec<(bool, Vec<&str>)> = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -192,8 +192,8 @@ fn prose(text: &str) -> String {
     blocks.into_iter().map(block).collect::<Vec<_>>().join("\n\n")
 }
 
-/// `text` on one line, in which what stands between single backticks is code; where the backticks
-/// are not in such pairs, all of it is taken literally.
+/// `text` on one line, with text between paired single backticks as code; if the backticks are not
+/// paired, everything is escaped.
 fn spans(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     let inner = parts.get(1..parts.len() - 1).unwrap_or_default();
@@ -206,7 +206,7 @@ fn spans(text: &str) -> String {
     parts.iter().enumerate().map(part).collect()
 }
 
-/// `text` in a block of code, whose fence is longer than any row of backticks in it.
+/// `text` in a code block, whose fence is longer than any run of backticks in it.
 fn fenced(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

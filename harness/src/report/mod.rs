@@ -1,8 +1,8 @@
 //! What a run found, as data, and the formats in which it is written: one file each.
 //!
-//! A report never changes the exit code. The files are made before the work begins
-//! ([`ReportTarget::open`]), so that a path that cannot be written is a usage error, and filled at
-//! its end, whatever the end was.
+//! A report never changes the exit code. The files are created before the work begins
+//! ([`ReportTarget::open`]), so that an invalid path is a usage error, and written at the end,
+//! however the run ends.
 //!
 //! ```text
 //! --report json=report.json --report junit=target/junit.xml

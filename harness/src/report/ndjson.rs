@@ -1,4 +1,4 @@
-//! `ndjson`: one JSON object a line, each with its `type`, for tools that read line by line.
+//! `ndjson`: one JSON object per line, each with its `type`, for line-based tools.
 //!
 //! ```json
 //! {"type":"run","schema":1,"tool":{…},"outcome":"fail","exit_code":1,"started":"…","duration_ms":61250,"fail_on":"warning"}

@@ -1,11 +1,11 @@
-//! Replays in a few lines: how many ended how, and why some were not run.
+//! A summary of replays: the number of each result, and why some were skipped.
 
 use std::collections::BTreeMap;
 
 use super::text::one_line;
 use lockproof_model::report::{ReplayOutcome, SubjectReport};
 
-/// The lines for one subject, each with its head and its text; none where nothing was replayed.
+/// The lines for one subject, each with its head and its text; empty without replays.
 ///
 /// ```text
 /// replays of production: 15 same, 5 skipped
@@ -24,7 +24,7 @@ pub(super) fn lines(subject: &SubjectReport) -> Vec<(String, String)> {
         return Vec::new();
     }
     let mut lines = vec![(format!("replays of {}: ", one_line(&subject.name)), counted.join(", "))];
-    // What changed or failed is a finding; what was skipped is told here alone, each reason once.
+    // Changed and failed replays are findings; only skipped ones are listed here, each reason once.
     let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for replay in subject.replays.iter().filter(|replay| replay.outcome == ReplayOutcome::Skipped) {
         let names = skipped.entry(replay.why.as_deref().unwrap_or_default()).or_default();

@@ -1,4 +1,4 @@
-//! A rich report that was made up: every kind of event, standing and state, for the tests.
+//! A made-up report with every kind of event, standing and state, for the tests.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,13 +19,13 @@ pub(super) fn rendered(format: &dyn Format) -> String {
     String::from_utf8(format.render(&report()).expect("it can be written")).expect("it is text")
 }
 
-/// Three subjects: one that is open as expected, one that failed, one that could not be gated.
+/// Three subjects: one open as expected, one failed, one that could not be gated.
 pub(super) fn report() -> Report {
     let subjects = vec![original_bug(), half_fixed(), broken()];
     Report { config: Some("lockproof.yaml".to_owned()), ..new(1, subjects, findings()) }
 }
 
-/// A run in which all is as it must be.
+/// A report of a passed run.
 pub(super) fn passed() -> Report {
     let fixed = SubjectReport {
         name: "fixed".to_owned(),
@@ -151,7 +151,7 @@ fn broken() -> SubjectReport {
     SubjectReport {
         name: "broken".to_owned(),
         image: "nowhere.example/comfyui:1".to_owned(),
-        error: Some("the image nowhere.example/comfyui:1 cannot be had: no such host".to_owned()),
+        error: Some("the image nowhere.example/comfyui:1 cannot be pulled: no such host".to_owned()),
         ..SubjectReport::default()
     }
 }
@@ -159,11 +159,16 @@ fn broken() -> SubjectReport {
 fn findings() -> Vec<Finding> {
     let open = |subject: &str, event, expected| Finding {
         expected,
-        ..Finding::new(Rule::LockOpen, subject, Some(event), "everybody gets in: four of four sentinels were served")
-            .evidence(format!("curl -sS http://127.0.0.1:8188/system_stats  # 200 after {event}"))
-            .evidence(format!("curl -sS http://127.0.0.1:8188/queue  # 200 after {event}"))
-            .evidence("curl -sS http://127.0.0.1:8188/object_info  # 200")
-            .evidence("curl -sS -d {} http://127.0.0.1:8188/prompt  # 400")
+        ..Finding::new(
+            Rule::LockOpen,
+            subject,
+            Some(event),
+            "anonymous requests get everything: four of four sentinels were served",
+        )
+        .evidence(format!("curl -sS http://127.0.0.1:8188/system_stats  # 200 after {event}"))
+        .evidence(format!("curl -sS http://127.0.0.1:8188/queue  # 200 after {event}"))
+        .evidence("curl -sS http://127.0.0.1:8188/object_info  # 200")
+        .evidence("curl -sS -d {} http://127.0.0.1:8188/prompt  # 400")
     };
     let suffix = Finding::new(
         Rule::LockStaticSuffix,
@@ -176,7 +181,7 @@ fn findings() -> Vec<Finding> {
     let token = Finding {
         file: Some("compose files/docker-compose.yml".to_owned()),
         line: Some(12),
-        ..Finding::new(Rule::DeployTokenInFile, "half-fixed", None, "a token stands in the file")
+        ..Finding::new(Rule::DeployTokenInFile, "half-fixed", None, "the file contains a token")
     };
     vec![
         open("original-bug", Recreate, true),
@@ -187,7 +192,7 @@ fn findings() -> Vec<Finding> {
                 Rule::PersistPlugin,
                 "original-bug",
                 Some(Recreate),
-                "the plugin lies in the container's own layer",
+                "the plugin is in the container's writable layer",
             )
         },
         suffix.clone(),
@@ -197,7 +202,7 @@ fn findings() -> Vec<Finding> {
             Rule::PersistDeps,
             "half-fixed",
             Some(Recreate),
-            "aiohttp_session lies in the container's own layer",
+            "aiohttp_session is in the container's writable layer",
         )
         .remedy("keep the virtual environment on a volume:\n  volumes:\n    - venv:/opt/venv"),
         Finding { event: Some(Restart), accepted: true, ..suffix },
@@ -207,7 +212,7 @@ fn findings() -> Vec<Finding> {
             Rule::LockMalformedHeader,
             "half-fixed",
             Some(Restart),
-            "`Authorization: Bearer` without a value is answered 500",
+            "`Authorization: Bearer` without a value returns 500",
         ),
     ]
 }

@@ -1,8 +1,8 @@
-//! `sarif`: SARIF 2.1.0, as code scanning reads it.
+//! `sarif`: SARIF 2.1.0, for code scanning.
 //!
-//! A finding that was read from a file stands at its place in that file. The others were provoked,
-//! not read: they stand at the configuration file, because code scanning refuses results without a
-//! physical location, and name subject and event as their logical location.
+//! A finding from a file has its position in that file. Other findings are placed at the
+//! configuration file, because code scanning rejects results without a physical location; their
+//! logical location names the subject and the event.
 //!
 //! ```json
 //! { "$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
@@ -44,7 +44,7 @@ impl Format for Sarif {
     }
 }
 
-/// Where a provoked finding stands when the run had no configuration file.
+/// The file of findings without one, if the run had no configuration file.
 const DEFAULT_FILE: &str = "lockproof.yaml";
 
 #[derive(Serialize)]
@@ -230,7 +230,7 @@ fn descriptor(rule: Rule) -> Descriptor {
     }
 }
 
-/// `lock/empty-token` as `LockEmptyToken`, which is how SARIF writes a rule's name.
+/// `lock/empty-token` as `LockEmptyToken`: the style of rule names in SARIF.
 fn pascal_case(id: &str) -> String {
     id.split(['/', '-'])
         .filter_map(|word| {
@@ -268,8 +268,8 @@ fn result(report: &Report, finding: &Finding, rule_index: usize) -> SarifResult 
     let event = finding.event.map(|event| event.name());
     let standing = Standing::of(finding, report.fail_on);
     let justification = match standing {
-        Standing::Accepted => Some("tolerated by an entry of `accept`"),
-        Standing::Expected => Some("explained by the subject's `expect`"),
+        Standing::Accepted => Some("accepted by an entry of `accept`"),
+        Standing::Expected => Some("expected by the subject's `expect`"),
         _ => None,
     };
     SarifResult {
@@ -280,7 +280,7 @@ fn result(report: &Report, finding: &Finding, rule_index: usize) -> SarifResult 
         message: Text { text: message(finding) },
         locations: [location(report, finding)],
         partial_fingerprints: Fingerprints { identity: fingerprint(finding) },
-        // All results of a run have one, or none has.
+        // Either all results of a run have one, or none.
         baseline_state: report.findings.iter().any(|f| f.baseline).then_some(if finding.baseline {
             "unchanged"
         } else {
@@ -334,14 +334,14 @@ fn uri(path: &str) -> String {
     if path.starts_with('/') { format!("file://{encoded}") } else { encoded }
 }
 
-/// What makes it the same finding in the next run.
+/// The identity of a finding across runs.
 fn fingerprint(finding: &Finding) -> String {
     let (rule, subject, event, routes) = finding.identity();
     let event = event.map(|event| event.name()).unwrap_or_default();
     let identity = [rule.id(), subject, event].into_iter().chain(routes.iter().map(String::as_str));
     let mut hash = Sha256::new();
     for part in identity {
-        // A zero byte is in no part, so that no two lists of parts are alike.
+        // No part contains a zero byte, so different lists of parts have different hashes.
         hash.update(part.replace('\0', "\u{fffd}").as_bytes());
         hash.update([0]);
     }

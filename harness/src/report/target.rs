@@ -1,4 +1,4 @@
-//! `--report FORMAT=PATH`: read from the command line, made before the work, filled after it.
+//! `--report FORMAT=PATH`: parsed from the command line, created before the work, written after it.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use lockproof_model::{
     report::Report,
 };
 
-/// A report that was asked for: its format and where it goes.
+/// A requested report: its format and path.
 #[derive(Clone)]
 pub struct ReportTarget {
     format: &'static dyn Format,
@@ -33,12 +33,12 @@ impl FromStr for ReportTarget {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((name, path)) = text.split_once('=') else {
-            return Err(Error::usage(format!("`{text}` names no format and path"))
+            return Err(Error::usage(format!("invalid report `{text}`"))
                 .fix(format!("write FORMAT=PATH, for example {}", example(text))));
         };
         let format = find(name)?;
         if path.is_empty() {
-            return Err(Error::usage(format!("`{text}` names no path"))
+            return Err(Error::usage(format!("the report `{text}` has no path"))
                 .fix(format!("write {name}=PATH, for example {}", example(name))));
         }
         Ok(Self { format, path: PathBuf::from(path) })
@@ -50,15 +50,15 @@ fn find(name: &str) -> Result<&'static dyn Format> {
     if let Some(format) = FORMATS.into_iter().find(|format| format.name() == name) {
         return Ok(format);
     }
-    let all = format!("the formats are: {}", FORMATS.map(Format::name).join(", "));
+    let all = format!("supported formats: {}", FORMATS.map(Format::name).join(", "));
     let fix = match nearest(name) {
         Some(known) => format!("did you mean `{known}`? {all}"),
         None => all,
     };
-    Err(Error::usage(format!("there is no report format `{name}`")).fix(fix))
+    Err(Error::usage(format!("unknown report format `{name}`")).fix(fix))
 }
 
-/// The format that `name` may have meant: close to it, or known by another name.
+/// The intended format: similar to `name`, or known by it as an alias.
 fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     match name.as_str() {
@@ -76,7 +76,7 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// A target that would be right, made from what was written.
+/// A valid target, derived from the invalid one.
 fn example(text: &str) -> String {
     let extension = Path::new(text).extension().and_then(|e| e.to_str());
     match (extension.and_then(nearest), nearest(text)) {
@@ -99,13 +99,13 @@ impl ReportTarget {
         self.format.name()
     }
 
-    /// Makes the file, empty, before the work begins.
+    /// Creates the file, empty, before the work begins.
     ///
-    /// What it held is gone then: a report of another run must not be taken for this one's. Read
-    /// a `--baseline` first.
+    /// Its old content is lost: a report of another run must not be mistaken for this one's. Read a
+    /// `--baseline` first.
     ///
     /// # Errors
-    /// A usage error when the file cannot be made.
+    /// A usage error if the file cannot be created.
     pub fn open(&self) -> Result<OpenReport> {
         let file = File::create(&self.path).map_err(|e| self.cannot_make(&e))?;
         Ok(OpenReport { target: self.clone(), file })
@@ -117,33 +117,33 @@ impl ReportTarget {
             _ => Path::new("."),
         };
         let fix = if self.path.is_dir() {
-            "it is a directory: name a file in it".to_owned()
+            "it is a directory: use a file in it".to_owned()
         } else if !directory.exists() {
-            format!("make its directory first: mkdir -p {}", directory.display())
+            format!("create its directory first: mkdir -p {}", directory.display())
         } else {
-            "give a path that this user may write".to_owned()
+            "use a writable path".to_owned()
         };
-        Error::usage(format!("the report {} cannot be made: {error}", self.path.display()))
+        Error::usage(format!("cannot create the report {}: {error}", self.path.display()))
             .at(format!("--report {self:?}"))
             .fix(fix)
     }
 }
 
-/// Makes the files of all targets.
+/// Creates the files of all targets.
 ///
 /// # Errors
-/// A usage error when one of them cannot be made, or two have the same path.
+/// A usage error if one of them cannot be created, or two have the same path.
 pub fn open_all(targets: &[ReportTarget]) -> Result<Vec<OpenReport>> {
     let mut seen = BTreeSet::new();
     if let Some(twice) = targets.iter().find(|target| !seen.insert(&target.path)) {
-        return Err(Error::usage(format!("two reports go to {}", twice.path.display()))
+        return Err(Error::usage(format!("two reports have the path {}", twice.path.display()))
             .at(format!("--report {twice:?}"))
-            .fix("give each its own path"));
+            .fix("use a different path for each"));
     }
     targets.iter().map(ReportTarget::open).collect()
 }
 
-/// A report whose file is there and waits for its content.
+/// A report file that is created but not written yet.
 #[derive(Debug)]
 pub struct OpenReport {
     target: ReportTarget,
@@ -151,16 +151,16 @@ pub struct OpenReport {
 }
 
 impl OpenReport {
-    /// Writes the report in one piece. Also after a run that failed.
+    /// Writes the report at once, even after a failed run.
     ///
     /// # Errors
-    /// An error of the environment when it cannot be written (a full disk).
+    /// An environment error if it cannot be written, for example because the disk is full.
     pub fn write(mut self, report: &Report) -> Result<()> {
         let bytes = self.target.format.render(report)?;
         self.file.write_all(&bytes).and_then(|()| self.file.flush()).map_err(|e| {
-            Error::environment(format!("the report {} cannot be written: {e}", self.target.path.display()))
+            Error::environment(format!("cannot write the report {}: {e}", self.target.path.display()))
                 .at(format!("--report {:?}", self.target))
-                .fix("make room or give another path, then run again")
+                .fix("check the disk space and permissions, or use another path")
         })
     }
 }
@@ -187,27 +187,27 @@ mod tests {
     fn a_wrong_target_says_what_would_be_right() {
         let shown = ["jsn=a", "xml=a", "pdf=a", "report.xml", "report", "json=", "="].map(wrong);
         insta::assert_snapshot!(shown.join("\n"), @r"
-        there is no report format `jsn`
-          = help: did you mean `json`? the formats are: json, junit, sarif, html, markdown, ndjson
-        there is no report format `xml`
-          = help: did you mean `junit`? the formats are: json, junit, sarif, html, markdown, ndjson
-        there is no report format `pdf`
-          = help: the formats are: json, junit, sarif, html, markdown, ndjson
-        `report.xml` names no format and path
+        unknown report format `jsn`
+          = help: did you mean `json`? supported formats: json, junit, sarif, html, markdown, ndjson
+        unknown report format `xml`
+          = help: did you mean `junit`? supported formats: json, junit, sarif, html, markdown, ndjson
+        unknown report format `pdf`
+          = help: supported formats: json, junit, sarif, html, markdown, ndjson
+        invalid report `report.xml`
           = help: write FORMAT=PATH, for example junit=report.xml
-        `report` names no format and path
+        invalid report `report`
           = help: write FORMAT=PATH, for example json=report.json
-        `json=` names no path
+        the report `json=` has no path
           = help: write json=PATH, for example json=report.json
-        there is no report format ``
-          = help: the formats are: json, junit, sarif, html, markdown, ndjson
+        unknown report format ``
+          = help: supported formats: json, junit, sarif, html, markdown, ndjson
         ");
     }
 
     #[test]
     fn a_path_that_cannot_be_made_is_a_usage_error_before_the_work() {
         let directory = tempfile::tempdir().expect("a directory");
-        for (path, help) in [("missing/r.json", "mkdir -p"), ("", "name a file in it")] {
+        for (path, help) in [("missing/r.json", "mkdir -p"), ("", "use a file in it")] {
             let path = directory.path().join(path);
             let target: ReportTarget = format!("json={}", path.display()).parse().expect("a target");
             let error = target.open().expect_err("it cannot be made");
@@ -221,7 +221,7 @@ mod tests {
         let targets =
             ["json=/tmp/lockproof-same", "html=/tmp/lockproof-same"].map(|text| text.parse().expect("a target"));
         let error = open_all(&targets).expect_err("they are the same").to_string();
-        assert!(error.contains("two reports go to /tmp/lockproof-same"), "{error}");
+        assert!(error.contains("two reports have the path /tmp/lockproof-same"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The end of a run as a terminal shows it: a table of events, the findings with their remedies,
-//! what does not last, and the outcome in words on the last line.
+//! The result of a run on a terminal: a table of events, the findings with their remedies, the
+//! states that do not persist, and a summary on the last line.
 //!
 //! ```text
 //! subject     event      verdict  expected  predicted  exposure  ready
@@ -7,7 +7,7 @@
 //!             recreate   open     locked    open          4.0 s  2.0 s
 //!
 //! error lock/open: half-fixed (recreate)
-//!   Everybody gets in: …
+//!   anonymous requests get everything that the token gets: …
 //!     curl -sS http://127.0.0.1:8188/system_stats  # 200
 //!   remedy: …
 //!
@@ -30,21 +30,21 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// Lines of evidence that are shown of one finding; the reports hold all of them.
+/// The maximum number of evidence lines per finding; reports contain all of them.
 const EVIDENCE: usize = 5;
 
-/// For how long a proposed `accept:` entry tolerates its finding.
+/// How many days a proposed `accept:` entry is valid.
 const ACCEPTED_DAYS: i64 = 90;
 
-/// Below this many columns, the gaps of the tables are as small as can be.
+/// The width in columns below which tables use the smallest gaps.
 const NARROW: u16 = 80;
 
-/// The columns that the list of events may take at which a state is lost.
+/// The maximum width of the list of events that lose a state, in columns.
 const LOST_AT: usize = 30;
 
-/// The view of `report`, `width` columns wide, with or without colour; it ends with a line break.
+/// Renders `report`, `width` columns wide, with or without colour, and a final line break.
 ///
-/// Evidence and YAML are never broken, so that they can be copied.
+/// Evidence and YAML are not wrapped, so that they can be copied.
 pub fn render(report: &Report, width: u16, colour: bool) -> String {
     let report = report.redacted().map_text(visible);
     let view = View { width, paint: Paint(colour) };
@@ -63,8 +63,8 @@ pub fn render(report: &Report, width: u16, colour: bool) -> String {
     blocks.join("\n\n") + "\n"
 }
 
-/// Where the time went: a row a phase, a column a subject, in seconds, and the starts that nobody can
-/// avoid. It ends with a line break; empty where nothing was run.
+/// The timings: a row per phase, a column per subject, in seconds, and the number of starts. Ends
+/// with a line break; empty if nothing was run.
 pub fn timings(report: &Report, width: u16, colour: bool) -> String {
     let report = report.redacted().map_text(visible);
     let timed: Vec<(&SubjectReport, &Timings)> =
@@ -90,16 +90,16 @@ pub fn timings(report: &Report, width: u16, colour: bool) -> String {
         .filter(|phase| timed.iter().any(|(_, timings)| of(timings, *phase) > 0))
         .map(|phase| row(phase.name(), &|timings| of(timings, phase)))
         .collect();
-    rows.push(row("in all", &|timings| timings.phases.values().sum()));
+    rows.push(row("total", &|timings| timings.phases.values().sum()));
     let starts = timed.iter().map(|(_, timings)| timings.starts);
     let all: u32 = starts.clone().sum();
     let cells = starts.chain([all]).map(|n| Cell::new(n).set_alignment(CellAlignment::Right));
     rows.push(std::iter::once(Cell::new("starts")).chain(cells).collect());
     let table = View { width, paint: Paint(colour) }.table(0, &header, rows);
-    format!("\nWhere the time went (the run took {} s):\n{table}\n", report.duration_ms / 1000)
+    format!("\nTimings (total run time {} s):\n{table}\n", report.duration_ms / 1000)
 }
 
-/// Adds colour, or nothing.
+/// Adds colour if enabled.
 #[derive(Clone, Copy)]
 struct Paint(bool);
 
@@ -127,7 +127,7 @@ struct View {
 }
 
 impl View {
-    /// A table in which only the column `elastic` is broken where the width does not suffice.
+    /// A table in which only the column `elastic` is wrapped to fit the width.
     fn table(&self, elastic: usize, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -149,7 +149,7 @@ impl View {
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
 
-    /// The events of all subjects; a column that would be empty is left out.
+    /// The events of all subjects; empty columns are omitted.
     fn events(&self, report: &Report) -> Option<String> {
         let rows: Vec<(String, &EventReport)> = report
             .subjects
@@ -176,7 +176,7 @@ impl View {
         Some(self.table(0, &header, cells))
     }
 
-    /// Why an event has no verdict, and why a subject has no events.
+    /// Why an event has no verdict, or a subject no events.
     fn remarks(&self, report: &Report) -> Option<String> {
         let mut lines = Vec::new();
         for subject in &report.subjects {
@@ -211,7 +211,7 @@ impl View {
         }
         lines.extend(self.wrapped(2, "", group.message));
         let evidence: Vec<&str> = group.evidence.iter().flat_map(|line| line.lines()).collect();
-        // Of a server that died, the last lines of its log say why: all that there are.
+        // The log lines of a server that is down explain why: show all of them.
         let shown = if group.rule == Rule::LockDown { evidence.len() } else { EVIDENCE };
         lines.extend(evidence.iter().take(shown).map(|line| format!("    {line}")));
         if evidence.len() > shown {
@@ -222,7 +222,7 @@ impl View {
         lines.join("\n")
     }
 
-    /// What nothing has to be done about, a line each.
+    /// Findings that need no action, one per line.
     fn settled(&self, groups: &[&Group<'_>]) -> Option<String> {
         let line = |group: &&Group<'_>| {
             let line = format!("{}: {} ({}, {})", group.standing, group.rule, one_line(group.subject), group.when());
@@ -231,7 +231,7 @@ impl View {
         (!groups.is_empty()).then(|| groups.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 
-    /// The lines of `lockproof.yaml` that would tolerate what counts and may be tolerated.
+    /// The lines of `lockproof.yaml` that would accept the findings, as far as possible.
     fn accept(&self, report: &Report, live: &[&Group<'_>]) -> Option<String> {
         let entries: BTreeSet<_> = live
             .iter()
@@ -244,7 +244,7 @@ impl View {
         let today = report.started.to_zoned(TimeZone::UTC).date();
         let until = today.saturating_add(ACCEPTED_DAYS.days());
         let mut lines = vec![
-            self.paint.dim("To tolerate these for a while, put this, with your reasons, into lockproof.yaml:"),
+            self.paint.dim("To accept these findings for now, add them to lockproof.yaml with a reason:"),
             "accept:".to_owned(),
         ];
         lines.extend(entries.into_iter().map(|(rule, subject)| {
@@ -253,7 +253,7 @@ impl View {
         Some(lines.join("\n"))
     }
 
-    /// What the subject loses, and on what it lay.
+    /// The states that the subject loses, with their owners.
     fn lost(&self, subject: &SubjectReport) -> Option<String> {
         let rows = lost(subject);
         if rows.is_empty() {
@@ -264,8 +264,8 @@ impl View {
             let paths = lost.paths.join("\n");
             vec![Cell::new(lost.state), Cell::new(lost.owner), Cell::new(at), Cell::new(paths)]
         });
-        let title = format!("What {} does not keep:", one_line(&subject.name));
-        let table = self.table(3, &["state", "on", "lost at", "path"], cells);
+        let title = format!("States that {} loses:", one_line(&subject.name));
+        let table = self.table(3, &["state", "owner", "lost after", "path"], cells);
         Some(format!("{}\n{table}", self.paint.bold(&title)))
     }
 
@@ -280,7 +280,8 @@ impl View {
         self.paint.colour(colour, &line)
     }
 
-    /// `head` and `text`, wrapped, from column `indent` on; what follows a head is indented deeper.
+    /// `head` and `text`, wrapped from column `indent` on; lines after the head are indented
+    /// further.
     fn replays(&self, subject: &SubjectReport) -> Vec<String> {
         let lines = super::replays::lines(subject).into_iter().enumerate();
         lines.flat_map(|(n, (head, text))| self.wrapped(if n == 0 { 0 } else { 2 }, &head, &text)).collect()
@@ -297,10 +298,10 @@ impl View {
     }
 }
 
-/// A column of the table of events, behind subject and event.
+/// A column of the table of events, after subject and event.
 struct Column {
     name: &'static str,
-    /// Whether an event has something to say in it.
+    /// Whether an event has a value in it.
     is_needed: fn(&EventReport) -> bool,
     cell: fn(&EventReport) -> Cell,
 }
@@ -324,7 +325,7 @@ const COLUMNS: [Column; 5] = [
     Column { name: "ready", is_needed: |event| event.ready_ms.is_some(), cell: |event| time_cell(event.ready_ms) },
 ];
 
-/// Green: locked, as it must be. Yellow: not locked, as it must be. Red: not as it must be.
+/// Green: locked as expected. Yellow: another verdict as expected. Red: not as expected.
 fn verdict_cell(event: &EventReport) -> Cell {
     let cell = Cell::new(verdict_word(event));
     match (event.as_it_must_be(), event.verdict) {
@@ -345,7 +346,7 @@ fn time_cell(ms: Option<u64>) -> Cell {
     Cell::new(ms.map(millis).unwrap_or_default()).set_alignment(CellAlignment::Right)
 }
 
-/// A name as a YAML scalar in a flow mapping: plain where nothing can go wrong, else quoted.
+/// A name as a YAML scalar in a flow mapping: plain if safe, else quoted.
 fn scalar(text: &str) -> String {
     const WORDS: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "nan"];
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_which_all_is_as_it_must_be() {
+    fn a_passed_run() {
         insta::assert_snapshot!(render(&sample::passed(), 100, false));
     }
 

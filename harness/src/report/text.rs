@@ -1,10 +1,9 @@
-//! Small things that several formats say alike.
+//! Text helpers shared by several formats.
 
 use unicode_width::UnicodeWidthStr;
 
-/// `text` with every character that would not show itself written out: control characters (a
-/// server's answer may hold terminal escapes), what turns the direction of writing, and what XML
-/// forbids. Line breaks and tabs stay.
+/// `text` with invisible characters escaped: control characters (a server's answer may contain
+/// terminal escapes), direction marks, and characters that XML forbids. Keeps line breaks and tabs.
 pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -19,12 +18,12 @@ pub(super) fn visible(text: &str) -> String {
     out
 }
 
-/// Everything on one line, for a cell of a table or an attribute.
+/// The text on one line, for a table cell or an attribute.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A length of time for a person.
+/// A duration for display.
 pub(super) fn millis(ms: u64) -> String {
     if ms < 1000 {
         return format!("{ms} ms");
@@ -50,8 +49,8 @@ pub(super) fn list(words: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// Breaks `text` into lines of at most `width` columns, between words. A word that is longer, and
-/// a line that begins with white space (code), is left in one piece, so that it can be copied.
+/// Wraps `text` at `width` columns, between words. Longer words, and lines that start with white
+/// space (code), are not wrapped, so that they can be copied.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.lines() {

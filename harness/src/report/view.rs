@@ -1,4 +1,4 @@
-//! A report as a person reads it: the same findings together, and the outcome in words.
+//! The presentation of a report: equal findings are grouped, and the outcome is a sentence.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// What a finding means for the exit code. The first that applies:
+/// What a finding means for the exit code. The first matching row applies:
 ///
 /// | accepted | expected | in the baseline | at or above `--fail-on` | standing |
 /// |---|---|---|---|---|
@@ -44,7 +44,7 @@ impl Standing {
         }
     }
 
-    /// Whether nothing has to be done about it.
+    /// Whether it needs no action.
     pub(super) fn settled(self) -> bool {
         matches!(self, Self::Expected | Self::Accepted | Self::Baseline)
     }
@@ -70,19 +70,19 @@ pub(super) struct Group<'a> {
     pub(super) rule: Rule,
     pub(super) subject: &'a str,
     pub(super) message: &'a str,
-    /// The events, in order; empty where it was found by reading.
+    /// The events, in order; empty if it was found in files.
     pub(super) events: Vec<Event>,
-    /// Every line of evidence once.
+    /// Every line of evidence, once.
     pub(super) evidence: Vec<&'a str>,
     pub(super) remedy: &'a str,
     file: Option<&'a str>,
     line: Option<u32>,
 }
 
-/// What begins a name that probing makes up, another one each time.
+/// The prefix of names made up by probing, which differ in every run.
 const MADE_UP: &str = "lockproof-";
 
-/// Whether two lines of evidence differ in nothing but the names that probing made up.
+/// Whether two lines of evidence differ only in names made up by probing.
 fn is_same_but_for_names(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split(MADE_UP), other.split(MADE_UP));
     if one.next() != other.next() {
@@ -102,7 +102,7 @@ fn is_same_but_for_names(one: &str, other: &str) -> bool {
 }
 
 impl Group<'_> {
-    /// Where it stands, if it was read from a file.
+    /// Its position, if it was found in a file.
     pub(super) fn place(&self) -> Option<String> {
         self.file.map(|file| match self.line {
             Some(line) => format!("{file}:{line}"),
@@ -113,13 +113,13 @@ impl Group<'_> {
     /// The names of its events, or how it was found without one.
     pub(super) fn when(&self) -> String {
         if self.events.is_empty() {
-            return "by reading".to_owned();
+            return "from files".to_owned();
         }
         self.events.iter().map(|event| event.name()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// The findings over (rule, subject, message): those that count first, the worst first.
+/// The findings grouped by rule, subject and message: those that count first, the worst first.
 pub(super) fn groups(report: &Report) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for finding in &report.findings {
@@ -161,7 +161,7 @@ pub(super) fn groups(report: &Report) -> Vec<Group<'_>> {
     groups
 }
 
-/// What stands in the column of the verdict: it, or why there is none.
+/// The text of the verdict column: the verdict, or why there is none.
 pub(super) fn verdict_word(event: &EventReport) -> &'static str {
     match (event.verdict, &event.skipped) {
         (Some(verdict), _) => verdict.name(),
@@ -170,37 +170,37 @@ pub(super) fn verdict_word(event: &EventReport) -> &'static str {
     }
 }
 
-/// What stands in the column of the expected verdict: nothing where it is the usual one, and met.
+/// The text of the expected column: empty if `locked` is expected and met.
 pub(super) fn expected_word(event: &EventReport) -> &'static str {
     let usual = event.expected == Verdict::Locked && event.as_it_must_be() != Some(false);
     if usual { "" } else { event.expected.name() }
 }
 
-/// What is to be said of an event beside its row: why it has no verdict, what it did not do.
+/// A remark about an event: why it has no verdict, or why it had no effect.
 pub(super) fn remark(event: &EventReport) -> Option<String> {
     let missing = event.verdict.is_none();
     match (&event.skipped, &event.undecided) {
         (Some(why), _) if missing => Some(format!("skipped: {}", one_line(why))),
         (_, Some(why)) => Some(format!("undecided: {}", one_line(why))),
-        _ if missing => Some("undecided: no reason was given".to_owned()),
+        _ if missing => Some("undecided: no reason given".to_owned()),
         _ if !event.effective => {
-            Some("not effective: a volume hides the new image's code, so the old code went on running".to_owned())
+            Some("not effective: a volume hides the new image's code, so the old code still runs".to_owned())
         }
         _ => None,
     }
 }
 
-/// A state that an event takes away.
+/// A state that an event removes.
 #[derive(Clone, Debug)]
 pub(super) struct Lost {
     pub(super) state: &'static str,
     pub(super) owner: &'static str,
     pub(super) paths: Vec<String>,
-    /// The events; those that were only predicted say so.
+    /// The events; mere predictions are marked.
     pub(super) at: Vec<String>,
 }
 
-/// The states of `subject` that any event takes away.
+/// The states of `subject` that any event removes.
 pub(super) fn lost(subject: &SubjectReport) -> Vec<Lost> {
     subject
         .states
@@ -225,7 +225,7 @@ pub(super) fn lost(subject: &SubjectReport) -> Vec<Lost> {
         .collect()
 }
 
-/// The outcome of a run in one sentence, with the exit code at its end.
+/// The outcome of a run in one sentence, with the exit code at the end.
 pub(super) fn headline(report: &Report) -> String {
     let run = |event: &&EventReport| event.verdict.is_some();
     let events: usize = report.subjects.iter().map(|subject| subject.events.iter().filter(run).count()).sum();
@@ -234,22 +234,22 @@ pub(super) fn headline(report: &Report) -> String {
         exit::OK => {
             let skipped = events_where(report, |event| event.skipped.is_some());
             let skipped = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
-            format!("{subjects}, {}{skipped}: all as it must be", count(events, "event"))
+            format!("{subjects}, {}{skipped}: passed", count(events, "event"))
         }
         exit::FAILED => failed(report),
         exit::UNDECIDED => {
             let open = match events_where(report, |event| event.undecided.is_some()) {
-                0 if report.subjects.iter().any(SubjectReport::has_replayed_nothing) => "no replay ran,".to_owned(),
+                0 if report.subjects.iter().any(SubjectReport::has_replayed_nothing) => "no replays,".to_owned(),
                 open => count(open, "event"),
             };
-            format!("{subjects}, {}, {open} undecided: remove the reasons above and run again", count(events, "event"))
+            format!("{subjects}, {}, {open} undecided: fix the reasons above and run again", count(events, "event"))
         }
         exit::INTERRUPTED | exit::TERMINATED => {
             format!("interrupted after {} of {subjects}: run again", count(events, "event"))
         }
         _ => match report.subjects.iter().filter(|subject| subject.error.is_some()).count() {
-            0 => "it could not be done: see the error above".to_owned(),
-            n => format!("{n} of {subjects} could not be gated: remove the reason above and run again"),
+            0 => "nothing was gated: see the error above".to_owned(),
+            n => format!("{n} of {subjects} could not be gated: fix the reason above and run again"),
         },
     };
     format!("{said} (exit {})", report.exit_code)
@@ -259,9 +259,9 @@ fn events_where(report: &Report, is: impl Fn(&EventReport) -> bool) -> usize {
     report.subjects.iter().flat_map(|s| &s.events).filter(|e| e.verdict.is_none() && is(e)).count()
 }
 
-/// What failed, subject by subject, and where to begin.
+/// What failed, by subject, and where to start.
 fn failed(report: &Report) -> String {
-    /// More names than this do not fit into a sentence.
+    /// The maximum number of names in the sentence.
     const SHOWN: usize = 3;
     let groups = groups(report);
     let counting: Vec<&Group<'_>> = groups.iter().filter(|group| group.standing == Standing::Counts).collect();
@@ -284,7 +284,7 @@ fn failed(report: &Report) -> String {
         reasons.push(format!("{more} more"));
     }
     let next = match counting.first() {
-        Some(group) => format!("begin with the remedy of {}", group.rule),
+        Some(group) => format!("start with the remedy of {}", group.rule),
         None => "correct the deployment, or its `expect`".to_owned(),
     };
     if reasons.is_empty() {
@@ -297,7 +297,7 @@ fn failed(report: &Report) -> String {
     format!("{of}: {}; {next}", reasons.join("; "))
 }
 
-/// The verdicts that are not as they must be, each with its events in words.
+/// The unexpected verdicts, each with its events.
 fn mismatches(subject: &SubjectReport) -> Vec<(Verdict, Vec<String>)> {
     let mut found: Vec<(Verdict, Vec<String>)> = Vec::new();
     for event in &subject.events {
@@ -311,10 +311,10 @@ fn mismatches(subject: &SubjectReport) -> Vec<(Verdict, Vec<String>)> {
     found
 }
 
-/// When something is seen, in words.
+/// The event in the sentence.
 fn moment(event: Event) -> String {
     match event {
-        Event::Installed => "once installed".to_owned(),
+        Event::Installed => "after installation".to_owned(),
         event => format!("after {event}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever stands in a finding, every format stays well-formed and says it.
+//! Every format stays well-formed and complete, whatever text a finding contains.
 
 use proptest::prelude::*;
 use quick_xml::{Reader, events::Event as Xml};
@@ -7,7 +7,7 @@ use super::{FORMATS, html::Html, json::Json, junit::Junit, sample, text::visible
 use crate::report::Format;
 use lockproof_model::report::Report;
 
-/// Texts that have broken report writers before, and anything else.
+/// Random texts, including those that have broken report writers before.
 fn text() -> impl Strategy<Value = String> {
     let nasty = prop::sample::select(vec![
         "]]>",
@@ -32,7 +32,7 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(part, 0..5).prop_map(|parts| parts.concat())
 }
 
-/// The rich report with `texts` in every place that holds a free text.
+/// The sample report with `texts` in all free text fields.
 fn report(texts: &[String; 4]) -> Report {
     let [a, b, c, d] = texts;
     let mut report = sample::report();
@@ -56,7 +56,7 @@ fn report(texts: &[String; 4]) -> Report {
     report
 }
 
-/// All the text of an XML document, and of its attributes; fails where it is not well-formed.
+/// All text of an XML document and its attributes; panics if it is not well-formed.
 fn xml_text(document: &str) -> String {
     let forbidden = |c: char| c.is_control() && !"\n\t\r".contains(c);
     assert!(!document.contains(forbidden), "a control character in {document:?}");

@@ -1,4 +1,4 @@
-//! Whether a `.env`, an environment and a server agree on the token, without showing it.
+//! Checks whether a `.env`, an environment and a server agree on the token, without showing it.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -9,39 +9,39 @@ use lockproof_model::{
     secret,
 };
 
-/// Where a token was looked for, and what was found.
+/// A place where a token was searched for, with the result.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// What a person calls it: a path, `environment`, a place.
+    /// Its name: a path, `environment`, or a location.
     pub name: String,
-    /// The token; `None` when there is none.
+    /// The token; `None` if there is none.
     token: Option<String>,
-    /// What is to be said of it beside agreement.
+    /// Further remarks.
     pub remarks: Vec<Remark>,
 }
 
-/// Something about a source.
+/// A remark about a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// What it is.
+    /// Its text.
     pub text: String,
-    /// Whether it keeps the check from being passed.
+    /// Whether it fails the check.
     pub wrong: bool,
 }
 
-/// What a check showed.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// A line for each thing that was looked at: what, and how it is.
+    /// One line per source: its name and its state.
     pub lines: Vec<(String, String)>,
-    /// What is wrong; empty when all agree.
+    /// The errors; empty if all sources agree.
     pub wrong: Vec<String>,
-    /// What could not be found out.
+    /// What could not be determined.
     pub unknown: Vec<String>,
 }
 
 impl Source {
-    /// The token that a place or a log gave.
+    /// The token from a location or a log.
     pub fn of(name: impl Into<String>, token: Option<String>) -> Self {
         token.as_deref().inspect(|token| secret::register(token));
         Self { name: name.into(), token, remarks: Vec::new() }
@@ -50,7 +50,7 @@ impl Source {
     /// The `.env` at `path`, which may be missing.
     ///
     /// # Errors
-    /// An environment error when it is there and cannot be read.
+    /// An environment error if it exists but cannot be read.
     pub fn env_file(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let text = match lockproof_model::read::bytes(path, lockproof_model::read::SHORT) {
@@ -62,18 +62,18 @@ impl Source {
         let mut source = Self::of(name, found.as_ref().map(|a| a.text.clone()));
         if let Some(assignment) = &found {
             if let Some(why) = dotenv::disagreement(assignment) {
-                source.remark(true, format!("line {} is not read alike everywhere: {why}", assignment.number));
+                source.remark(true, format!("line {} is read in different ways: {why}", assignment.number));
             }
             let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
             if mode & 0o077 != 0 {
                 source.remark(
                     true,
-                    format!("its mode is {mode:04o}, so other users of this machine may read it; chmod 600"),
+                    format!("its mode is {mode:04o}, so other users of this machine can read it; run chmod 600"),
                 );
             }
         }
         for other in dotenv::assignments(&text).iter().filter(|a| a.name == WRONG_NAME) {
-            source.remark(true, format!("line {} sets {WRONG_NAME}; the name is {TOKEN}", other.number));
+            source.remark(true, format!("line {} sets {WRONG_NAME}; the correct name is {TOKEN}", other.number));
         }
         Ok(source)
     }
@@ -83,7 +83,7 @@ impl Source {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut source = Self::of("environment", set(TOKEN));
         if set(WRONG_NAME).is_some() {
-            source.remark(true, format!("{WRONG_NAME} is set; the name is {TOKEN}"));
+            source.remark(true, format!("{WRONG_NAME} is set; the correct name is {TOKEN}"));
         }
         source
     }
@@ -93,7 +93,7 @@ impl Source {
     }
 }
 
-/// Compares the sources with one another and with the server, if there is one to ask.
+/// Compares the sources with each other and, if given, with the server.
 pub async fn check(sources: &[Source], server: Option<&Gatekeeper>) -> Check {
     let mut check = Check { lines: Vec::new(), wrong: Vec::new(), unknown: Vec::new() };
     let first = sources.iter().find(|s| s.token.is_some());
@@ -102,11 +102,11 @@ pub async fn check(sources: &[Source], server: Option<&Gatekeeper>) -> Check {
             (None, _) => format!("{TOKEN} is not set"),
             (Some(_), Some(first)) if first.name == source.name => format!("{TOKEN} is set"),
             (Some(token), Some(first)) if first.token.as_ref() == Some(token) => {
-                format!("the same as in {}", first.name)
+                format!("same as in {}", first.name)
             }
             (Some(_), Some(first)) => {
-                check.wrong.push(format!("{} has another token than {}", source.name, first.name));
-                format!("another one than in {}", first.name)
+                check.wrong.push(format!("{} and {} have different tokens", source.name, first.name));
+                format!("different from {}", first.name)
             }
             (Some(_), None) => String::new(),
         };
@@ -119,7 +119,7 @@ pub async fn check(sources: &[Source], server: Option<&Gatekeeper>) -> Check {
         check.lines.push((source.name.clone(), how));
     }
     if first.is_none() {
-        check.wrong.push(format!("{TOKEN} is set nowhere"));
+        check.wrong.push(format!("{TOKEN} is not set anywhere"));
     }
     if let Some(server) = server {
         ask(server, sources, &mut check).await;
@@ -130,14 +130,14 @@ pub async fn check(sources: &[Source], server: Option<&Gatekeeper>) -> Check {
 async fn ask(server: &Gatekeeper, sources: &[Source], check: &mut Check) {
     let mut said = Vec::new();
     match server.takes(None).await {
-        Takes::No => said.push("refuses a request without a token".to_owned()),
+        Takes::No => said.push("rejects requests without a token".to_owned()),
         Takes::Yes => {
             said.push("serves requests without a token".to_owned());
             check.wrong.push(format!("{} is open: it serves requests without a token", server.base()));
         }
         Takes::Unknown(why) => {
-            check.unknown.push(format!("{} does not say: {why}", server.base()));
-            said.push(format!("does not say: {why}"));
+            check.unknown.push(format!("cannot tell whether {} has a lock: {why}", server.base()));
+            said.push(format!("gives no clear answer: {why}"));
         }
     }
     let mut asked: Vec<&str> = Vec::new();
@@ -145,14 +145,14 @@ async fn ask(server: &Gatekeeper, sources: &[Source], check: &mut Check) {
         let Some(token) = source.token.as_deref().filter(|token| !asked.contains(token)) else { continue };
         asked.push(token);
         match server.takes(Some(token)).await {
-            Takes::Yes => said.push(format!("takes the token of {}", source.name)),
+            Takes::Yes => said.push(format!("accepts the token of {}", source.name)),
             Takes::No => {
-                said.push(format!("refuses the token of {}", source.name));
-                check.wrong.push(format!("{} refuses the token of {}", server.base(), source.name));
+                said.push(format!("rejects the token of {}", source.name));
+                check.wrong.push(format!("{} rejects the token of {}", server.base(), source.name));
             }
             Takes::Unknown(why) => {
-                said.push(format!("does not say whether it takes the token of {}: {why}", source.name));
-                check.unknown.push(format!("{} does not say: {why}", server.base()));
+                said.push(format!("gives no clear answer to the token of {}: {why}", source.name));
+                check.unknown.push(format!("{} gives no clear answer: {why}", server.base()));
             }
         }
     }
@@ -176,17 +176,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_is_named_and_the_token_is_not() {
+    async fn errors_are_named_without_showing_the_token() {
         let (_kept, file) = env_file(&format!("COMFYUI_API_KEY=x\nCOMFYUI_API_TOKEN=\"{TOKEN_VALUE}\"\n"), 0o644);
         let other = Source::of("environment", Some("another-token".to_owned()));
         let check = check(&[file, other], None).await;
         let text = format!("{check:#?}");
         assert!(!text.contains(TOKEN_VALUE) && !text.contains("another-token"), "{text}");
         insta::assert_snapshot!(check.wrong.join("\n"), @"
-        .env: line 2 is not read alike everywhere: between double quotes, Compose v2 and a shell replace `$…`, and python-dotenv keeps a backslash
-        .env: its mode is 0644, so other users of this machine may read it; chmod 600
-        .env: line 1 sets COMFYUI_API_KEY; the name is COMFYUI_API_TOKEN
-        environment has another token than .env
+        .env: line 2 is read in different ways: in double quotes, Compose v2 and a shell expand `$…`, and python-dotenv keeps backslashes
+        .env: its mode is 0644, so other users of this machine can read it; run chmod 600
+        .env: line 1 sets COMFYUI_API_KEY; the correct name is COMFYUI_API_TOKEN
+        environment and .env have different tokens
         ");
     }
 
@@ -204,7 +204,7 @@ mod tests {
             ),
             (
                 "environment",
-                "the same as in .env",
+                "same as in .env",
             ),
         ]
         "#);

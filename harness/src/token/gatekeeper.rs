@@ -1,4 +1,4 @@
-//! The running server, asked whether it takes a token, and for one by its login form.
+//! A running server: checks tokens, and logs in through its form.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use lockproof_probe::{
     server::{Server, Trust},
 };
 
-/// What is asked, with and without a token: a sentinel that changes nothing.
+/// The test request: a read-only sentinel.
 const QUESTION: &str = "/system_stats";
-/// Where ComfyUI shows its log to those who are in.
+/// The route of ComfyUI's log.
 const LOG: &str = "/internal/logs/raw";
-/// How long one answer may take.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server.
@@ -31,37 +31,37 @@ pub struct Gatekeeper {
     scheme: Scheme,
 }
 
-/// Whether a server takes a token.
+/// Whether a server accepts a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// It is served.
     Yes,
     /// It is refused.
     No,
-    /// It cannot be told: what came back, in words.
+    /// Unknown, with the answer.
     Unknown(String),
 }
 
 impl Gatekeeper {
-    /// The server that a URL names.
+    /// The server of a URL.
     ///
     /// # Errors
-    /// A usage error for a URL that is none.
+    /// A usage error for an invalid URL.
     pub fn named(url: &str, trust: &Trust<'_>, scheme: &Scheme) -> Result<Self> {
         Ok(Self { client: Client::of(Server::named(url, trust)?, PATIENCE), scheme: scheme.clone() })
     }
 
-    /// The start of a URL of it.
+    /// Its base URL.
     pub fn base(&self) -> String {
         self.client.base()
     }
 
-    /// Whether it takes a token; `None`: a request without one.
+    /// Whether it accepts a token; `None`: a request without one.
     pub async fn takes(&self, token: Option<&str>) -> Takes {
         takes(&patiently(&self.client, &self.question(token)).await)
     }
 
-    /// The same, asked once: for loops that ask again by themselves.
+    /// The same without retries, for loops.
     pub(super) async fn takes_now(&self, token: Option<&str>) -> Takes {
         takes(&self.client.send(&self.question(token)).await)
     }
@@ -73,23 +73,25 @@ impl Gatekeeper {
         }
     }
 
-    /// Logs in by the form, which sets the password where there is none yet, and gives the cookies
-    /// of the session.
+    /// Logs in through the form, which sets the password if there is none, and returns the session
+    /// cookies.
     ///
     /// # Errors
-    /// A usage error for a scheme without a form or a wrong password, an environment error when the
+    /// A usage error for a scheme without a form or a wrong password; an environment error if the
     /// server does not answer.
     pub async fn log_in(&self, login: &Login) -> Result<String> {
         let facts = self.scheme.login.as_ref().ok_or_else(|| {
             Error::usage(format!("the scheme `{}` has no login form", self.scheme.name))
-                .fix("name the credential file: --credential-file, --container, --volume or --directory")
+                .fix("use the credential file: --credential-file, --container, --volume or --directory")
         })?;
         secret::register(&login.password);
         match self.takes(None).await {
             Takes::No => {}
             Takes::Yes => {
                 return Err(Error::usage(format!("{} serves requests without a token: it has no lock", self.base()))
-                    .fix("install the login plugin first; its log says IMPORT FAILED where it was not loaded"));
+                    .fix(
+                        "install the login plugin first; if it failed to load, the server's log shows IMPORT FAILED",
+                    ));
             }
             Takes::Unknown(why) => return Err(self.silent(&why)),
         }
@@ -105,16 +107,16 @@ impl Gatekeeper {
                 return Ok(cookies);
             }
         }
-        Err(Error::usage("the login form did not let this user in")
+        Err(Error::usage("the login form rejected the user name and password")
             .at(format!("{}{}", self.base(), facts.path))
-            .detail(format!("it answered {}", in_words(&answer)))
+            .detail(format!("it returned {}", in_words(&answer)))
             .fix("check the user name and the password"))
     }
 
-    /// The token as the server's own log tells it to those who are in; `None` when it does not.
+    /// The token in the server's own log, if it contains one.
     ///
     /// # Errors
-    /// An environment error when the server does not answer.
+    /// An environment error if the server does not answer.
     pub async fn token_from_log(&self, cookies: &str) -> Result<Option<String>> {
         let request = Request::get(LOG).header("Cookie", cookies);
         match patiently(&self.client, &request).await {
@@ -125,7 +127,7 @@ impl Gatekeeper {
 
     fn silent(&self, why: &str) -> Error {
         Error::environment(format!("{} does not answer: {why}", self.base()))
-            .fix("check the address and the port, and that the server runs; for a certificate of your own, --ca FILE")
+            .fix("check the address and the port, and that the server is running; for a private CA, use --ca FILE")
     }
 }
 
@@ -146,7 +148,7 @@ fn takes(outcome: &Outcome) -> Takes {
     match outcome {
         Ok(answer) if is_indeterminate(answer) => Takes::Unknown(in_words(outcome)),
         Ok(answer) if is_refusal(answer) => Takes::No,
-        // A login page may come with 200; what is asked for is JSON.
+        // A login page may have status 200; the expected answer is JSON.
         Ok(answer) if answer.status.is_success() && answer.media_type() == "text/html" => Takes::No,
         Ok(answer) if answer.status.is_success() => Takes::Yes,
         _ => Takes::Unknown(in_words(outcome)),

@@ -1,17 +1,17 @@
-//! The token in a server's log: ComfyUI-Login prints it at each start.
+//! Finds the token in a server's log: ComfyUI-Login prints it at each start.
 
 use std::sync::OnceLock;
 
 use regex::Regex;
 
-/// The token in the text of a log: behind the last `token=`, else the last bcrypt hash. A log holds
-/// those of earlier starts, too, so the last one is meant; a log may still be older than a change.
+/// The token in a log: after the last `token=`, else the last bcrypt hash. The log also contains
+/// tokens of earlier starts; even the last one may be outdated.
 pub fn token_in_log(text: &str) -> Option<String> {
     static NAMED: OnceLock<Option<Regex>> = OnceLock::new();
     static HASH: OnceLock<Option<Regex>> = OnceLock::new();
     let named = NAMED.get_or_init(|| Regex::new(r"\btoken=([!-~]*[./A-Za-z0-9])").ok()).as_ref()?;
     let hash = HASH.get_or_init(|| Regex::new(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}").ok()).as_ref()?;
-    // Lines of colour codes, and JSON that holds the log as one string.
+    // Lines with colour codes, and JSON with the log as one string.
     let hash_in = |text: &str| hash.find_iter(text).last().map(|found| found.as_str().to_owned());
     hash_in(text).or_else(|| {
         let found = named.captures_iter(text).filter_map(|c| c.get(1)).last()?;

@@ -1,7 +1,7 @@
-//! Tokens of a server that is somebody's: minted, read back, compared, replaced.
+//! Creates, reads, checks and rotates the token of a server.
 //!
-//! A token is taken from, and put into, a [`Place`] on this machine or in its engine; a
-//! [`Gatekeeper`] is the running server that is asked whether it takes one.
+//! A token is read from and written to a [`Place`] on this machine or in its engine; a
+//! [`Gatekeeper`] is the running server that accepts or rejects it.
 
 mod check;
 mod gatekeeper;
@@ -26,24 +26,24 @@ use lockproof_model::{
 /// Writes the first credential into a place that has none, and gives the token.
 ///
 /// # Errors
-/// A usage error when there is one already, an environment error when it cannot be written.
+/// A usage error if a credential exists already; an environment error if it cannot be written.
 pub async fn mint(place: &Place, scheme: &Scheme, login: &Login) -> Result<String> {
     if let Some(old) = place.read(scheme).await?
         && old.token(scheme).is_some()
     {
-        return Err(Error::usage("there is a credential already")
+        return Err(Error::usage("the credential already exists")
             .at(&old.path)
-            .fix("`lockproof token extract` reads its token, `lockproof token rotate` replaces it"));
+            .fix("use `lockproof token extract` to read its token, or `lockproof token rotate` to replace it"));
     }
     let token = login.hash()?;
     place.create(scheme, &format!("{token}\n{}", login.username)).await?;
     Ok(token)
 }
 
-/// The token that a place holds.
+/// The token of a credential location.
 ///
 /// # Errors
-/// A usage error that says where was looked, when there is none.
+/// A usage error with the searched path, if there is none.
 pub async fn extract(place: &Place, scheme: &Scheme) -> Result<String> {
     let found = place.read(scheme).await?;
     let looked = found.as_ref().map_or_else(|| place.to_string(), |c| c.path.clone());
@@ -55,7 +55,7 @@ pub async fn extract(place: &Place, scheme: &Scheme) -> Result<String> {
         secret::register(&token);
         return Ok(token);
     }
-    Err(Error::usage("there is no token").at(looked).fix(
-        "say where the credential file lies with --path; a server that has none yet gets one by `lockproof token mint`",
+    Err(Error::usage("no token found").at(looked).fix(
+        "give the path of the credential file with --path; create the first credential with `lockproof token mint`",
     ))
 }

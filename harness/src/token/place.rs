@@ -1,4 +1,4 @@
-//! Where a credential lies: a file of this machine, a container, a volume.
+//! The location of a credential: a file of this machine, a container, a volume.
 
 use std::{
     io::Read,
@@ -19,7 +19,7 @@ use lockproof_model::{
     scheme::Scheme,
 };
 
-/// Where people lay ComfyUI's code in an image; tried after the container's working directory.
+/// Usual paths of ComfyUI's code in an image; tried after the container's working directory.
 const CODE_DIRS: [&str; 8] = [
     "/opt/ComfyUI",
     "/app",
@@ -31,15 +31,15 @@ const CODE_DIRS: [&str; 8] = [
     "/home/runner/ComfyUI",
 ];
 
-/// Where a volume is mounted in the container that looks into it and never runs.
+/// The mount point of a volume in the helper container, which never runs.
 const VOLUME: &str = "/lockproof-volume";
 
-/// A place in which a credential lies, or may be put.
+/// The location of a credential.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// A credential file of this machine.
     File(PathBuf),
-    /// A directory of this machine that holds the credential file, itself or below.
+    /// A directory of this machine that contains the credential file, directly or below.
     Directory(PathBuf),
     /// A container, running or not.
     Container {
@@ -47,26 +47,26 @@ pub enum Place {
         engine: Engine,
         /// Its name or id.
         name: String,
-        /// The file in it, if it is known.
+        /// The path of the file, if known.
         path: Option<String>,
     },
     /// A volume.
     Volume {
         /// The engine.
         engine: Engine,
-        /// The run whose label the container carries that looks into it.
+        /// The run that owns the helper container.
         run: Run,
         /// Its name.
         name: String,
-        /// The file in it, if it is known.
+        /// The path of the file, if known.
         path: Option<String>,
     },
 }
 
-/// A credential file as it was read.
+/// The content of a credential file.
 #[derive(Clone)]
 pub struct Credential {
-    /// Where it lies.
+    /// Its path.
     pub path: String,
     bytes: Vec<u8>,
     mode: u32,
@@ -105,10 +105,10 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
-    /// The credential file; `None` when there is none.
+    /// The credential file; `None` if it does not exist.
     ///
     /// # Errors
-    /// A usage error when the place itself is not there, an environment error when it cannot be read.
+    /// A usage error if the location does not exist; an environment error if it cannot be read.
     pub async fn read(&self, scheme: &Scheme) -> Result<Option<Credential>> {
         match self {
             Self::File(path) => read_here(path),
@@ -135,10 +135,10 @@ impl Place {
         }
     }
 
-    /// Writes a credential file back, with the mode and the owner that it had when it was read.
+    /// Writes a credential file, with its original mode and owner.
     ///
     /// # Errors
-    /// An environment error when it cannot be written.
+    /// An environment error if it cannot be written.
     pub async fn write(&self, credential: &Credential) -> Result<()> {
         match self {
             Self::File(_) | Self::Directory(_) => {
@@ -156,10 +156,10 @@ impl Place {
         }
     }
 
-    /// Writes a credential file where there is none.
+    /// Creates a credential file.
     ///
     /// # Errors
-    /// A usage error when it is not known where, an environment error when it cannot be written.
+    /// A usage error if its path is unknown; an environment error if it cannot be written.
     pub async fn create(&self, scheme: &Scheme, text: &str) -> Result<()> {
         let below = below(scheme)?;
         let path = match self {
@@ -172,16 +172,16 @@ impl Place {
             Self::Container { engine, name, path: None } => match code_dir(engine, name).await? {
                 Some(dir) => format!("{dir}/{below}"),
                 None => {
-                    return Err(Error::usage("it is not known where ComfyUI's code lies in the container")
+                    return Err(Error::usage("cannot find ComfyUI's code directory in the container")
                         .at(self)
-                        .fix(format!("say where the credential file goes: --path /path/to/ComfyUI/{below}")));
+                        .fix(format!("give the path of the credential file: --path /path/to/ComfyUI/{below}")));
                 }
             },
             Self::Volume { path: Some(path), .. } => format!("{VOLUME}/{path}"),
             Self::Volume { path: None, .. } => {
-                return Err(Error::usage("it is not known where in the volume the credential file goes").at(self).fix(
-                    format!("say so: --path {} for a volume that is mounted as the directory of it", file_name(&below)),
-                ));
+                return Err(Error::usage("the path of the credential file in the volume is unknown")
+                    .at(self)
+                    .fix(format!("add --path {} if the volume is mounted as its directory", file_name(&below))));
             }
         };
         if matches!(self, Self::File(_) | Self::Directory(_)) {
@@ -190,14 +190,14 @@ impl Place {
                 .map_err(|e| Error::environment(format!("cannot make {}", directory.display())).detail(e))?;
         }
         let owner = Ownership::ROOT;
-        // The server may run as another user than the one who writes this.
+        // The server may run as another user.
         self.write(&Credential { path, bytes: text.as_bytes().to_vec(), mode: 0o644, owner }).await
     }
 
-    /// What the server has logged, where the place has a log.
+    /// The server's log, if the location has one.
     ///
     /// # Errors
-    /// An environment error when the engine does not give it.
+    /// An environment error if the engine does not return it.
     pub async fn log(&self) -> Result<Option<String>> {
         match self {
             Self::Container { engine, name, .. } => Ok(Some(engine.last_lines(name, LOG_LINES).await?.join("\n"))),
@@ -206,19 +206,16 @@ impl Place {
     }
 }
 
-/// As much of a log as is searched: a start of ComfyUI prints some hundred lines.
+/// The number of log lines to search: a start of ComfyUI prints some hundred lines.
 const LOG_LINES: usize = 100_000;
 
-/// The credential file's path below ComfyUI's code.
+/// The path of the credential file below ComfyUI's code.
 fn below(scheme: &Scheme) -> Result<String> {
     let file = scheme.credential.as_ref().map(|c| c.file.as_str()).unwrap_or_default();
     match file.strip_prefix("{code_dir}/") {
         Some(below) => Ok(below.to_owned()),
-        None => Err(Error::usage(format!(
-            "the scheme `{}` does not say where below ComfyUI's code its token lies",
-            scheme.name
-        ))
-        .fix("name the file itself: --credential-file FILE, or --path with a container or a volume")),
+        None => Err(Error::usage(format!("the scheme `{}` does not define the path of its token", scheme.name))
+            .fix("give the file with --credential-file FILE, or with --path for a container or a volume")),
     }
 }
 
@@ -248,8 +245,8 @@ fn read_here(path: &Path) -> Result<Option<Credential>> {
     }
 }
 
-/// The credential file in a directory: the directory may be that of the code, the one that holds
-/// the file, or a mount above either.
+/// The credential file in a directory, which may be the code directory, its parent directory, or a
+/// mount above either.
 fn find_here(directory: &Path, below: &str) -> Result<Option<PathBuf>> {
     if !directory.is_dir() {
         return Err(Error::usage(format!("{} is not a directory", directory.display())).fix("check the path"));
@@ -266,7 +263,9 @@ fn find_here(directory: &Path, below: &str) -> Result<Option<PathBuf>> {
 async fn exists(engine: &Engine, container: &str) -> Result<()> {
     match engine.life(container).await? {
         Some(_) => Ok(()),
-        None => Err(Error::usage(format!("there is no container `{container}`")).fix("`docker ps --all` lists them")),
+        None => {
+            Err(Error::usage(format!("no such container: `{container}`")).fix("list containers with `docker ps --all`"))
+        }
     }
 }
 
@@ -275,7 +274,7 @@ async fn read_there(engine: &Engine, container: &str, path: &str) -> Result<Opti
     for _ in 0..8 {
         let Some(archive) = engine.download(container, &path).await? else { return Ok(None) };
         let broken =
-            |e: std::io::Error| Error::environment(format!("the engine sent a broken archive of {path}")).detail(e);
+            |e: std::io::Error| Error::environment(format!("the engine sent an invalid archive of {path}")).detail(e);
         let mut archive = tar::Archive::new(archive.as_slice());
         let Some(entry) = archive.entries().map_err(broken)?.next() else { return Ok(None) };
         let mut entry = entry.map_err(broken)?;
@@ -299,9 +298,9 @@ async fn read_there(engine: &Engine, container: &str, path: &str) -> Result<Opti
 
 async fn put(engine: &Engine, container: &str, credential: &Credential) -> Result<()> {
     let mut tarball = Tarball::new();
-    let broken = |e: std::io::Error| Error::environment("an archive for the container cannot be made").detail(e);
+    let broken = |e: std::io::Error| Error::environment("cannot create an archive for the container").detail(e);
     let (directory, name) = (parent(&credential.path), file_name(&credential.path));
-    // The directory may not be there yet; the plugin makes it at its first start.
+    // The directory may be missing; the plugin creates it at its first start.
     let (to, within) = if engine.exists(container, directory).await? {
         (directory, name.to_owned())
     } else {
@@ -315,7 +314,7 @@ async fn put(engine: &Engine, container: &str, credential: &Credential) -> Resul
     engine.upload(container, if to.is_empty() { "/" } else { to }, archive).await
 }
 
-/// The directory of ComfyUI's code in a container: the one that holds `folder_paths.py`.
+/// ComfyUI's code directory in a container: the one that contains `folder_paths.py`.
 async fn code_dir(engine: &Engine, container: &str) -> Result<Option<String>> {
     let own = engine.working_dir(container).await?;
     for dir in std::iter::once(own.as_str()).chain(CODE_DIRS).filter(|dir| !dir.is_empty()) {
@@ -339,17 +338,18 @@ async fn find_in_container(engine: &Engine, container: &str, below: &str) -> Res
     }
 }
 
-/// A container that is never started, with the volume in it: its files can be read and written
-/// through the engine's archives.
+/// A container with the volume that is never started: its files are accessed through the engine's
+/// archives.
 async fn look_into(engine: &Engine, run: &Run, volume: &str) -> Result<String> {
     if !engine.volume_exists(volume).await? {
-        return Err(Error::usage(format!("there is no volume `{volume}`")).fix("`docker volume ls` lists them"));
+        return Err(Error::usage(format!("no such volume: `{volume}`")).fix("list volumes with `docker volume ls`"));
     }
     let image = engine.any_image().await?.ok_or_else(|| {
         Error::environment(
-            "to look into a volume, a container is made but not started, and the engine has no image to make it from",
+            "reading a volume requires a container (it is not started), but the engine has no image to \
+            create one from",
         )
-        .fix("build or load any image, or name the file of this machine with --credential-file")
+        .fix("build or pull any image, or use a local file with --credential-file")
     })?;
     let spec = ContainerSpec {
         name: run.name("look"),

@@ -1,5 +1,5 @@
-//! Replaces a credential, proves the old token dead and the new one alive, and puts the old one back
-//! when it cannot.
+//! Replaces a credential, checks that the old token is rejected and the new one accepted, and
+//! restores the old credential if not.
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
@@ -15,74 +15,76 @@ use lockproof_model::{
 };
 use lockproof_probe::server::Trust;
 
-/// How long between two questions to a server that is coming up.
+/// The pause between two requests to a starting server.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a server may take to notice a changed file, when nothing restarts it.
+/// How long a server may take to notice a changed file without a restart.
 const NOTICE: Duration = Duration::from_secs(6);
 
-/// What is to be done.
+/// The parameters of a rotation.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Where the credential lies.
+    /// The location of the credential.
     pub place: Place,
-    /// How the lock works.
+    /// The login scheme.
     pub scheme: Scheme,
-    /// The new password; the user name stays what it is.
+    /// The new password; the user name is kept.
     pub login: Login,
-    /// The server's URL; `None`: the port that the container publishes, asked for again after each
+    /// The server's URL; `None`: the container's published port, which is read again after each
     /// start.
     pub url: Option<String>,
-    /// Certificates to trust beside this machine's own.
+    /// A file with CA certificates to trust, in addition to this machine's own.
     pub ca: Option<PathBuf>,
-    /// Whether any certificate will do.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
-    /// What makes the server read its credential anew.
+    /// How to make the server read the new credential.
     pub restart: Restart,
-    /// How long the server may take to come back.
+    /// The time limit for the server's answer after the restart.
     pub ready_timeout: Duration,
-    /// The `.env` files that get the new token, each with its spelling.
+    /// The `.env` files to write the new token to, each with its spelling.
     pub env_files: Vec<(PathBuf, Spelling)>,
 }
 
-/// What makes a server read its credential anew.
+/// How to make a server read the new credential.
 #[derive(Clone, Debug)]
 pub enum Restart {
-    /// A restart of its container.
+    /// Restart its container.
     Container {
         /// The engine.
         engine: Engine,
         /// The container's name or id.
         name: String,
-        /// How long the container has to stop by itself.
+        /// The time limit of a stop before SIGKILL.
         grace: Duration,
     },
-    /// A command of a shell.
+    /// Run a shell command.
     Command(String),
-    /// Nothing: the server looks at the file itself.
+    /// Nothing: the server reloads the file by itself.
     No,
 }
 
-/// Rotates. When it fails after the credential was changed, or `interrupted` comes first, the old
-/// credential and the old `.env` files are put back and the server is restarted on them.
+/// Rotates the credential. If it fails after the change, or `interrupted` resolves first, restores
+/// the old credential and the old `.env` files, and restarts the server.
 ///
 /// # Errors
-/// What failed, and whether everything is as it was; the error of `interrupted` when that came
+/// What failed, and whether everything was restored; the error of `interrupted` if it resolved
 /// first.
 pub async fn rotate(rotation: &Rotation, interrupted: impl Future<Output = Error>) -> Result<String> {
     let Some(old) = rotation.place.read(&rotation.scheme).await? else {
         return Err(Error::usage("there is no credential to replace")
             .at(&rotation.place)
-            .fix("`lockproof token mint` makes the first one; --path says where it lies"));
+            .fix("create the first one with `lockproof token mint`, or give its path with --path"));
     };
     let Some(old_token) = old.token(&rotation.scheme) else {
-        return Err(Error::usage("the credential file is empty").at(&old.path).fix("`lockproof token mint` fills it"));
+        return Err(Error::usage("the credential file is empty")
+            .at(&old.path)
+            .fix("create a credential with `lockproof token mint`"));
     };
     secret::register(&old_token);
     rotation.recognise(&old_token).await?;
     let env_files = remember(&rotation.env_files)?;
     let token = rotation.login.hash()?;
-    // From here on everything is put back unless all of it succeeds. The write itself is not given
-    // up half-way: an engine would finish it after the old file was put back.
+    // From here on, everything is restored unless all steps succeed. The write itself is not
+    // cancelled: an engine would finish it after the old file was restored.
     let done = match rotation.place.write(&old.with_first_line(&token)).await {
         Err(e) => Err(e),
         Ok(()) => tokio::select! {
@@ -101,19 +103,19 @@ pub async fn rotate(rotation: &Rotation, interrupted: impl Future<Output = Error
 }
 
 impl Rotation {
-    /// Before anything is changed: the server must take the token that is to be replaced, or it is
-    /// not this server's.
+    /// Before any change, checks that the server accepts the token to be replaced, so that it is
+    /// this server's.
     async fn recognise(&self, old_token: &str) -> Result<()> {
         let server = self.server().await?;
         match server.takes(Some(old_token)).await {
             Takes::Yes => {}
             Takes::No => {
                 return Err(Error::undecided(format!(
-                    "{} does not take the token that is to be replaced",
+                    "{} does not accept the token that is to be replaced",
                     server.base()
                 ))
                 .at(&self.place)
-                .fix("check that this is the credential of that server; nothing was changed"));
+                .fix("check that the credential belongs to this server; nothing was changed"));
             }
             Takes::Unknown(why) => {
                 return Err(Error::environment(format!("{} does not answer: {why}", server.base()))
@@ -121,16 +123,19 @@ impl Rotation {
             }
         }
         match server.takes(None).await {
-            Takes::Yes => Err(Error::undecided(format!("{} is open: no token can be proved dead", server.base()))
-                .fix("lock it first (`lockproof probe` shows what is wrong); nothing was changed")),
+            Takes::Yes => Err(Error::undecided(format!(
+                "{} is open, so it cannot be shown that the old token is rejected",
+                server.base()
+            ))
+            .fix("fix the lock first (see `lockproof probe`); nothing was changed")),
             _ => Ok(()),
         }
     }
 
-    /// Restarts, and waits until the new token is taken and the old one is not.
+    /// Restarts, and waits until the new token is accepted and the old one is rejected.
     async fn prove(&self, old_token: &str, token: &str) -> Result<()> {
         self.restart().await?;
-        self.wait_for(token, old_token, "the new token").await.map_err(|why| why.fix("the old credential is put back"))
+        self.wait_for(token, old_token, "the new token").await.map_err(|why| why.fix("the old credential is restored"))
     }
 
     async fn restart(&self) -> Result<()> {
@@ -144,41 +149,43 @@ impl Rotation {
                     .kill_on_drop(true)
                     .output()
                     .await
-                    .map_err(|e| Error::environment("the restart command cannot be run").detail(e))?;
+                    .map_err(|e| Error::environment("cannot run the restart command").detail(e))?;
                 if output.status.success() {
                     return Ok(());
                 }
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                Err(Error::environment(format!("the restart command ended with {}", output.status)).detail(said))
+                Err(Error::environment(format!("the restart command exited with {}", output.status)).detail(said))
             }
         }
     }
 
-    /// Waits until `alive` is taken and `dead` is refused.
+    /// Waits until `alive` is accepted and `dead` is rejected.
     async fn wait_for(&self, alive: &str, dead: &str, what: &str) -> Result<()> {
         let limit = if matches!(self.restart, Restart::No) { NOTICE } else { self.ready_timeout };
         let end = Instant::now() + limit;
         loop {
             let state = match self.server().await {
-                // The new one is asked first: both answers then come from a server that has read it.
+                // The new token first: both answers then come from a server that has read it.
                 Ok(server) => match server.takes_now(Some(alive)).await {
                     Takes::Yes => match server.takes_now(Some(dead)).await {
                         Takes::No => return Ok(()),
-                        Takes::Yes => "it takes the old token as well".to_owned(),
-                        Takes::Unknown(why) => format!("asked with the old token, it answers {why}"),
+                        Takes::Yes => "the server still accepts the old token".to_owned(),
+                        Takes::Unknown(why) => format!("the server's answer to the old token: {why}"),
                     },
-                    Takes::No => "it refuses it".to_owned(),
-                    Takes::Unknown(why) => format!("it answers {why}"),
+                    Takes::No => "the server rejects it".to_owned(),
+                    Takes::Unknown(why) => format!("the server's answer: {why}"),
                 },
                 Err(e) => e.one_line(),
             };
             if Instant::now() >= end {
-                let error =
-                    Error::undecided(format!("{what} is not in force after {} s", limit.as_secs())).detail(state);
+                let error = Error::undecided(format!(
+                    "timed out after {} s waiting for {what} to take effect",
+                    limit.as_secs()
+                ))
+                .detail(state);
                 return Err(match self.restart {
                     Restart::No => error.detail(
-                        "ComfyUI-Login reads its credential at its start: name its container with --container, \
-                         or give --restart-command",
+                        "ComfyUI-Login reads its credential only at its start: use --container, or --restart-command",
                     ),
                     _ => error,
                 });
@@ -193,18 +200,18 @@ impl Rotation {
             return Gatekeeper::named(url, &trust, &self.scheme);
         }
         let Restart::Container { engine, name, .. } = &self.restart else {
-            return Err(Error::usage("it is not known where the server is").fix("give its address with --url"));
+            return Err(Error::usage("the address of the server is unknown").fix("add --url"));
         };
         match engine.published(name).await? {
             Some(address) => Gatekeeper::named(&format!("http://{address}"), &trust, &self.scheme),
             None => Err(Error::environment(format!("the container {name} publishes no port and has no address"))
-                .fix("give the server's address with --url")),
+                .fix("add --url")),
         }
     }
 
-    /// Puts everything back, and gives `why` with how that went.
+    /// Restores everything, and returns `why` with the result.
     async fn put_back(&self, old: &Credential, old_token: &str, env_files: &[EnvFile], why: Error) -> Error {
-        tracing::info!("putting the old credential back");
+        tracing::info!("restoring the old credential");
         let mut failed = Vec::new();
         for file in env_files {
             if let Err(e) = file.put_back() {
@@ -223,19 +230,17 @@ impl Rotation {
             }
         }
         if failed.is_empty() {
-            return why.detail("the old credential is in force again, and no .env was changed");
+            return why.detail("the old credential was restored, and no .env was changed");
         }
-        let mut why = why.detail("the old credential could NOT be put back in full:");
+        let mut why = why.detail("the old credential could NOT be restored completely:");
         for line in failed {
             why = why.detail(line);
         }
-        why.fix(
-            "`lockproof token extract` writes the token that the credential file holds now; then restart the server",
-        )
+        why.fix("write the current token with `lockproof token extract`, then restart the server")
     }
 }
 
-/// A `.env` as it was.
+/// The original content of a `.env` file.
 struct EnvFile {
     path: PathBuf,
     bytes: Option<Vec<u8>>,

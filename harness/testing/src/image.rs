@@ -1,4 +1,4 @@
-//! What a ComfyUI container is made from, again and again.
+//! The specification of a ComfyUI container.
 
 use std::{borrow::Cow, path::PathBuf, time::Duration};
 
@@ -18,16 +18,16 @@ use lockproof_model::{
     error::{Error, Result},
 };
 
-/// The grace of the lab at a stop: it has nothing to save.
+/// The lab's stop timeout: it has nothing to save.
 const LAB_GRACE: Span = Span::seconds(1);
-/// How long testcontainers may take until the process is started; readiness is waited for here.
+/// testcontainers' time limit for starting the process; readiness is checked here.
 const STARTUP: Duration = Duration::from_secs(300);
 
-/// What a ComfyUI container is made from: an image, its mounts, its command. It is a specification,
-/// so it may be cloned, and each container is made from it anew.
+/// The specification of a ComfyUI container: an image, its mounts, its command. It can be cloned,
+/// and every container is created from it.
 ///
-/// The methods have the names of testcontainers' own where they mean the same, and go before those
-/// of its `ImageExt`; [`ComfyUi::start`] goes before its `AsyncRunner::start`, which would publish
+/// Methods have the names of their testcontainers equivalents, and take precedence over those of
+/// `ImageExt`. [`ComfyUi::start`] takes precedence over `AsyncRunner::start`, which would publish
 /// the server on every interface.
 #[derive(Clone, Debug)]
 pub struct ComfyUi {
@@ -40,15 +40,15 @@ impl ComfyUi {
     /// The lab, lockproof's stand-in for ComfyUI, which is built on first use.
     ///
     /// # Errors
-    /// An environment error when there is no engine or the image cannot be built.
+    /// An environment error if there is no engine or the image cannot be built.
     pub async fn lab() -> Result<Self> {
         let engine = Engine::connect().await?;
         let found = lab::require(&engine, lab::REPOSITORY).await?;
         Ok(Self::image(found.name).with_stop_timeout(LAB_GRACE.0))
     }
 
-    /// Any image that runs ComfyUI; it is pulled at the start when it is not here. The lab's other
-    /// images have names, too: `lockproof/comfyui-lab:app`, `:next` and `:baked`.
+    /// Any image that runs ComfyUI; it is pulled at the start if it is not local. The lab has
+    /// further images: `lockproof/comfyui-lab:app`, `:next` and `:baked`.
     pub fn image(image: impl Into<String>) -> Self {
         let image = image.into();
         let (name, tag) = split(&image);
@@ -63,28 +63,28 @@ impl ComfyUi {
         self
     }
 
-    /// Runs another command than the image's own.
+    /// Replaces the image's command.
     #[must_use]
     pub fn with_cmd<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.entry.command = Some(Words::List(words.into_iter().map(|word| Scalar(word.into())).collect()));
         self
     }
 
-    /// Runs another entry point than the image's own; the command is given to it as arguments.
+    /// Replaces the image's entry point, which gets the command as arguments.
     #[must_use]
     pub fn with_entrypoint(mut self, program: impl Into<String>) -> Self {
         self.entry.entrypoint = Some(Words::List(vec![Scalar(program.into())]));
         self
     }
 
-    /// Runs as another user than the image's own.
+    /// Replaces the image's user.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.entry.user = Some(Scalar(user.into()));
         self
     }
 
-    /// Runs in another directory than the image's own.
+    /// Replaces the image's working directory.
     #[must_use]
     pub fn with_working_dir(mut self, directory: impl Into<String>) -> Self {
         self.entry.working_dir = Some(directory.into());
@@ -98,14 +98,14 @@ impl ComfyUi {
         self
     }
 
-    /// The port on which the server listens in the container. Default: 8188.
+    /// Sets the server's port in the container. Default: 8188.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
         self.entry.port = Some(port);
         self
     }
 
-    /// Leaves the container no route out.
+    /// Starts the container without network access.
     #[must_use]
     pub fn without_network(mut self) -> Self {
         self.entry.network = Some(false);
@@ -118,13 +118,13 @@ impl ComfyUi {
         self.mount(MountEntry { volume: Some(name.into()), target: target.into(), ..MountEntry::default() })
     }
 
-    /// Mounts a path of this machine through a copy-on-write layer: it is never written.
+    /// Mounts a host path through a copy-on-write layer: the host's files are never written.
     #[must_use]
     pub fn with_bind(self, source: impl Into<PathBuf>, target: impl Into<String>) -> Self {
         self.mount(MountEntry { bind: Some(source.into()), target: target.into(), ..MountEntry::default() })
     }
 
-    /// Mounts a file system in memory.
+    /// Mounts a tmpfs.
     #[must_use]
     pub fn with_tmpfs(self, target: impl Into<String>) -> Self {
         self.mount(MountEntry { tmpfs: Some(true), target: target.into(), ..MountEntry::default() })
@@ -135,14 +135,14 @@ impl ComfyUi {
         self
     }
 
-    /// How long the server may take until its first answer. Default: 120 s.
+    /// Sets the time limit for the first HTTP answer after a start. Default: 120 s.
     #[must_use]
     pub fn with_startup_timeout(mut self, timeout: Duration) -> Self {
         self.entry.ready_timeout = Some(Span(timeout));
         self
     }
 
-    /// How long a stop waits before it kills. Default: 10 s, for the lab 1 s.
+    /// Sets the time limit of a stop before SIGKILL. Default: 10 s, for the lab 1 s.
     #[must_use]
     pub fn with_stop_timeout(mut self, timeout: Duration) -> Self {
         self.entry.stop_timeout = Some(Span(timeout));
@@ -150,16 +150,16 @@ impl ComfyUi {
     }
 
     /// A request for testcontainers alone, published on 127.0.0.1, for tests that combine it with
-    /// other containers. It has no volumes, waits for the line that ComfyUI logs when it listens,
-    /// and knows no re-creation: [`ComfyUi::start`] does.
+    /// other containers. It has no volumes, waits for ComfyUI's log line, and cannot be re-created:
+    /// use [`ComfyUi::start`] for these.
     ///
     /// # Errors
-    /// A usage error when the specification is wrong or asks for mounts.
+    /// A usage error if the specification is invalid or has mounts.
     pub fn request(&self) -> Result<ContainerRequest<Self>> {
         if !self.entry.mounts.is_empty() {
             return Err(Error::usage("a request for testcontainers alone cannot have mounts").fix(
-                "use ComfyUi::start, which makes the volumes and removes them; or add testcontainers' own \
-                 with_mount to the request",
+                "use ComfyUi::start, which creates and removes the volumes; or add testcontainers' own \
+                with_mount to the request",
             ));
         }
         let subject = Subject::new(&self.entry, &SchemeEntry::default(), &std::env::temp_dir())?;
@@ -178,14 +178,14 @@ impl ComfyUi {
         }))
     }
 
-    /// A request for the next container. Image, command and environment are those of the image
-    /// itself; the rest, ports and mounts among it, is taken from the specification.
+    /// A request for the next container. Image, command and environment come from the image, the
+    /// rest, such as ports and mounts, from the specification.
     pub(super) fn build(&self, spec: &ContainerSpec) -> ContainerRequest<Self> {
         let host_config = spec.host_config();
         let mut request = ImageExt::with_labels(self.clone(), &spec.labels)
             .with_container_name(&spec.name)
             .with_startup_timeout(STARTUP)
-            // Not merged but replaced: what testcontainers would publish, it would publish on 0.0.0.0.
+            // Replaces testcontainers' host configuration, which would publish ports on 0.0.0.0.
             .with_host_config_modifier(move |config| *config = host_config.clone());
         if let Some(user) = &spec.user {
             request = request.with_user(user);
@@ -203,7 +203,8 @@ impl ComfyUi {
     }
 }
 
-/// Name and tag so that testcontainers' `name:tag` is the image again; a digest has a colon, too.
+/// Splits an image reference so that testcontainers' `name:tag` is the image again; a digest has a
+/// colon too.
 fn split(image: &str) -> (String, String) {
     let (name, tag) = match image.split_once('@').and_then(|_| image.rsplit_once(':')) {
         Some(digest) => digest,
@@ -248,7 +249,7 @@ impl Image for ComfyUi {
     }
 
     fn expose_ports(&self) -> &[ContainerPort] {
-        // Published by the host configuration of `build`, on 127.0.0.1.
+        // `build` publishes it on 127.0.0.1 through the host configuration.
         &[]
     }
 }

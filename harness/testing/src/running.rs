@@ -1,4 +1,4 @@
-//! A ComfyUI container that runs, and what can happen to it.
+//! A running ComfyUI container, and the events that it supports.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -34,13 +34,12 @@ use lockproof_probe::{
     message::{Answer, Request},
 };
 
-/// How many of its last log lines an error shows.
+/// The number of log lines in an error.
 const LOG_LINES: usize = 20;
-/// The grace of the restart by which an installation takes effect.
+/// The stop timeout of the restart after an installation.
 const INSTALL_GRACE: Duration = Duration::from_secs(1);
 
-/// A ComfyUI container that answers, with its own volumes and network. When it is dropped, all of
-/// it is removed.
+/// A running ComfyUI container, with its own volumes and network. Dropping it removes everything.
 pub struct RunningComfyUi {
     image: ComfyUi,
     deployment: Deployment,
@@ -52,7 +51,7 @@ pub struct RunningComfyUi {
 
 impl fmt::Debug for RunningComfyUi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No more than names: the environment may hold a token.
+        // Only names: the environment may contain a token.
         f.debug_struct("RunningComfyUi").field("run", &self.run_id()).field("id", &self.id()).finish_non_exhaustive()
     }
 }
@@ -81,14 +80,14 @@ impl RunningComfyUi {
         Self { image, deployment, client: None, layout: None, installed: None, belongings }
     }
 
-    /// Makes the next container, and waits until its server answers.
+    /// Creates the next container, and waits until its server answers.
     async fn make_container(&mut self) -> Result<()> {
         let specification = self.deployment.next_specification();
-        // Readiness is waited for here, and not by lines of its log.
+        // Readiness is checked here, not by log lines.
         let request = self.image.build(&specification).with_ready_conditions(vec![WaitFor::Nothing]);
         let container = request.start().await.map_err(|e| {
             Error::environment("testcontainers could not start the container").detail(e).fix(format!(
-                "if it uses another engine than lockproof, which uses {0}, set DOCKER_HOST={0}",
+                "if testcontainers uses another engine than lockproof, set DOCKER_HOST={0}",
                 self.deployment.engine.address()
             ))
         })?;
@@ -114,39 +113,41 @@ impl RunningComfyUi {
         }
     }
 
-    /// The id of the container that is there now.
+    /// The id of the current container.
     pub fn id(&self) -> String {
         self.deployment.container_id()
     }
 
-    /// The id of the run, which everything of this test carries in its label `lockproof.run`.
+    /// The id of the run, which is in the label `lockproof.run` of all objects of this test.
     pub fn run_id(&self) -> &str {
         self.belongings.run.id()
     }
 
-    /// The container in testcontainers' hands.
+    /// The container as a testcontainers object.
     ///
-    /// Stop and start it by the methods here, which know when it answers again.
+    /// Stop and start it with the methods of this type, which wait until it answers.
     ///
     /// # Panics
-    /// After a [`RunningComfyUi::recreate`] that failed, when there is none.
+    /// After a failed [`RunningComfyUi::recreate`], when there is no container.
     pub fn container(&self) -> &ContainerAsync<ComfyUi> {
-        self.belongings.container.as_ref().expect("there is a container unless a re-creation failed")
+        self.belongings.container.as_ref().expect("the container exists unless a re-creation failed")
     }
 
-    /// Where the server is reached now, as `http://127.0.0.1:PORT`. The engine gives another port
-    /// at each start, so ask again after each; a container [without a
+    /// The current base URL, as `http://127.0.0.1:PORT`. The engine assigns a new port at each
+    /// start, so call it again afterwards; a container [without a
     /// network](ComfyUi::without_network) is reached by its own address.
     ///
     /// # Errors
-    /// An environment error, with its last log lines, when the container does not run.
+    /// An environment error, with the last log lines, if the container is not running.
     pub async fn base_url(&self) -> Result<String> {
         let life = self.deployment.life().await?;
         match life.address(self.deployment.subject.port).filter(|_| life.running) {
             Some(address) => Ok(format!("http://{address}")),
             None => {
-                let mut error =
-                    Error::environment(format!("the container does not run; its last exit code is {}", life.exit_code));
+                let mut error = Error::environment(format!(
+                    "the container is not running; its last exit code is {}",
+                    life.exit_code
+                ));
                 for line in self.log().await? {
                     error = error.detail(line);
                 }
@@ -155,10 +156,10 @@ impl RunningComfyUi {
         }
     }
 
-    /// Sends a request as it stands, and gives the complete answer.
+    /// Sends a request as written, and returns the complete answer.
     ///
     /// # Errors
-    /// An environment error when there is none.
+    /// An environment error if there is no answer.
     pub async fn send(&self, request: &Request) -> Result<Answer> {
         let client = self.client()?;
         client.send(request).await.map_err(|fault| {
@@ -187,22 +188,22 @@ impl RunningComfyUi {
     fn client(&self) -> Result<&Client> {
         self.client
             .as_ref()
-            .ok_or_else(|| Error::environment("the container does not run").fix("start it with `start`"))
+            .ok_or_else(|| Error::environment("the container is not running").fix("start it with `start`"))
     }
 
-    /// The engine restarts the container.
+    /// Restarts the container with the engine.
     ///
     /// # Errors
-    /// An environment error when the engine cannot, or the server does not answer again.
+    /// An environment error if the engine fails, or the server does not answer again.
     pub async fn restart(&mut self) -> Result<()> {
         self.deployment.restart().await?;
         self.until_ready().await
     }
 
-    /// Stops the container: SIGTERM, and SIGKILL when the grace has passed.
+    /// Stops the container: SIGTERM, then SIGKILL after the stop timeout.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn stop(&mut self) -> Result<()> {
         self.client = None;
         self.deployment.engine.stop(&self.id(), self.deployment.subject.stop_timeout).await
@@ -211,28 +212,29 @@ impl RunningComfyUi {
     /// Kills the container with SIGKILL; it stays down until [`RunningComfyUi::start`].
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn kill(&mut self) -> Result<()> {
         self.client = None;
         self.deployment.engine.kill(&self.id()).await?;
-        // The engine's kill returns before the process is gone, and a start would find it running.
+        // The engine's kill returns before the process has exited, and a start would still find it
+        // running.
         self.deployment.engine.stop(&self.id(), Duration::ZERO).await
     }
 
     /// Starts the container after a stop, and waits until the server answers.
     ///
     /// # Errors
-    /// An environment error when the engine cannot, or the server does not answer.
+    /// An environment error if the engine fails, or the server does not answer.
     pub async fn start(&mut self) -> Result<()> {
         self.deployment.engine.start(&self.id()).await?;
         self.until_ready().await
     }
 
-    /// Replaces the container by a new one with the same named and anonymous volumes, as
-    /// `docker compose up --force-recreate` does: its own layer is gone.
+    /// Replaces the container with a new one with the same named and anonymous volumes, as `docker
+    /// compose up --force-recreate` does: its writable layer is lost.
     ///
     /// # Errors
-    /// An environment error when the engine cannot, or the server does not answer.
+    /// An environment error if the engine fails, or the server does not answer.
     pub async fn recreate(&mut self) -> Result<()> {
         self.stop().await?;
         remove_container(self.belongings.container.take()).await?;
@@ -242,43 +244,45 @@ impl RunningComfyUi {
     /// Runs a command in the container, as its own user.
     ///
     /// # Errors
-    /// An environment error when the container does not run; a command that fails is an [`Output`].
+    /// An environment error if the container is not running. A command that fails is not an error:
+    /// see [`Output::code`].
     pub async fn exec<S: Into<String>>(&self, words: impl IntoIterator<Item = S>) -> Result<Output> {
         self.deployment.engine.exec(&self.id(), Command::new(words)).await
     }
 
-    /// The last lines of the container's log, of all its lives.
+    /// The last lines of the container's log, over all its starts.
     ///
     /// # Errors
-    /// An environment error when the engine does not give it.
+    /// An environment error if the engine does not return it.
     pub async fn log(&self) -> Result<Vec<String>> {
         self.deployment.engine.last_lines(&self.id(), LOG_LINES).await
     }
 
-    /// Installs lockproof's own login plugin with its dependencies, which are downloaded once, and
-    /// restarts, so that it takes effect.
+    /// Installs the lab's login plugin with its dependencies, which are downloaded once, and
+    /// restarts to activate it.
     ///
     /// # Errors
-    /// An undecided error when it cannot be installed, and an environment error when the server
-    /// does not come back.
+    /// An undecided error if it cannot be installed; an environment error if the server does not
+    /// start again.
     pub async fn install_lab_login(&mut self) -> Result<()> {
         let kit = Kit::prepare(&self.deployment.engine, &self.belongings.run).await?;
         self.install_plugin(kit.plugin(), Some(&kit.wheels())).await
     }
 
-    /// Copies a plugin into custom_nodes and installs its requirements, out of a directory of
-    /// `wheels` where one is given, and restarts, so that it takes effect.
+    /// Copies a plugin into custom_nodes, installs its requirements, optionally from a directory of
+    /// `wheels`, and restarts to activate it.
     ///
     /// # Errors
-    /// A usage error when the directory holds no plugin, and as [`RunningComfyUi::install_lab_login`].
+    /// A usage error if the directory is not a plugin, else as
+    /// [`RunningComfyUi::install_lab_login`].
     pub async fn install_plugin(&mut self, plugin: impl AsRef<Path>, wheels: Option<&Path>) -> Result<()> {
         let scheme = &self.deployment.subject.lock.scheme;
         let from = PluginSource::new(&plugin.as_ref().display().to_string(), scheme, Path::new("."))?;
         self.install(Install { from: Some(from), into: None, script: None, wheels: wheels.map(Path::to_owned) }).await
     }
 
-    /// Installs a lock as `install:` of a `lockproof.yaml` would, by a script for example, and
-    /// restarts, so that it takes effect.
+    /// Installs a lock like `install:` in a `lockproof.yaml`, for example with a script, and
+    /// restarts to activate it.
     ///
     /// # Errors
     /// As [`RunningComfyUi::install_lab_login`].
@@ -290,11 +294,10 @@ impl RunningComfyUi {
         self.until_ready().await
     }
 
-    /// Where things are in the container. It is detected once: a server that a lock protects tells
-    /// less of itself.
+    /// The paths in the container. Detected once, because a locked server reveals less.
     ///
     /// # Errors
-    /// An undecided error when it cannot be found.
+    /// An undecided error if they are not found.
     pub async fn layout(&mut self) -> Result<Layout> {
         if let Some(layout) = &self.layout {
             return Ok(layout.clone());
@@ -303,29 +306,29 @@ impl RunningComfyUi {
         Ok(self.layout.insert(layout).clone())
     }
 
-    /// Sets a random password by the first-run form, or reads the credential that is there already,
-    /// and gives the token and a session.
+    /// Sets a random password through the first-run form, or reads the existing credential, and
+    /// returns the token and a session.
     ///
     /// # Errors
-    /// An undecided error when there is no plugin, or it mints no token.
+    /// An undecided error if there is no plugin, or no token is created.
     pub async fn mint(&mut self) -> Result<Keys> {
         let layout = self.layout().await?;
         let installed = match &self.installed {
             Some(installed) => installed.clone(),
-            // The image, or its entry point, brought it: it is only looked for.
+            // The image, or its entry point, installed it: only search for it.
             None => self.installed.insert(install::install(&self.deployment, &layout).await?).clone(),
         };
         mint::mint(&self.deployment, self.client()?, &layout, &installed).await
     }
 
-    /// What the lock is worth now: `locked`, `open`, `claimable` by the empty token, `leaky` when a
-    /// sentinel gets through, or `locked-out`.
+    /// The current verdict: `locked`, `open`, `claimable` (by the empty token), `leaky` (if a
+    /// sentinel is served), or `locked-out`.
     ///
-    /// It asks the sentinels with nothing and with the token, and changes nothing. Ways around the
-    /// lock, and claims by the login form, are for `lockproof gate`.
+    /// It sends the sentinels without a credential and with the token, and changes nothing. Use
+    /// `lockproof gate` to find bypasses and to test the login form.
     ///
     /// # Errors
-    /// An undecided error when the answers say nothing about the lock.
+    /// An undecided error if the answers say nothing about the lock.
     pub async fn verdict(&self, keys: &Keys) -> Result<Verdict> {
         let client = self.client()?;
         let scheme = &self.deployment.subject.lock.scheme;
@@ -333,14 +336,14 @@ impl RunningComfyUi {
         let claimed = !seen.all_through() && empty_token(client, scheme, &seen).await.is_some();
         let leaks = !seen.through().is_empty();
         judge(Case { look: &seen, claimed, leaks })
-            .map_err(|why| Error::undecided(why).fix("look at the container's log"))
+            .map_err(|why| Error::undecided(why).fix("check the container's log"))
     }
 
     /// Removes the container, its volumes and its network. Dropping it does the same, but cannot
-    /// tell what went wrong.
+    /// report errors.
     ///
     /// # Errors
-    /// An environment error that names what could not be removed.
+    /// An environment error that lists what could not be removed.
     pub async fn remove(mut self) -> Result<()> {
         let engine = self.deployment.engine.clone();
         self.belongings.remove(&engine).await

@@ -140,7 +140,7 @@ async fn a_container_that_exits_gives_an_error_at_once_with_its_log() -> Result<
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_exist_is_told_in_the_engine_s_words() -> Result<()> {
+async fn a_missing_program_is_reported_with_the_engine_s_message() -> Result<()> {
     let error = ComfyUi::lab().await?.with_entrypoint("/no/such/program").start().await.expect_err("it cannot start");
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     Ok(())
@@ -175,7 +175,7 @@ async fn a_drop_removes_everything_on_many_threads() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lock_that_lies_on_volumes_outlives_its_container() -> Result<()> {
+async fn a_lock_on_volumes_survives_a_recreate() -> Result<()> {
     let mut comfyui = ComfyUi::lab()
         .await?
         .with_volume("nodes", "/opt/ComfyUI/custom_nodes")

@@ -1,18 +1,18 @@
-//! What a Dockerfile says of the image that it builds, as far as it decides where a lock lies.
+//! Reads from a Dockerfile what decides where the lock is stored in its image.
 //!
-//! It is read, not run: a `RUN` line counts where it clones ComfyUI, makes a virtual environment or
-//! installs packages; the rest is passed over.
+//! Nothing is executed. A `RUN` line matters if it clones ComfyUI, creates a virtual environment or
+//! installs packages; other lines are ignored.
 
 use std::collections::BTreeMap;
 
 use lockproof_compose::{in_container, interpolate::substitute};
 
-/// What the last stage, or the stage that is asked for, says.
+/// The result for the requested stage, or the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dockerfile {
-    /// The image at the bottom.
+    /// The base image.
     pub from: Option<String>,
-    /// The working directory at the end.
+    /// The final working directory.
     pub workdir: Option<String>,
     /// The variables of the image.
     pub env: BTreeMap<String, String>,
@@ -20,24 +20,24 @@ pub struct Dockerfile {
     pub entrypoint: Vec<String>,
     /// The words of the command.
     pub command: Vec<String>,
-    /// Declared volumes.
+    /// The declared volumes.
     pub volumes: Vec<String>,
-    /// The user at the end.
+    /// The final user.
     pub user: Option<String>,
-    /// Where ComfyUI was cloned to.
+    /// The directory into which ComfyUI was cloned.
     pub cloned_to: Option<String>,
-    /// The virtual environments that are made.
+    /// The virtual environments that it creates.
     pub environments: Vec<String>,
-    /// Whether there are package installations at all.
+    /// Whether it installs any packages.
     pub installs: bool,
     /// The words of the health check.
     pub healthcheck: Vec<String>,
-    /// Files of the context that are copied to a path: `(from, to)`.
+    /// Files copied from the build context, as `(from, to)`.
     pub copies: Vec<(String, String)>,
 }
 
 impl Dockerfile {
-    /// Reads `text`, with the build's arguments, up to the stage `target` or the last one.
+    /// Reads `text` with the build arguments, up to the stage `target` or the last one.
     pub fn read(text: &str, args: &[(String, Option<String>)], target: Option<&str>) -> Self {
         let mut reader = Reader { args: args.iter().cloned().collect(), ..Reader::default() };
         for (word, rest) in instructions(text) {
@@ -52,7 +52,7 @@ impl Dockerfile {
         now
     }
 
-    /// The variable as it is in the image.
+    /// The value of a variable in the image.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.env.get(name).cloned()
     }
@@ -63,7 +63,7 @@ struct Reader {
     args: BTreeMap<String, Option<String>>,
     defaults: BTreeMap<String, String>,
     stages: BTreeMap<String, Dockerfile>,
-    /// For the name of a stage, the image at its bottom.
+    /// The base image of each named stage.
     bottom: BTreeMap<String, String>,
     name: Option<String>,
     now: Dockerfile,
@@ -230,13 +230,13 @@ impl Reader {
     }
 }
 
-/// Whether a word is the address of ComfyUI's own repository, and not of one of its nodes.
+/// Whether a word is the URL of ComfyUI's own repository, not of a custom node.
 pub(super) fn is_comfyui_repository(word: &str) -> bool {
     let word = word.trim_matches(['"', '\'']).trim_end_matches('/').trim_end_matches(".git").to_lowercase();
     (word.contains("://") || word.starts_with("git@")) && word.rsplit('/').next() == Some("comfyui")
 }
 
-/// The words of an instruction in its two forms.
+/// The words of an instruction in exec or shell form.
 fn words(rest: &str) -> Vec<String> {
     let rest = rest.trim();
     match serde_json::from_str::<Vec<String>>(rest) {
@@ -246,7 +246,7 @@ fn words(rest: &str) -> Vec<String> {
     }
 }
 
-/// The instructions with what follows them; continued lines are joined, here-documents kept.
+/// The instructions with their arguments; joins continued lines and keeps here-documents.
 fn instructions(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stage_is_read_with_what_it_stands_on() {
+    fn the_last_stage_is_read_with_its_base() {
         let text = "ARG BASE=python:3.12\nFROM $BASE AS base\nENV ROOT=/srv COMFY_DIR=\"/srv/ComfyUI\"\nWORKDIR ${ROOT}\n\
                     RUN apt-get update && \\\n    # a comment\n    git clone --depth 1 https://github.com/comfyanonymous/ComfyUI.git ${COMFY_DIR} \\\n && python3 -m venv /srv/venv\n\
                     FROM alpine AS other\nFROM base\nVOLUME [\"/data\"]\nCOPY --chmod=755 docker/entry.sh /entry.sh\n\

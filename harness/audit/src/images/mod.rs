@@ -1,8 +1,8 @@
-//! What is known of images that run ComfyUI: a catalogue as data ([`Family`]), and what a Dockerfile
-//! and an entry point say that lie beside a compose file ([`dockerfile`], [`script`]).
+//! What is known about images that run ComfyUI: a catalogue ([`Family`]), and local Dockerfiles and
+//! entry points ([`dockerfile`], [`script`]).
 //!
-//! A fact comes from the image's own files, which the entry names; what nobody wrote down stays
-//! unknown. To add an image, copy an entry of `images.yaml`.
+//! Every fact comes from the image's own files, which the entry names; everything else is unknown.
+//! To add an image, copy an entry of `images.yaml`.
 
 pub mod dockerfile;
 pub mod script;
@@ -14,125 +14,125 @@ use serde::Deserialize;
 
 use lockproof_model::{parse::parse_as, state::State};
 
-/// What is known of a family of images.
+/// A family of images in the catalogue.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Family {
     /// What it is called.
     pub name: String,
-    /// Globs of `name:tag` that are of this family.
+    /// Glob patterns of `name:tag` in this family.
     #[serde(rename = "match")]
     pub matches: Vec<String>,
-    /// Whether a gate has run on it.
+    /// Whether it was tested with `lockproof gate`.
     pub verified: bool,
-    /// The files that the facts were read from.
+    /// The files from which the facts were read.
     pub source: Vec<String>,
-    /// Where things are.
+    /// Its paths.
     #[serde(default)]
     pub layout: Paths,
-    /// Where packages land that are installed into the running container; none: unknown.
+    /// The directories into which the running container installs packages; empty: unknown.
     #[serde(default)]
     pub packages: Vec<String>,
-    /// Where the code comes from.
+    /// The origin of the code.
     #[serde(default)]
     pub code: Code,
-    /// What the image declares as volumes.
+    /// The volumes that the image declares.
     #[serde(default)]
     pub volumes: Vec<String>,
-    /// Directories that the entry point replaces by links.
+    /// Directories that the entry point replaces with links.
     #[serde(default)]
     pub links: BTreeMap<String, String>,
-    /// What each start does about the packages of custom nodes.
+    /// How each start handles the packages of custom nodes.
     #[serde(default)]
     pub starts: Starts,
-    /// Whether a start goes on when that fails.
+    /// Whether a start continues when that fails.
     #[serde(default)]
     pub fails_open: bool,
     /// The port in the container.
     #[serde(default)]
     pub port: Option<u16>,
-    /// The states of which the place is not known.
+    /// The states whose path is unknown.
     #[serde(default)]
     pub unknown: Vec<State>,
-    /// Other facts where a variable has a value.
+    /// Facts that depend on a variable.
     #[serde(default)]
     pub when: Vec<When>,
-    /// Whether it is an image without ComfyUI, whose entry point only runs the command.
+    /// Whether the image does not contain ComfyUI and its entry point only runs the command.
     #[serde(default)]
     pub plain: bool,
 }
 
-/// Where things are in an image; none: unknown.
+/// The paths in an image; `None`: unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
     /// The directory with `main.py`.
     #[serde(default)]
     pub code_dir: Option<String>,
-    /// Where custom nodes are loaded from.
+    /// The directory from which ComfyUI loads custom nodes.
     #[serde(default)]
     pub custom_nodes: Option<String>,
-    /// The interpreter.
+    /// The Python interpreter.
     #[serde(default)]
     pub python: Option<String>,
-    /// Where `--base-directory` points.
+    /// The value of `--base-directory`.
     #[serde(default)]
     pub base_directory: Option<String>,
 }
 
-/// What each start does about the packages of custom nodes.
+/// How each start handles the packages of custom nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Starts {
     /// Installs the requirements of every custom node.
     Requirements,
-    /// Leaves them as they are.
+    /// Keeps them as they are.
     Keeps,
-    /// Nobody wrote it down.
+    /// Undocumented.
     #[default]
     Unknown,
 }
 
-/// Where ComfyUI's code comes from.
+/// The origin of ComfyUI's code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// It is in the image, at its place.
+    /// In the image.
     #[default]
     Image,
-    /// The first start puts it there.
+    /// Installed by the first start.
     Start,
 }
 
-/// Facts that hold where a variable has a value.
+/// Facts that depend on the value of a variable.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
     /// The variable.
     pub variable: String,
-    /// Its value; `*`: any, but not none.
+    /// Its value; `*`: any non-empty value.
     pub is: String,
-    /// What then is elsewhere.
+    /// The paths that differ.
     #[serde(default)]
     pub layout: Paths,
-    /// What each start then does.
+    /// How each start handles the packages of custom nodes.
     #[serde(default)]
     pub starts: Option<Starts>,
-    /// The states of which the place then is not known.
+    /// The states whose path is then unknown.
     #[serde(default)]
     pub unknown: Vec<State>,
 }
 
 impl Family {
-    /// Every family.
+    /// All families.
     ///
     /// # Panics
-    /// When the catalogue, which is built in and tested, cannot be read.
+    /// If the built-in catalogue, which is tested, is invalid.
     pub fn all() -> &'static [Self] {
         &catalogue().0
     }
 
-    /// The family of an image, by its reference as it stands in a file.
+    /// The family of an image reference.
     pub fn of(image: &str) -> Option<&'static Self> {
         let name = plain(image);
         let (families, globs) = catalogue();
@@ -143,14 +143,14 @@ impl Family {
             .map(|(family, _)| family)
     }
 
-    /// Whether an image has no ComfyUI in it, and an entry point that only runs the command.
+    /// Whether an image does not contain ComfyUI and its entry point only runs the command.
     pub fn is_plain(image: &str) -> bool {
         let name = plain(image);
         let (families, globs) = catalogue();
         families.iter().zip(globs).any(|(family, globs)| family.plain && globs.iter().any(|glob| glob.is_match(&name)))
     }
 
-    /// The same family with the facts that hold for these variables, and every `${NAME}` filled in.
+    /// The family with the facts for these variables, and every `${NAME}` filled in.
     #[must_use]
     pub fn with(&self, variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut family = self.clone();
@@ -196,7 +196,7 @@ fn catalogue() -> &'static Catalogue {
     })
 }
 
-/// A reference without registry and digest, with its tag, in small letters: `name:tag`.
+/// A reference in lower case without registry and digest, but with its tag: `name:tag`.
 pub fn plain(image: &str) -> String {
     let image = image.split('@').next().unwrap_or(image).to_lowercase();
     let parts: Vec<&str> = image.split('/').collect();
@@ -209,13 +209,14 @@ pub fn plain(image: &str) -> String {
     }
 }
 
-/// Whether an image's tag moves: none, or one by which another image is meant next month.
+/// Whether an image reference has no fixed tag: none, or one that will point to another image
+/// later.
 pub fn floats(image: &str) -> bool {
     if image.contains('@') {
         return false;
     }
     let name = plain(image);
-    // The lab's images are built by this program: they change with it alone.
+    // This program builds the lab's images, so they change only with it.
     if name.starts_with(lockproof_model::names::LAB_REPOSITORY) {
         return false;
     }

@@ -1,4 +1,4 @@
-//! The assignments in the text of a `.env`, with their places.
+//! The assignments in the text of a `.env`, with their positions.
 
 use std::ops::Range;
 
@@ -7,28 +7,28 @@ use std::ops::Range;
 pub struct Assignment {
     /// The variable.
     pub name: String,
-    /// The value without its quotes; nothing in it is interpolated.
+    /// The value without its quotes, not interpolated.
     pub text: String,
-    /// The quote around the value, if there is one.
+    /// The quote around the value, if any.
     pub quote: Option<char>,
-    /// Where it begins, from 1.
+    /// Its first line, from 1.
     pub number: usize,
-    /// The bytes of its lines, the newline among them.
+    /// The byte range of its lines, including the newline.
     pub(super) line: Range<usize>,
-    /// The bytes from behind the name: `=`, white space around it, and the value with its quotes.
+    /// The byte range after the name: `=`, white space around it, and the value with its quotes.
     pub(super) value: Range<usize>,
 }
 
 impl Assignment {
-    /// Where its line's content ends: before the line ending.
+    /// The end of its content, before the line ending.
     pub(super) fn line_content_end(&self, text: &str) -> usize {
         let line = &text[self.line.clone()];
         self.line.start + line.trim_end_matches('\n').trim_end_matches('\r').len()
     }
 }
 
-/// Every assignment, in order. A value in quotes may go over several lines; what is inside is no
-/// assignment. A quote that does not end is taken as part of a value of one line.
+/// All assignments, in order. A quoted value may span several lines, whose content is not parsed.
+/// An unclosed quote is part of a one-line value.
 pub fn assignments(text: &str) -> Vec<Assignment> {
     let mut found = Vec::new();
     let (mut at, mut number) = (0, 1);
@@ -76,7 +76,7 @@ fn assignment(text: &str, start: usize, end: usize, number: usize) -> Option<Ass
         let close = from + 1 + length;
         let line_end = text[close..].find('\n').map_or(text.len(), |n| close + n + 1);
         let behind = text[close + 1..line_end].trim();
-        // Behind the closing quote only a comment may follow; else the quotes are part of the value.
+        // Only a comment may follow the closing quote; otherwise the quotes are part of the value.
         if behind.is_empty() || behind.starts_with('#') {
             let inner = &text[from + 1..close];
             let inner = if quote == '"' { unescape(inner) } else { inner.to_owned() };
@@ -88,12 +88,12 @@ fn assignment(text: &str, start: usize, end: usize, number: usize) -> Option<Ass
         Some(at) => content[..at].trim_end(),
         None => content.trim_end(),
     };
-    // The white space before a comment stays, where there is no value.
+    // Without a value, keep the white space before a comment.
     let until = if value.is_empty() { equals_end } else { from + value.len() };
     Some(made(value.to_owned(), None, until, end))
 }
 
-/// Where the quote closes. Only between double quotes does a backslash keep one from closing.
+/// The position of the closing quote. A backslash escapes it only between double quotes.
 fn closing(text: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -108,7 +108,7 @@ fn closing(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// Where a comment begins: at a `#` with white space before it.
+/// The start of a comment: a `#` after white space.
 fn comment(content: &str) -> Option<usize> {
     if content.starts_with('#') {
         return Some(0);
@@ -116,7 +116,8 @@ fn comment(content: &str) -> Option<usize> {
     content.match_indices('#').map(|(at, _)| at).find(|at| content[..*at].ends_with([' ', '\t']))
 }
 
-/// What a shell makes of a double-quoted text: a backslash before one of four characters goes.
+/// Unescapes a double-quoted text as a shell does: removes a backslash before one of four
+/// characters.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();

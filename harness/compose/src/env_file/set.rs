@@ -3,24 +3,22 @@
 use super::{Assignment, Spelling, assignments, spell};
 use lockproof_model::error::{Error, Result};
 
-/// `text` with `name` set to `value`: in the place of the assignment that was in force, else at the
-/// end. Earlier assignments of the same name, which no reader sees, are left out. Line endings, a
-/// missing final newline, `export` and a comment behind the value stay.
+/// `text` with `name` set to `value`: replaces the effective assignment, else appends one. Removes
+/// earlier assignments of the same name, which have no effect. Keeps line endings, a missing final
+/// newline, `export` and a comment after the value.
 ///
 /// # Errors
-/// A usage error when `value` has no spelling that every reader reads alike, and when a quote that
-/// does not end would take it in.
+/// A usage error if there is no spelling of `value` that all programs read in the same way, or if
+/// an unclosed quote would include it.
 pub fn set(text: &str, name: &str, value: &str, spelling: Spelling) -> Result<String> {
     let out = put(text, name, value, spelling)?;
-    // A quote that does not end may find its end in what is written, or behind it.
+    // An unclosed quote may end in or after the new line.
     if spelling == Spelling::Quoted && get(&out, name).is_none_or(|now| now.text != value) {
         let open = assignments(text).into_iter().find(|a| a.quote.is_none() && a.text.starts_with(['"', '\'']));
         let number = open.map_or(1, |a| a.number);
-        return Err(Error::usage(format!(
-            "a quote that does not end takes in what stands behind it: {name} could not be read back"
-        ))
-        .detail(format!("it opens in line {number}"))
-        .fix("close that quote, or remove the line"));
+        return Err(Error::usage(format!("cannot read {name} back: an unclosed quote includes the lines after it"))
+            .detail(format!("the quote opens in line {number}"))
+            .fix("close that quote, or remove the line"));
     }
     Ok(out)
 }
@@ -42,7 +40,7 @@ fn put(text: &str, name: &str, value: &str, spelling: Spelling) -> Result<String
     out.push('=');
     out.push_str(&spelled);
     let rest = &text[last.value.end..];
-    // A reader that takes everything literally would take the comment for a part of the value.
+    // For literal readers, the comment would be part of the value.
     let rest = if spelling == Spelling::Literal { &text[last.line_content_end(text)..] } else { rest };
     let ends_with_cr = rest.starts_with("\r\n");
     if ends_with_cr && spelling == Spelling::Quoted {
@@ -52,7 +50,7 @@ fn put(text: &str, name: &str, value: &str, spelling: Spelling) -> Result<String
     Ok(out)
 }
 
-/// In a file with CRLF, a shell takes the CR for a part of the value, unless it is in a comment.
+/// In a file with CRLF, a shell reads the CR as part of the value unless it is in a comment.
 const CR_GUARD: &str = " #";
 
 fn append(text: &str, name: &str, spelled: &str, spelling: Spelling) -> String {
@@ -66,7 +64,7 @@ fn append(text: &str, name: &str, spelled: &str, spelling: Spelling) -> String {
     }
 }
 
-/// The value of `name` that is in force, as Compose v2 and a shell read it, and where it stands.
+/// The effective assignment of `name`, as read by Compose v2 and a shell.
 pub fn get(text: &str, name: &str) -> Option<Assignment> {
     assignments(text).into_iter().rfind(|a| a.name == name)
 }
@@ -135,7 +133,7 @@ mod tests {
         /// Whatever stands in the file: the value is read back, a second write changes nothing, and
         /// no other assignment changes.
         #[test]
-        fn what_is_written_is_read_back(
+        fn a_written_value_is_read_back(
             lines in proptest::collection::vec("(T|X|export T|#T|  Y)?=?['\"]?[a-z$ #\\\\]{0,6}['\"]?", 0..8),
             newline in prop_oneof![Just("\n"), Just("\r\n")],
             last in any::<bool>(),

@@ -1,4 +1,4 @@
-//! Writes a file that holds a secret: whole or not at all, for its owner only.
+//! Writes a file with a secret: atomically, and with access for its owner only.
 
 use std::{
     io::Write,
@@ -9,18 +9,20 @@ use std::{
 use super::{Spelling, set};
 use lockproof_model::error::{Error, Result};
 
-/// Sets `name` to `value` in the file at `path`, which is made where it is missing: with mode 0600,
-/// by a rename, so that a reader sees the old file or the new one. A symbolic link stays one; the
-/// file behind it is written.
+/// Sets `name` to `value` in the file at `path`, and creates the file if it is missing. The file
+/// gets mode 0600 and is replaced by a rename, so that readers see the old or the new content. For
+/// a symbolic link, its target is written.
 ///
 /// # Errors
-/// A usage error when the value cannot be spelled or the file is no text, an environment error when
+/// A usage error if the value cannot be spelled or the file is not UTF-8; an environment error if
 /// it cannot be written.
 pub fn store(path: &Path, name: &str, value: &str, spelling: Spelling) -> Result<()> {
     let target = behind_links(path);
     let text = match std::fs::read(&target) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
-            Error::usage("the file is not text in UTF-8").at(path.display()).fix("convert it, or name another file")
+            Error::usage("the file is not valid UTF-8")
+                .at(path.display())
+                .fix("convert it to UTF-8, or use another file")
         })?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(unwritable(path, &e)),
@@ -29,7 +31,7 @@ pub fn store(path: &Path, name: &str, value: &str, spelling: Spelling) -> Result
     replace(&target, text.as_bytes(), 0o600).map_err(|e| unwritable(path, &e))
 }
 
-/// Replaces a file, or makes it: whole or not at all, with `mode` and its old owner.
+/// Replaces or creates a file atomically, with `mode` and its old owner.
 pub fn replace(target: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let directory = target.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".lockproof-").tempfile_in(directory)?;
@@ -40,15 +42,15 @@ pub fn replace(target: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
         }
     }
     file.write_all(bytes)?;
-    // A change of the owner may take some of the mode away, so it comes first.
+    // Changing the owner may clear mode bits, so it comes first.
     file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(target).map_err(|e| e.error)?;
     Ok(())
 }
 
-/// The file that is meant by a path whose last part may be a link, also one that leads to nothing
-/// yet. A circle is left to the reading to find.
+/// Resolves symbolic links at the end of a path, including dangling ones. A cycle is detected when
+/// the file is read.
 pub fn behind_links(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
     for _ in 0..40 {
@@ -64,7 +66,7 @@ pub fn behind_links(path: &Path) -> PathBuf {
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
     Error::environment(format!("cannot write {}", path.display()))
         .detail(error)
-        .fix("see that this user may write there and that the disk is not full; a file that is mounted by itself cannot be replaced")
+        .fix("check the permissions and the free disk space; a file that is itself a mount cannot be replaced")
 }
 
 #[cfg(test)]

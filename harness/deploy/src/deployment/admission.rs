@@ -1,8 +1,8 @@
-//! How many servers may start at once.
+//! Limits how many servers start at the same time.
 //!
-//! A start keeps a processor busy: more starts than there are processors take as long side by side as one
-//! after the other, and everything else waits behind them. A deployment takes
-//! a place before its container starts and gives it back when its server answers, or is given up.
+//! A start uses one processor: more parallel starts than processors take as long as sequential
+//! starts, and delay everything else. A deployment takes a permit before its container starts and
+//! returns it when its server answers or is given up.
 
 use std::{
     sync::{
@@ -14,19 +14,19 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The places of one run.
+/// The permits of one run.
 #[derive(Clone, Debug)]
 pub struct Places(Arc<Semaphore>);
 
 impl Places {
-    /// One place for every processor: more starts at once take as long as one after the other.
+    /// One permit per processor.
     pub fn of_this_machine() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Semaphore::new(processors)))
     }
 }
 
-/// The place of one deployment, its starts, and how long it waited for them.
+/// The permit of one deployment, its number of starts, and how long it waited.
 #[derive(Debug, Default)]
 pub struct Admission {
     places: Option<Places>,
@@ -36,12 +36,12 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The admission of a deployment that shares its places with others.
+    /// The admission of a deployment that shares its permits with others.
     pub fn among(places: &Places) -> Self {
         Self { places: Some(places.clone()), ..Self::default() }
     }
 
-    /// Counts a start, and waits for a place if there is none.
+    /// Counts a start, and waits for a permit.
     pub(super) async fn enter(&self) {
         let begun = Instant::now();
         self.starts.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +56,8 @@ impl Admission {
         }
     }
 
-    /// Does what stops and starts in one: a place is taken meanwhile if one gets free, and not waited for.
+    /// Runs `work`, which stops and starts in one step. Takes a permit meanwhile if one is free,
+    /// without waiting.
     pub(super) async fn enter_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         tokio::select! {
@@ -69,17 +70,17 @@ impl Admission {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Gives the place back.
+    /// Returns the permit.
     pub fn leave(&self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// How many starts there were.
+    /// The number of starts.
     pub fn starts(&self) -> u32 {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// How long was waited for places, in all.
+    /// The total time waited for permits.
     pub fn waited(&self) -> Duration {
         Duration::from_millis(self.waited.load(Ordering::Relaxed))
     }

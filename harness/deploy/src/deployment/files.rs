@@ -1,7 +1,7 @@
-//! Files of a running subject, read and written from outside.
+//! Reads and writes files of a running subject from outside.
 //!
-//! The engine's archives show everything but file systems in memory, which only processes in the
-//! container see; what lies there goes through a directory of the container's own layer.
+//! The engine's archives do not contain tmpfs files, which only processes in the container can see;
+//! these are copied through a directory in the container's writable layer.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use lockproof_model::{
 };
 
 impl Deployment {
-    /// The bytes of a file in the container; `None` when there is none.
+    /// The content of a file in the container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         if !self.in_memory(path) {
             return self.engine.read_file(&self.container_id(), path).await;
@@ -32,10 +32,10 @@ impl Deployment {
         bytes
     }
 
-    /// Everything at and below a path in the container; `None` when there is nothing.
+    /// Everything at and below a path in the container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn tree(&self, path: &str) -> Result<Option<BTreeMap<String, Entry>>> {
         if !self.in_memory(path) {
             return self.engine.tree(&self.container_id(), path).await;
@@ -46,10 +46,10 @@ impl Deployment {
         tree
     }
 
-    /// Whether there is something at a path in the container.
+    /// Whether a path exists in the container.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn exists(&self, path: &str) -> Result<bool> {
         if !self.in_memory(path) {
             return self.engine.exists(&self.container_id(), path).await;
@@ -57,10 +57,10 @@ impl Deployment {
         Ok(self.life().await?.running && self.as_root(["test", "-e", path]).await.is_ok())
     }
 
-    /// Unpacks an archive below a directory of the container.
+    /// Extracts an archive into a directory of the container.
     ///
     /// # Errors
-    /// An environment error when the directory does not exist or cannot be written.
+    /// An environment error if the directory does not exist or cannot be written.
     pub async fn upload(&self, directory: &str, archive: Bytes) -> Result<()> {
         if !self.in_memory(directory) {
             return self.engine.upload(&self.container_id(), directory, archive).await;
@@ -84,7 +84,7 @@ impl Deployment {
         Ok(stage)
     }
 
-    /// Copies what lies at `path` to where the engine sees it.
+    /// Copies `path` to a directory that the engine can read.
     async fn stage_out(&self, path: &str) -> Result<Option<Stage>> {
         if !self.exists(path).await? {
             return Ok(None);
@@ -114,7 +114,7 @@ impl Deployment {
     }
 }
 
-/// A directory of the container's own layer.
+/// A directory in the container's writable layer.
 struct Stage(String);
 
 impl Stage {
@@ -123,7 +123,7 @@ impl Stage {
     }
 }
 
-/// Whether a path lies on a tmpfs: that is so when the nearest mount above it is one.
+/// Whether the nearest mount above a path is a tmpfs.
 fn is_in_memory(path: &str, mounts: &[Mounted]) -> bool {
     let path = normalise(path);
     mounts

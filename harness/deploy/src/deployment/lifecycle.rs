@@ -1,4 +1,4 @@
-//! The events, one function each, exactly as the contract's table says.
+//! The events, one function each, as defined by the contract.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use lockproof_model::{
     restart::RestartPolicy,
 };
 
-/// How an event went.
+/// The result of performing an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Performed {
-    /// It happened.
+    /// It was performed.
     Done,
-    /// It cannot happen to this subject; why not.
+    /// It does not apply to this subject, with the reason.
     Skipped(String),
 }
 
-/// How long a restart policy may take to bring a process back. The engine waits 100 ms first, and
+/// How long to wait for a restart policy. The engine waits 100 ms before the first restart, and
 /// twice as long after each further crash.
 const COMES_BACK: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Deployment {
-    /// Performs `event`. What comes after it, until the server answers, is not waited for.
+    /// Performs `event`. Does not wait until the server answers.
     ///
     /// # Errors
-    /// An environment error when the engine cannot, and an undecided one when this engine does not
-    /// allow what the event needs.
+    /// An environment error if the engine fails; an undecided error if this engine does not support
+    /// the event.
     pub async fn perform(&mut self, event: Event) -> Result<Performed> {
         match event {
             Event::Installed => {}
@@ -46,10 +46,10 @@ impl Deployment {
         Ok(Performed::Done)
     }
 
-    /// The engine restarts the container.
+    /// Restarts the container with the engine.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn restart(&self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => self.admission.enter_during(stack.restart()).await,
@@ -60,16 +60,17 @@ impl Deployment {
         }
     }
 
-    /// The engine restarts the container without a grace: no event, but for what is read at a start.
+    /// Restarts the container without a grace period. This is not an event; it is used for what is
+    /// read at a start.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn restart_at_once(&self) -> Result<()> {
         self.admission.enter().await;
         self.engine.restart(&self.container_id(), Duration::ZERO).await
     }
 
-    /// Stop, start.
+    /// Stops and starts the container.
     async fn stop_start(&self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -84,8 +85,8 @@ impl Deployment {
         }
     }
 
-    /// SIGKILL by the engine, start. The engine takes its own kill for a stop by hand, so that no
-    /// restart policy gets in between.
+    /// Kills the container with SIGKILL and starts it. The engine treats its own kill as a manual
+    /// stop, so the restart policy does not interfere.
     async fn kill(&self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -95,21 +96,21 @@ impl Deployment {
             }
             MadeBy::Engine => {
                 self.engine.kill(&self.container_id()).await?;
-                self.wait_until("its process ends", |life| !life.running).await?;
+                self.wait_until("the process to exit", |life| !life.running).await?;
                 self.start_container().await
             }
         }
     }
 
-    /// The main process is killed from outside, and the restart policy brings it back.
+    /// Kills the main process from the host, so that the restart policy restarts it.
     ///
-    /// The engine's own kill would suppress the policy, and a process that is PID 1 in its
-    /// namespace cannot be killed from inside; so one short-lived container that sees the
-    /// machine's processes, and has no network, sends the signal.
+    /// The engine's own kill would suppress the policy, and PID 1 of a namespace cannot be killed
+    /// from inside. So a short-lived helper container with the host's PID namespace and no network
+    /// sends the signal.
     async fn crash(&self) -> Result<Performed> {
         if self.subject.restart == RestartPolicy::No {
             return Ok(Performed::Skipped(
-                "no restart policy would bring it back (add `restart: unless-stopped`)".into(),
+                "the container has no restart policy (add `restart: unless-stopped`)".into(),
             ));
         }
         let before = self.life().await?;
@@ -128,23 +129,23 @@ impl Deployment {
         self.admission.enter().await;
         let killed = self.engine.start(&helper).await;
         let ended = match killed {
-            Ok(()) => self.wait_for(&helper, "the helper ends", |life| !life.running).await,
+            Ok(()) => self.wait_for(&helper, "the helper container to exit", |life| !life.running).await,
             Err(e) => Err(e),
         };
         let code = self.engine.life(&helper).await?.map_or(-1, |life| life.exit_code);
         self.engine.remove(&helper).await?;
         ended?;
         if code != 0 {
-            return Err(Error::undecided("the main process could not be killed from outside")
-                .detail(format!("`kill -9` in the machine's PID namespace ended with {code}"))
-                .fix("leave `crash` out of the events: this engine keeps its containers in another PID namespace"));
+            return Err(Error::undecided("cannot kill the main process from the host")
+                .detail(format!("`kill -9` in the host's PID namespace exited with {code}"))
+                .fix("remove `crash` from the events: this engine runs its containers in another PID namespace"));
         }
         self.await_next_life(&before).await?;
         Ok(Performed::Done)
     }
 
-    /// Waits until the restart policy has begun another life. One that ends at once, or a policy
-    /// that gives up, is not waited for: whether the server answers is judged afterwards.
+    /// Waits until the restart policy has restarted the process. Does not wait for a process that
+    /// exits at once or a policy that gives up: whether the server answers is judged later.
     async fn await_next_life(&self, before: &Life) -> Result<()> {
         let deadline = tokio::time::Instant::now() + COMES_BACK;
         while tokio::time::Instant::now() < deadline {
@@ -157,7 +158,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// A new container with the same named and anonymous volumes.
+    /// Creates a new container with the same named and anonymous volumes.
     async fn recreate(&mut self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -174,7 +175,7 @@ impl Deployment {
         }
     }
 
-    /// The container, its network and its anonymous volumes go; new ones come.
+    /// Removes the container, its network and its anonymous volumes, and creates new ones.
     async fn down_up(&mut self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -188,24 +189,24 @@ impl Deployment {
         }
     }
 
-    /// `down-up`, started with no route out.
+    /// `down-up`, started without network access.
     async fn offline(&mut self) -> Result<()> {
         self.isolated = true;
         self.down_up().await
     }
 
-    /// `down-up` onto the image that the subject names.
+    /// `down-up` with the image in `upgrade_to`.
     async fn upgrade(&mut self) -> Result<()> {
         let Some(image) = self.subject.upgrade_to.clone() else {
-            return Err(Error::usage("`upgrade` needs to know what to upgrade to").fix("add upgrade_to: IMAGE"));
+            return Err(Error::usage("the event `upgrade` needs the image to upgrade to").fix("add upgrade_to: IMAGE"));
         };
-        // An image that cannot be had must not leave the subject down.
+        // A missing image must not leave the subject down.
         let found = crate::lab::require(&self.engine, &image).await?;
         (self.image, self.facts) = (found.name, found.facts);
         self.down_up().await
     }
 
-    /// `compose down --volumes`, `up`: named volumes go as well.
+    /// `compose down --volumes`, `up`: removes named volumes too.
     async fn wipe(&mut self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -283,7 +284,7 @@ impl Deployment {
                 return Ok(());
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(Error::undecided(format!("waited {} s, and not until {what}", COMES_BACK.as_secs()))
+                return Err(Error::undecided(format!("timed out after {} s waiting for {what}", COMES_BACK.as_secs()))
                     .at(format!("subject `{}`", self.subject.name)));
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -1,7 +1,7 @@
-//! A subject that is up: its container, its volumes, its network.
+//! A running subject: its container, volumes and network.
 //!
-//! It is built from a specification each time, because a request to the engine cannot be cloned
-//! and a re-created container must be made from the same words as the first one.
+//! Every container is created from a specification, because a request to the engine cannot be
+//! cloned and a re-created container must be identical to the first one.
 
 pub mod admission;
 pub mod files;
@@ -32,22 +32,21 @@ use lockproof_model::{
     state_map::Mounted,
 };
 
-/// A subject that is up.
+/// A running subject.
 #[derive(Debug)]
 pub struct Deployment {
-    /// The engine that runs it.
+    /// Its engine.
     pub engine: Engine,
-    /// What it was made from.
+    /// Its configuration.
     pub subject: Subject,
     run: Run,
-    /// Tells apart the containers of subjects that run side by side, and of one subject brought up
-    /// again.
+    /// Distinguishes containers of parallel subjects, and of one subject that is started again.
     key: String,
     image: String,
     facts: ImageFacts,
     network: String,
     isolated: bool,
-    /// Real names of the named volumes, by the name in the file.
+    /// Real names of the named volumes, by their name in the file.
     named: BTreeMap<String, String>,
     /// Real names of the anonymous volumes, by target.
     anonymous: BTreeMap<String, String>,
@@ -87,18 +86,18 @@ impl lockproof_probe::watch::Host for Host {
 }
 
 impl Deployment {
-    /// Brings a subject up: networks, volumes, container; and starts it.
+    /// Creates networks, volumes and container of a subject, and starts it.
     ///
     /// # Errors
-    /// An environment error when the image cannot be had or the engine cannot.
+    /// An environment error if the image is missing or the engine fails.
     pub async fn bring_up(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let mut deployment = Self::create(engine, run, key, subject).await?;
         deployment.start().await?;
         Ok(deployment)
     }
 
-    /// Makes all that a subject needs, its container too, and does not start it. The container of a
-    /// compose project is made by [`Deployment::start`].
+    /// Creates everything that a subject needs, including its container, without starting it. The
+    /// container of a compose project is created by [`Deployment::start`].
     ///
     /// # Errors
     /// As [`Deployment::bring_up`].
@@ -111,10 +110,10 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Starts what [`Deployment::create`] made, for the first time.
+    /// Starts what [`Deployment::create`] created, for the first time.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn start(&mut self) -> Result<()> {
         match &self.made_by {
             MadeBy::Compose(stack) => {
@@ -125,7 +124,7 @@ impl Deployment {
         }
     }
 
-    /// Shares the places of a run from now on: its starts wait for one.
+    /// Shares the permits of a run: further starts wait for one.
     pub fn share(&mut self, places: &Places) {
         self.admission = Admission::among(places);
     }
@@ -140,8 +139,8 @@ impl Deployment {
         self.engine.start(&self.container_id()).await
     }
 
-    /// Makes all that a subject needs but its container: its image, its network, its volumes. The
-    /// container may then be made by somebody else, from [`Deployment::next_specification`].
+    /// Creates everything that a subject needs except its container: image, network, volumes. The
+    /// caller may create the container from [`Deployment::next_specification`].
     ///
     /// # Errors
     /// As [`Deployment::bring_up`].
@@ -172,7 +171,7 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Makes all that a compose project needs and that Compose does not make.
+    /// Creates what a compose project needs and Compose does not create.
     async fn prepare_stack(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Self> {
         let stack::Prepared { stack, image, facts, binds } = stack::Stack::prepare(engine, run, key, subject).await?;
         let mut subject = subject.clone();
@@ -199,23 +198,23 @@ impl Deployment {
         })
     }
 
-    /// What the next container is made from.
+    /// The specification of the next container.
     pub fn next_specification(&mut self) -> ContainerSpec {
         self.containers_made += 1;
         self.specification()
     }
 
-    /// Takes a container for the subject's own from now on.
+    /// Uses an existing container as the subject's own.
     pub fn adopt(&self, id: String) {
         self.container.send_replace(id);
     }
 
-    /// The id of the container that is there now.
+    /// The id of the current container.
     pub fn container_id(&self) -> String {
         self.container.borrow().clone()
     }
 
-    /// Follows the container as it is replaced.
+    /// A channel with the container's id, updated when it is replaced.
     pub fn follow(&self) -> watch::Receiver<String> {
         self.container.subscribe()
     }
@@ -228,41 +227,42 @@ impl Deployment {
     /// How the container is.
     ///
     /// # Errors
-    /// An environment error when the engine does not say, or it is gone.
+    /// An environment error if the engine does not answer or the container is gone.
     pub async fn life(&self) -> Result<Life> {
         let id = self.container_id();
         self.engine.life(&id).await?.ok_or_else(|| {
-            Error::environment(format!("the container of `{}` was removed by somebody else", self.subject.name))
-                .fix("leave containers with the label lockproof.run alone while a gate runs")
+            Error::environment(format!("the container of `{}` was removed by another program", self.subject.name))
+                .fix("do not remove containers with the label lockproof.run during a run")
         })
     }
 
-    /// The image that runs now.
+    /// The current image.
     pub fn image(&self) -> &str {
         &self.image
     }
 
-    /// What there is to know of the image that runs now.
+    /// The metadata of the current image.
     pub fn image_facts(&self) -> &ImageFacts {
         &self.facts
     }
 
-    /// The network that it is on, by its real name.
+    /// The real name of its network.
     pub fn network(&self) -> &str {
         &self.network
     }
 
-    /// Whether there is no route out now.
+    /// Whether it currently has no network access.
     pub fn isolated(&self) -> bool {
         self.isolated
     }
 
-    /// The value of an environment variable of the container: the subject's, else the image's.
+    /// The value of an environment variable of the container: from the subject, else from the
+    /// image.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.subject.env.get(name).map(String::as_str).or_else(|| self.facts.env(name))
     }
 
-    /// Binds that had to be copied, because this engine cannot mount them copy-on-write.
+    /// Binds that were copied, because this engine cannot mount them copy-on-write.
     pub fn copied_binds(&self) -> Vec<PathBuf> {
         self.subject
             .mounts
@@ -275,7 +275,7 @@ impl Deployment {
             .collect()
     }
 
-    /// Everything that is mounted: by the file, and by `VOLUME` in the image.
+    /// All mounts: from the configuration, and from `VOLUME` in the image.
     pub fn mounted(&self) -> Vec<Mounted> {
         let asked = self.subject.mounts.iter().map(|mount| {
             let (owner, source) = match &mount.source {
@@ -295,7 +295,7 @@ impl Deployment {
         asked.chain(declared).collect()
     }
 
-    /// The `VOLUME`s of the image over which the file mounts nothing.
+    /// The image's `VOLUME`s without a mount in the configuration.
     fn declared_volumes(&self) -> Vec<String> {
         self.facts
             .volumes
@@ -319,13 +319,13 @@ impl Deployment {
                 _ => None,
             })
             .collect();
-        // The key keeps the volumes of a subject that is brought up again apart.
+        // The key separates the volumes of a subject that is started again.
         let maker = Maker { engine: &self.engine, run: &self.run, key: &self.key, image: &self.image };
         self.binds = maker.bind(&requests).await?;
         Ok(())
     }
 
-    /// Makes the volumes that are missing, labelled; anonymous ones too, so that they can be found.
+    /// Creates missing volumes with labels; anonymous ones too, so that they can be found.
     async fn make_volumes(&mut self) -> Result<()> {
         let mut anonymous = self.declared_volumes();
         let mut named = Vec::new();
@@ -406,21 +406,21 @@ impl Deployment {
         }
     }
 
-    /// A name for a helper of this subject.
+    /// A name for a helper container of this subject.
     pub fn scratch_name(&self, what: &str) -> String {
         self.run.name(&format!("{}-{what}-{}", self.key, lockproof_model::secret::random(4)))
     }
 
-    /// The labels that everything of this subject carries.
+    /// The labels of all objects of this subject.
     pub fn labels(&self) -> std::collections::HashMap<String, String> {
         self.run.labels(&self.subject.name)
     }
 
-    /// Takes everything down: the container, its volumes, its network. What cannot be removed does
-    /// not keep the rest.
+    /// Removes the container, its volumes and its network. A failure does not stop the other
+    /// removals.
     ///
     /// # Errors
-    /// An environment error that names what could not be removed, after everything was tried.
+    /// An environment error that lists what could not be removed, after everything was tried.
     pub async fn take_down(self) -> Result<()> {
         if let MadeBy::Compose(stack) = self.made_by {
             return stack.take_down(&self.engine, &self.run).await;

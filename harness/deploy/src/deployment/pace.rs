@@ -1,4 +1,4 @@
-//! How fast this machine is, as far as tests and people who wait need to know.
+//! Measures the speed of this machine, for time limits of tests.
 
 use std::{path::Path, time::Duration};
 
@@ -13,10 +13,10 @@ use lockproof_model::{
     error::{Error, Result},
 };
 
-/// How long one start of the lab takes, from the engine's start to the first answer.
+/// The time of one lab start, from the engine's start to the first answer.
 ///
 /// # Errors
-/// An environment error when the lab does not come up.
+/// An environment error if the lab does not start.
 pub async fn start_of_the_lab(engine: &Engine, run: &Run) -> Result<Duration> {
     let subject =
         SubjectEntry { name: "pace".to_owned(), image: Some(lab::REPOSITORY.to_owned()), ..SubjectEntry::default() };
@@ -26,6 +26,6 @@ pub async fn start_of_the_lab(engine: &Engine, run: &Run) -> Result<Duration> {
     deployment.take_down().await?;
     match ready? {
         Readiness::Ready { after, .. } => Ok(after),
-        Readiness::Down(down) => Err(Error::environment("the lab does not come up").detail(down.why).fix(down.fix)),
+        Readiness::Down(down) => Err(Error::environment("the lab does not start").detail(down.why).fix(down.fix)),
     }
 }

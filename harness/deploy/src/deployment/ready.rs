@@ -1,7 +1,7 @@
-//! When a server is ready: at the first complete HTTP answer from a container that still runs.
+//! Readiness: a server is ready at the first complete HTTP answer while its container is running.
 //!
-//! An accepted connection is not an answer: the engine's port proxy accepts before the process
-//! listens. A container that exited will not answer, so it is not waited for.
+//! An accepted connection is not enough: the engine's port proxy accepts before the process
+//! listens. A container that exited is not waited for.
 
 use std::time::{Duration, Instant};
 
@@ -10,51 +10,51 @@ use crate::engine::{container::Life, exec::Command};
 use lockproof_model::{error::Result, restart::RestartPolicy};
 use lockproof_probe::{client::Client, message::Request};
 
-/// How often it is tried.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(40);
-/// How long one try may take; a server that is busy loading may be slow.
+/// The time limit of one attempt; a server that is loading may be slow.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For how long a look at the container is good: each costs the engine, and so the start that is
-/// waited for.
+/// How long the inspected state of a container is reused: each inspection costs engine time, and so
+/// delays the start.
 const FRESH: Duration = Duration::from_millis(150);
-/// How long one answer may take once the server is ready.
+/// The time limit of one answer once the server is ready.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long the container's own address may take to answer: another machine's is never reached.
+/// The time limit of the container's own address, which may not be reachable.
 const REACHED: Duration = Duration::from_millis(500);
-/// So many lives that ended without an answer are a crash loop. The engine doubles its pause after
-/// each: a process that only waits for something else is given some seconds.
+/// The number of exits without an answer that counts as a crash loop. The engine doubles its pause
+/// after each, so that a process that waits for another service gets some seconds.
 const LIVES: i64 = 6;
 
-/// Whether a server came up.
+/// Whether a server started.
 #[derive(Debug)]
 pub enum Readiness {
     /// It answers.
     Ready {
-        /// A client of it.
+        /// An HTTP client for it.
         client: Client,
-        /// How long it took from the call on.
+        /// The time since the call.
         after: Duration,
     },
-    /// It does not.
+    /// It does not answer.
     Down(Down),
 }
 
 /// Why a server does not answer.
 #[derive(Clone, Debug)]
 pub struct Down {
-    /// In one sentence.
+    /// The reason, in one sentence.
     pub why: String,
     /// The last lines of its log.
     pub log: Vec<String>,
-    /// What to look at.
+    /// What to do.
     pub fix: String,
 }
 
 impl Deployment {
-    /// Waits until the server answers, at most as long as the subject says.
+    /// Waits until the server answers, up to the subject's `ready_timeout`.
     ///
     /// # Errors
-    /// An environment error when the engine fails. A server that does not come up is not an error.
+    /// An environment error if the engine fails. A server that does not start is not an error.
     pub async fn wait_ready(&self) -> Result<Readiness> {
         let readiness = self.wait_ready_for(self.subject.ready_timeout).await;
         self.admission.leave();
@@ -64,7 +64,7 @@ impl Deployment {
     async fn wait_ready_for(&self, timeout: Duration) -> Result<Readiness> {
         let begun = Instant::now();
         let mut client: Option<Client> = None;
-        let mut last = "nothing was tried".to_owned();
+        let mut last = "no attempt was made".to_owned();
         let mut first_life = None;
         let mut looked: Option<(Instant, Life)> = None;
         loop {
@@ -89,7 +89,7 @@ impl Deployment {
                         };
                         return Ok(Readiness::Ready { client, after: begun.elapsed() });
                     }
-                    Ok(_) => "it answered and died".clone_into(&mut last),
+                    Ok(_) => "the server answered and then exited".clone_into(&mut last),
                     Err(fault) => last = fault.to_string(),
                 }
                 client = Some(known);
@@ -102,22 +102,22 @@ impl Deployment {
         }
     }
 
-    /// A client of the container's own address, where this machine reaches it: the engine's port proxy
-    /// costs as much processor time as the server. It passes bytes on and nothing else, and the server
-    /// sees the same peer, the network's gateway, either way.
+    /// A client for the container's own address, if this machine can reach it: the engine's port
+    /// proxy uses as much processor time as the server. The proxy only forwards bytes, and the
+    /// server sees the network's gateway as the peer in both cases.
     async fn past_the_port_proxy(&self, life: &Life) -> Option<Client> {
         let address = std::net::SocketAddr::new(life.ip?, self.subject.port);
         Client::new(address, REACHED).send(&Request::get("/system_stats")).await.ok()?;
         Some(Client::new(address, ANSWER))
     }
 
-    /// Whether its process ended and nothing will bring it back.
+    /// Whether its process has ended and will not be restarted.
     pub(super) fn has_ended(&self, life: &Life) -> bool {
         !life.running && !life.restarting && !self.may_come_back(life)
     }
 
-    /// Whether a restart policy is about to bring the process back. Between a crash and the next
-    /// try the engine reports neither running nor, for an instant, restarting.
+    /// Whether a restart policy is about to restart the process. Between a crash and the next
+    /// attempt, the engine briefly reports neither running nor restarting.
     fn may_come_back(&self, life: &Life) -> bool {
         if life.never_ran() {
             return false;
@@ -134,19 +134,19 @@ impl Deployment {
     async fn exited(&self, life: &Life) -> Result<Down> {
         if life.never_ran() {
             return Ok(Down {
-                why: format!("the container cannot be started: {}", life.error),
+                why: format!("the container cannot start: {}", life.error),
                 log: self.last_lines().await?,
-                fix: "correct `command:`, `entrypoint:`, `user:` or the mounts, or the image; \
-                      `docker run` with the same fails likewise"
+                fix: "check `command:`, `entrypoint:`, `user:`, the mounts and the image; `docker run` with \
+                    the same options shows the same error"
                     .to_owned(),
             });
         }
-        let memory = if life.oom_killed { ", killed for want of memory" } else { "" };
+        let memory = if life.oom_killed { ", killed because it ran out of memory" } else { "" };
         Ok(Down {
             why: format!("the container exited with code {}{memory}", life.exit_code),
             log: self.last_lines().await?,
-            fix: "the lines above are the last that the container logged; run the image by hand with the same \
-                  mounts and command to see more"
+            fix: "the last lines of the container's log are above; run the image with the same mounts and \
+                command to see more"
                 .to_owned(),
         })
     }
@@ -154,13 +154,13 @@ impl Deployment {
     async fn crash_loop(&self, life: &Life, within: Duration) -> Result<Down> {
         Ok(Down {
             why: format!(
-                "the process exits with code {} and was restarted {} times within {} s, without an answer",
+                "the process exits with code {} and was restarted {} times in {} s without an HTTP answer",
                 life.exit_code,
                 life.restarts,
                 within.as_secs()
             ),
             log: self.last_lines().await?,
-            fix: "the lines above are the last that the container logged; correct what they complain of".to_owned(),
+            fix: "the last lines of the container's log are above; correct the error that they show".to_owned(),
         })
     }
 
@@ -174,20 +174,20 @@ impl Deployment {
         let elsewhere: Vec<String> = listening.iter().map(|l| l.port.to_string()).collect();
         let fix = match listening.iter().find(|l| l.port == port) {
             _ if listening.is_empty() => format!(
-                "nothing listens in the container; raise `ready_timeout` if it needs longer than {} s to start",
+                "no process listens in the container; raise `ready_timeout` if the start takes longer than {} s",
                 timeout.as_secs()
             ),
             Some(found) if found.loopback => format!(
-                "port {port} is open on the container's own 127.0.0.1 only; let ComfyUI listen on 0.0.0.0 (--listen 0.0.0.0)"
+                "port {port} listens only on the container's own 127.0.0.1; start ComfyUI with --listen 0.0.0.0"
             ),
-            Some(_) => format!("something listens on port {port}, but gives no HTTP answer; is it ComfyUI?"),
+            Some(_) => format!("port {port} is open but gives no HTTP answer; check that it is ComfyUI's"),
             None => format!(
-                "the container listens on port {}; set `port:`, and let ComfyUI listen on 0.0.0.0 (--listen 0.0.0.0)",
+                "the container listens on port {}; set `port:`, and start ComfyUI with --listen 0.0.0.0",
                 elsewhere.join(", ")
             ),
         };
         Ok(Down {
-            why: format!("port {port} gave no answer within {} s ({last})", timeout.as_secs()),
+            why: format!("timed out after {} s waiting for an HTTP answer on port {port} ({last})", timeout.as_secs()),
             log: self.last_lines().await?,
             fix,
         })
@@ -197,7 +197,7 @@ impl Deployment {
         self.engine.last_lines(&self.container_id(), 20).await
     }
 
-    /// The TCP ports on which something listens in the container.
+    /// The TCP ports on which processes listen in the container.
     async fn listening_ports(&self) -> Vec<Listening> {
         let command = Command::new(["sh", "-c", "cat /proc/net/tcp /proc/net/tcp6"]).user("0");
         match self.engine.exec(&self.container_id(), command).await {
@@ -207,16 +207,16 @@ impl Deployment {
     }
 }
 
-/// A TCP port on which something listens.
+/// A TCP port in state LISTEN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Listening {
     port: u16,
-    /// Whether it is reached from inside the container only.
+    /// Whether it listens only on the loopback address.
     loopback: bool,
 }
 
-/// Reads proc_net_tcp(5): the local address is the second field, state `0A` is LISTEN. The engine's
-/// own resolver listens on 127.0.0.11 and does not count.
+/// Parses proc_net_tcp(5): the local address is the second field, state `0A` is LISTEN. Ignores the
+/// engine's own resolver on 127.0.0.11.
 fn listening(table: &str) -> Vec<Listening> {
     let mut found: Vec<Listening> = table
         .lines()
@@ -229,7 +229,7 @@ fn listening(table: &str) -> Vec<Listening> {
             (state == "0A" && address != "0B00007F").then_some(Listening { port, loopback })
         })
         .collect();
-    // What every address reaches goes before what only the loopback address does.
+    // Ports that listen on all addresses come before those on the loopback address.
     found.sort_by_key(|l| (l.port, l.loopback));
     found.dedup_by_key(|l| l.port);
     found

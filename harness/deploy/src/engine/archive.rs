@@ -1,4 +1,4 @@
-//! Tar archives in and out of a container. They work on a container that is not running, too.
+//! Copies files into and out of a container as tar archives. Also works for stopped containers.
 
 use std::{collections::BTreeMap, io::Read, path::Path};
 
@@ -24,7 +24,7 @@ const LARGEST_ARCHIVE: usize = 2 * 1024 * 1024 * 1024;
 /// How many links to links are followed, as Linux does.
 const MOST_LINKS: usize = 40;
 
-/// What a path in a container is: a file with a hash of its bytes, a directory, or a link.
+/// What a path in a container is: a file with its hash, a directory, or a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file: the first 16 bytes of its SHA-256, in hex.
@@ -38,7 +38,7 @@ pub enum Entry {
 /// Builds a tar archive in memory.
 pub struct Tarball(tar::Builder<Vec<u8>>);
 
-/// Who owns the entries of a [`Tarball`] and what they may do.
+/// The owner of the entries of a [`Tarball`].
 #[derive(Clone, Copy, Debug)]
 pub struct Ownership {
     /// The user id.
@@ -48,24 +48,24 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// The super-user's.
+    /// The super-user.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 
-    /// That of a file of this machine.
+    /// The owner of a file of this machine.
     pub fn of(meta: &std::fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self { uid: meta.uid().into(), gid: meta.gid().into() }
     }
 }
 
-/// Who owns the entries of a tree in an archive.
+/// The owners of a tree's entries in an archive.
 #[derive(Clone, Copy, Debug)]
 pub enum Owners {
-    /// One for all.
+    /// One owner for all entries.
     All(Ownership),
-    /// Those who own them on this machine.
+    /// The owners on this machine.
     Their,
-    /// The super-user, and everybody may read them, whatever the modes on this machine.
+    /// The super-user, readable by everyone, whatever the modes on this machine.
     Lent,
 }
 
@@ -99,7 +99,7 @@ impl Tarball {
     /// Adds a directory.
     ///
     /// # Errors
-    /// When the path does not fit an archive.
+    /// If the path is invalid in an archive.
     pub fn directory(&mut self, path: &str, mode: u32, owner: Ownership) -> std::io::Result<()> {
         let mut header = header(tar::EntryType::Directory, mode, owner);
         header.set_size(0);
@@ -109,17 +109,17 @@ impl Tarball {
     /// Adds a file.
     ///
     /// # Errors
-    /// When the path does not fit an archive.
+    /// If the path is invalid in an archive.
     pub fn file(&mut self, path: &str, bytes: &[u8], mode: u32, owner: Ownership) -> std::io::Result<()> {
         let mut header = header(tar::EntryType::Regular, mode, owner);
         header.set_size(bytes.len() as u64);
         self.0.append_data(&mut header, path, bytes)
     }
 
-    /// Adds the tree below `from` as `to`, leaving out what `skip` says by its name.
+    /// Adds the tree below `from` as `to`, without entries whose name `skip` accepts.
     ///
     /// # Errors
-    /// When something below it cannot be read.
+    /// If a file below it cannot be read.
     pub fn tree(&mut self, from: &Path, to: &str, owners: Owners, skip: &dyn Fn(&str) -> bool) -> std::io::Result<()> {
         let meta = std::fs::metadata(from)?;
         self.directory(to, owners.mode(&meta), owners.owner(&meta))?;
@@ -150,7 +150,7 @@ impl Tarball {
     /// The bytes of the archive.
     ///
     /// # Errors
-    /// When it cannot be finished.
+    /// If it cannot be finished.
     pub fn finish(self) -> std::io::Result<Bytes> {
         self.0.into_inner().map(Bytes::from)
     }
@@ -168,7 +168,7 @@ fn header(kind: tar::EntryType, mode: u32, owner: Ownership) -> tar::Header {
     header.set_mode(mode);
     header.set_uid(owner.uid);
     header.set_gid(owner.gid);
-    // Always the same time: the archive of the same tree has the same bytes, and so one hash.
+    // A constant time, so that the archive of the same tree has the same hash.
     header.set_mtime(1_700_000_000);
     header
 }
@@ -179,10 +179,10 @@ pub fn unreadable(what: &Path, error: &std::io::Error) -> Error {
 }
 
 impl Engine {
-    /// Unpacks `archive` below `directory` of a container.
+    /// Extracts `archive` into `directory` of a container.
     ///
     /// # Errors
-    /// An environment error when the directory does not exist or cannot be written.
+    /// An environment error if the directory does not exist or cannot be written.
     pub async fn upload(&self, container: &str, directory: &str, archive: Bytes) -> Result<()> {
         let options = UploadToContainerOptionsBuilder::default().path(directory).build();
         self.docker
@@ -191,10 +191,10 @@ impl Engine {
             .map_err(|e| failed(&format!("writing to {directory}"), &e))
     }
 
-    /// The archive of `path` in a container; `None` when there is no such path.
+    /// The archive of `path` in a container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn download(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         self.download_at_most(container, path, LARGEST_ARCHIVE).await
     }
@@ -209,10 +209,10 @@ impl Engine {
         }
     }
 
-    /// The bytes of one file in a container; `None` when there is none.
+    /// The content of one file in a container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         self.read_through_links(container, path, 0).await
     }
@@ -225,7 +225,7 @@ impl Engine {
         for entry in entries {
             let mut entry = entry.map_err(|e| broken(path, &e))?;
             if entry.header().entry_type().is_symlink() {
-                // The engine sends the link itself; follow it as a reader inside would.
+                // The engine returns the link itself: follow it.
                 let target = entry.link_name().ok().flatten().map(|t| t.display().to_string());
                 let Some(target) = target else { return Ok(None) };
                 let target = resolve(path, &target);
@@ -240,11 +240,11 @@ impl Engine {
         Ok(None)
     }
 
-    /// Everything at and below `path`, by path relative to it (`""` is the path itself); `None`
-    /// when there is no such path.
+    /// Everything at and below `path`, by relative path (`""` is the path itself); `None` if it
+    /// does not exist.
     ///
     /// # Errors
-    /// An environment error when it cannot be read.
+    /// An environment error if it cannot be read.
     pub async fn tree(&self, container: &str, path: &str) -> Result<Option<BTreeMap<String, Entry>>> {
         self.tree_through_links(container, path, 0).await
     }
@@ -276,7 +276,7 @@ impl Engine {
             };
             tree.insert(name, found);
         }
-        // The engine sends a link itself; follow it as a reader inside would.
+        // The engine returns the link itself: follow it.
         if let (1, Some(Entry::Link(target))) = (tree.len(), tree.get("")) {
             let target = resolve(path, target);
             return Box::pin(self.tree_through_links(container, &target, links + 1)).await;
@@ -284,17 +284,17 @@ impl Engine {
         Ok(Some(tree))
     }
 
-    /// Whether there is something at `path` in a container.
+    /// Whether `path` exists in a container.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn exists(&self, container: &str, path: &str) -> Result<bool> {
         use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
         let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
         match self.docker.get_container_archive_info(container, Some(options)).await {
             Ok(_) => Ok(true),
             Err(e) if is_missing(&e) => Ok(false),
-            Err(e) => Err(failed(&format!("looking for {path}"), &e)),
+            Err(e) => Err(failed(&format!("searching for {path}"), &e)),
         }
     }
 }
@@ -347,7 +347,7 @@ pub fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 fn broken(path: &str, error: &std::io::Error) -> Error {
-    Error::environment(format!("the engine sent a broken archive of {path}")).detail(error)
+    Error::environment(format!("the engine sent an invalid archive of {path}")).detail(error)
 }
 
 /// A link's target as an absolute path.
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lent_can_be_read_by_everybody() {
+    fn a_copied_directory_is_readable_by_everyone() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("a.whl");

@@ -1,11 +1,11 @@
-//! What an image that is here says of itself, without a container.
+//! The configuration of a local image.
 
 use bollard::models::ImageConfig;
 
 use super::{Engine, failed, is_missing};
 use lockproof_model::error::Result;
 
-/// The part of an image's configuration that a compose file can leave out.
+/// The image settings that a compose file can override.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageSettings {
     /// Variables, as NAME=VALUE.
@@ -18,22 +18,22 @@ pub struct ImageSettings {
     pub working_dir: String,
     /// The user; empty: root.
     pub user: String,
-    /// Declared volumes.
+    /// The volumes that it declares.
     pub volumes: Vec<String>,
     /// The words of the health check's test.
     pub healthcheck: Vec<String>,
 }
 
 impl Engine {
-    /// The settings of an image; `None` when it is not here. It is not pulled.
+    /// The settings of an image; `None` if it is not local. It is not pulled.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn image_settings(&self, name: &str) -> Result<Option<ImageSettings>> {
         let found = match self.docker.inspect_image(name).await {
             Ok(found) => found,
             Err(e) if is_missing(&e) => return Ok(None),
-            Err(e) => return Err(failed(&format!("looking at the image {name}"), &e)),
+            Err(e) => return Err(failed(&format!("inspecting the image {name}"), &e)),
         };
         let ImageConfig { env, entrypoint, cmd, working_dir, user, volumes, healthcheck, .. } =
             found.config.unwrap_or_default();

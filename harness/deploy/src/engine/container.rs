@@ -1,4 +1,4 @@
-//! Containers: made from a specification, and asked how they are.
+//! Creates, controls and inspects containers.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ pub struct ContainerSpec {
     pub name: String,
     /// Its image.
     pub image: String,
-    /// Its labels, the run's among them.
+    /// Its labels, including those of the run.
     pub labels: HashMap<String, String>,
     /// The command, if not the image's own.
     pub command: Option<Vec<String>>,
@@ -50,28 +50,28 @@ pub struct ContainerSpec {
     pub user: Option<String>,
     /// The working directory, if not the image's own.
     pub working_dir: Option<String>,
-    /// Whether an init runs as PID 1, if said.
+    /// Whether an init runs as PID 1; `None`: the engine's setting.
     pub init: Option<bool>,
-    /// What brings it back.
+    /// The restart policy.
     pub restart: RestartPolicy,
-    /// What is mounted.
+    /// The mounts.
     pub mounts: Vec<Attachment>,
-    /// The port that the server listens on, published on 127.0.0.1.
+    /// The server's port in the container, published on 127.0.0.1.
     pub port: Option<u16>,
-    /// The port of 127.0.0.1 to publish it under; none: one that the engine chooses.
+    /// The host port on 127.0.0.1; `None`: chosen by the engine.
     pub host_port: Option<u16>,
-    /// The network, by name; none: the engine's default one.
+    /// The name of the network; `None`: the engine's default network.
     pub network: Option<String>,
-    /// Whether that network has no route out: then nothing can be published, and a look-up that
-    /// cannot succeed must fail soon.
+    /// Whether that network has no route out: ports cannot be published, and name lookups must fail
+    /// soon.
     pub isolated: bool,
-    /// How long a stop waits.
+    /// The time limit of a stop before SIGKILL.
     pub stop_timeout: Option<Duration>,
-    /// `host` for the one helper that must see processes of the machine.
+    /// `host` for the helper that must see the host's processes.
     pub pid_mode: Option<String>,
 }
 
-/// One mount, as the engine is told.
+/// A mount of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
     /// A volume by its real name.
@@ -85,15 +85,15 @@ pub enum Attachment {
         /// Whether an empty volume stays empty instead of being filled from the image.
         no_copy: bool,
     },
-    /// A file system in memory.
+    /// A tmpfs.
     Tmpfs {
         /// The path in the container.
         target: String,
     },
-    /// A path of the host as it is: of what lockproof itself lends a container, or of a copy in one
-    /// of its volumes. What belongs to somebody else is mounted through [`cow`](super::cow) only.
+    /// A direct bind mount: only for lockproof's own files, or for a copy in one of its volumes.
+    /// All other host paths are mounted through [`cow`](super::cow).
     Bind {
-        /// The path of the host.
+        /// The host path.
         source: String,
         /// The path in the container.
         target: String,
@@ -102,28 +102,28 @@ pub enum Attachment {
     },
 }
 
-/// How a container is at one moment.
+/// The state of a container at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
     /// Its id.
     pub id: String,
-    /// When its process was started; with the id, it names one life.
+    /// The start time of its process; with the id, it identifies one life of the container.
     pub started_at: String,
-    /// Whether it runs.
+    /// Whether it is running.
     pub running: bool,
-    /// Whether the engine is about to start it again.
+    /// Whether the engine is about to restart it.
     pub restarting: bool,
     /// The exit code of its last life.
     pub exit_code: i64,
-    /// What kept the engine from starting it, in the engine's words.
+    /// The engine's error message if it could not start.
     pub error: String,
-    /// Whether the kernel killed it for want of memory.
+    /// Whether it was killed because it ran out of memory.
     pub oom_killed: bool,
-    /// The id of its main process, as the machine sees it.
+    /// The id of its main process in the host's PID namespace.
     pub pid: i64,
-    /// How often the restart policy brought it back.
+    /// The number of restarts by the restart policy.
     pub restarts: i64,
-    /// The port of 127.0.0.1 under which it is published now.
+    /// The current host port on 127.0.0.1.
     pub host_port: Option<u16>,
     /// Its address in its network.
     pub ip: Option<IpAddr>,
@@ -135,13 +135,13 @@ impl Life {
         self.id == other.id && self.started_at == other.started_at && self.running && other.running
     }
 
-    /// Whether its process could not even be started: a command that does not exist, an unknown
-    /// user. That lies in what was asked for, not in the engine.
+    /// Whether its process could not start at all: for example because the command or user does not
+    /// exist. This is an error of the configuration, not of the engine.
     pub fn never_ran(&self) -> bool {
         !self.running && !self.error.is_empty() && is_refused_by_runtime(&self.error, self.exit_code)
     }
 
-    /// Where the server is reached now: published on this machine's loopback, or in its network.
+    /// The current address of the server: published on the loopback interface, or in its network.
     pub fn address(&self, port: u16) -> Option<SocketAddr> {
         match (self.host_port, self.ip) {
             (Some(host_port), _) => Some(SocketAddr::from(([127, 0, 0, 1], host_port))),
@@ -168,11 +168,11 @@ impl ContainerSpec {
         }
     }
 
-    /// What the engine is told of the machine's side: ports, mounts, network.
+    /// The host settings for the engine: ports, mounts, network.
     pub fn host_config(&self) -> HostConfig {
         let published = self.port_key().filter(|_| !self.isolated).map(|key| {
-            // The port is left to the engine; the address never is: 0.0.0.0 would publish the
-            // server under test to the whole network.
+            // The engine chooses the port, but never the address: 0.0.0.0 would publish the server
+            // under test to the whole network.
             let binding = PortBinding {
                 host_ip: Some("127.0.0.1".into()),
                 host_port: Some(self.host_port.map_or_else(String::new, |p| p.to_string())),
@@ -186,8 +186,8 @@ impl ContainerSpec {
             init: self.init,
             restart_policy: Some(to_engine(self.restart)),
             pid_mode: self.pid_mode.clone(),
-            // An isolated network swallows packets instead of refusing them, so every
-            // look-up of a name runs into its time limit: make that a short one.
+            // An isolated network drops packets, so every name lookup runs into its time limit:
+            // make it short.
             dns_options: self.isolated.then(|| vec!["timeout:1".into(), "attempts:1".into()]),
             ..Default::default()
         }
@@ -241,25 +241,26 @@ fn to_engine(policy: RestartPolicy) -> EnginePolicy {
 }
 
 impl Engine {
-    /// Makes a container, without starting it, and gives its id.
+    /// Creates a container without starting it, and returns its id.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
         let made = self
             .docker
             .create_container(Some(options), spec.body())
             .await
-            .map_err(|e| failed(&format!("making a container of {}", spec.image), &e))?;
+            .map_err(|e| failed(&format!("creating a container of {}", spec.image), &e))?;
         Ok(made.id)
     }
 
-    /// Starts a container. One whose process cannot be started at all ([`Life::never_ran`]) is no
-    /// error: its [`Life`] says why.
+    /// Starts a container. If its process cannot start ([`Life::never_ran`]), this is not an error:
+    /// its [`Life`] has the reason.
     ///
     /// # Errors
-    /// An environment error when the engine cannot: a port taken, no space left.
+    /// An environment error if the engine fails, for example because a port is in use or the disk
+    /// is full.
     pub async fn start(&self, id: &str) -> Result<()> {
         match self.docker.start_container(id, None::<StartContainerOptions>).await {
             Ok(()) => Ok(()),
@@ -271,10 +272,10 @@ impl Engine {
         }
     }
 
-    /// Stops a container: SIGTERM, and SIGKILL when `grace` has passed.
+    /// Stops a container: SIGTERM, then SIGKILL after `grace`.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
         let options = StopContainerOptionsBuilder::default().t(seconds(grace)).build();
         match self.docker.stop_container(id, Some(options)).await {
@@ -293,11 +294,11 @@ impl Engine {
         self.docker.restart_container(id, Some(options)).await.map_err(|e| failed("restarting the container", &e))
     }
 
-    /// Kills a container with SIGKILL. The engine takes this for a stop by hand: whatever the
-    /// restart policy, it does not come back by itself.
+    /// Kills a container with SIGKILL. The engine treats this as a manual stop, so no restart
+    /// policy restarts it.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn kill(&self, id: &str) -> Result<()> {
         let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
         match self.docker.kill_container(id, Some(options)).await {
@@ -307,10 +308,10 @@ impl Engine {
         }
     }
 
-    /// Removes a container, running or not, if it is there. Volumes stay.
+    /// Removes a container if it exists, running or not. Keeps its volumes.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn remove(&self, id: &str) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(false).build();
         match self.docker.remove_container(id, Some(options)).await {
@@ -321,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// A removal that somebody else began is waited for.
+    /// Waits for a removal that another client started.
     async fn wait_removed(&self, id: &str) -> Result<()> {
         for _ in 0..100 {
             if self.life(id).await?.is_none() {
@@ -329,22 +330,22 @@ impl Engine {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Error::environment(format!("the container {id} cannot be removed")).fix("remove it with `docker rm -f`"))
+        Err(Error::environment(format!("cannot remove the container {id}")).fix("remove it with `docker rm -f`"))
     }
 
-    /// How a container is; `None` when there is none.
+    /// The state of a container; `None` if it does not exist.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn life(&self, id: &str) -> Result<Option<Life>> {
         match self.docker.inspect_container(id, None).await {
             Ok(response) => Ok(Some(self.with_lent_network(life_of(&response), &response).await)),
             Err(e) if is_missing(&e) => Ok(None),
-            Err(e) => Err(failed("looking at the container", &e)),
+            Err(e) => Err(failed("inspecting the container", &e)),
         }
     }
 
-    /// A container that is in another one's network is reached where that one is.
+    /// Adds the address of the container whose network this container uses.
     async fn with_lent_network(&self, life: Life, response: &ContainerInspectResponse) -> Life {
         let mode = response.host_config.as_ref().and_then(|h| h.network_mode.as_deref());
         let Some(other) = mode.and_then(|m| m.strip_prefix("container:")) else { return life };
@@ -357,10 +358,10 @@ impl Engine {
         }
     }
 
-    /// The last `count` lines of a container's log, of all its lives.
+    /// The last `count` lines of a container's log, over all its starts.
     ///
     /// # Errors
-    /// An environment error when the engine does not give it.
+    /// An environment error if the engine does not return it.
     pub async fn last_lines(&self, id: &str, count: usize) -> Result<Vec<String>> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&count.to_string()).build();
         let mut stream = self.docker.logs(id, Some(options));
@@ -382,17 +383,17 @@ impl Engine {
         Ok(lines[lines.len().saturating_sub(count)..].to_vec())
     }
 
-    /// Where a container that is not ours is reached from this machine: the port that it publishes,
-    /// that of ComfyUI before others, else its address in its network; `None` when it does not run.
+    /// The address of a foreign container from this machine: its published port, preferably that of
+    /// ComfyUI, else its address in its network; `None` if it is not running.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn published(&self, id: &str) -> Result<Option<SocketAddr>> {
         const COMFYUI: &str = "8188/tcp";
         let response = match self.docker.inspect_container(id, None).await {
             Ok(response) => response,
             Err(e) if is_missing(&e) => return Ok(None),
-            Err(e) => return Err(failed("looking at the container", &e)),
+            Err(e) => return Err(failed("inspecting the container", &e)),
         };
         let network = response.network_settings.unwrap_or_default();
         let ports = network.ports.unwrap_or_default();
@@ -402,7 +403,7 @@ impl Engine {
             .filter_map(|(port, binding)| {
                 let ip: IpAddr = binding.host_ip.as_deref().unwrap_or("0.0.0.0").parse().ok()?;
                 let host_port = binding.host_port.as_deref()?.parse().ok()?;
-                // Bound to every address, it is reached by the loopback one.
+                // If bound to every address, use the loopback address.
                 let ip = if ip.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { ip };
                 Some((port != COMFYUI, SocketAddr::new(ip, host_port)))
             })
@@ -415,21 +416,21 @@ impl Engine {
         Ok(bound.first().map(|(_, address)| *address).or_else(own))
     }
 
-    /// The directory in which a container's process begins; empty where it is the root.
+    /// The working directory of a container's process; empty for `/`.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn working_dir(&self, id: &str) -> Result<String> {
         let response =
-            self.docker.inspect_container(id, None).await.map_err(|e| failed("looking at the container", &e))?;
+            self.docker.inspect_container(id, None).await.map_err(|e| failed("inspecting the container", &e))?;
         Ok(response.config.and_then(|c| c.working_dir).unwrap_or_default())
     }
 
-    /// Follows what a container prints until it ends: each line of standard output goes to `line`,
-    /// the lines of standard error are gathered in `errors`.
+    /// Follows a container's output until it exits: passes each line of standard output to `line`,
+    /// and collects standard error in `errors`.
     ///
     /// # Errors
-    /// An environment error when the engine does not give it.
+    /// An environment error if the engine does not return it.
     pub async fn follow(&self, id: &str, mut line: impl FnMut(&str), errors: &mut Vec<String>) -> Result<()> {
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(true).build();
         let mut stream = self.docker.logs(id, Some(options));
@@ -460,7 +461,7 @@ impl Engine {
     }
 }
 
-/// Whether a failed start is what a shell would answer with 126 or 127, or about the user.
+/// Whether a failed start corresponds to a shell's exit code 126 or 127, or is caused by the user.
 fn is_refused_by_runtime(error: &str, exit_code: i64) -> bool {
     let named = ["executable file not found", "no such file or directory", "permission denied", "exec format error"];
     let user = ["unable to find user", "unable to find group", "no matching entries in"];
@@ -506,7 +507,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_that_does_not_exist_is_told_from_an_engine_that_fails() {
+    fn a_missing_command_is_distinguished_from_an_engine_failure() {
         let life = |error: &str, exit_code| Life { error: error.into(), exit_code, ..Life::default() };
         let missing = "OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown";
         assert!(life(missing, 127).never_ran());

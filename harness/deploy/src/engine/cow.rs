@@ -1,18 +1,18 @@
-//! Binds that are never written: the host's directory below, a layer of our own above.
+//! Copy-on-write binds: the host's directory is the lower layer and is never written.
 //!
-//! On Linux, the layer is an overlay that the engine's local volume driver mounts:
+//! On Linux, the engine's local volume driver mounts an overlay:
 //!
-//! | volume | holds |
+//! | volume | content |
 //! |---|---|
-//! | `…-layer` | `upper` and `work`, inside the volume's own mount point, so that a run without root can remove them through the engine |
+//! | `…-layer` | `upper` and `work`, inside the volume's own mount point, so that they can be removed through the engine without root |
 //! | `…-bind` | `type=overlay,lowerdir=<host>,upperdir=<layer>/upper,workdir=<layer>/work` |
 //! | `…-copy` | instead of both: a copy, of which a path is bound |
 //!
-//! It is always mounted with `NoCopy`: an empty volume would be filled from the image, and so show
-//! files that the real bind hides. Copied are a single file, binds that show the same files at two
-//! places (two overlays would not see each other's writes), and whatever cannot be mounted by
-//! overlay (another operating system, a file system that does not allow it). What is mounted inside
-//! a bind does not show through an overlay, and gets a layer of its own.
+//! It is always mounted with `NoCopy`: otherwise an empty volume would be filled from the image,
+//! and show files that the real bind hides. These are copied instead: single files, binds that
+//! share files at two mount points (two overlays would not see each other's writes), and binds that
+//! cannot be mounted as an overlay (on another operating system, or an unsupported file system). A
+//! mount inside a bind is not visible through an overlay, and gets its own layer.
 
 use std::{
     collections::HashMap,
@@ -27,15 +27,15 @@ use super::{
 };
 use lockproof_model::error::{Error, Result};
 
-/// The most that is copied where copy-on-write cannot be had.
+/// The size limit of a copy, if copy-on-write is not available.
 const LARGEST_COPY: u64 = 2 * 1024 * 1024 * 1024;
-/// Options that spare copies on a change of owner and on renames; not every kernel grants them.
+/// Options that avoid copies on chown and rename; not every kernel supports them.
 const SPARING: &str = ",metacopy=on,redirect_dir=on";
 
-/// A bind that is asked for.
+/// A requested bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindRequest {
-    /// The path of the host.
+    /// The host path.
     pub source: PathBuf,
     /// The path in the container.
     pub target: String,
@@ -43,36 +43,36 @@ pub struct BindRequest {
     pub read_only: bool,
 }
 
-/// Binds of the host that the container may write without the host noticing.
+/// Binds that the container can write without changing the host.
 #[derive(Clone, Debug, Default)]
 pub struct CowBinds {
-    /// What the container is given.
+    /// The mounts for the container.
     pub attachments: Vec<Attachment>,
-    /// The volumes behind it, in the order in which they can be removed.
+    /// Their volumes, in the order in which they can be removed.
     pub volumes: Vec<String>,
-    /// The targets whose content was copied although they are directories.
+    /// The targets of directories that had to be copied.
     pub copied: Vec<String>,
 }
 
-/// For whom a bind is made, and with what.
+/// Creates binds for one subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Maker<'a> {
     /// The engine.
     pub engine: &'a Engine,
     /// The run.
     pub run: &'a Run,
-    /// The subject's label, and the start of every name.
+    /// The subject's label, and the prefix of all names.
     pub key: &'a str,
-    /// Any image that is here: a container of it, never started, carries the files.
+    /// Any local image: files are copied through a container of it that is never started.
     pub image: &'a str,
 }
 
 impl Maker<'_> {
-    /// Makes copy-on-write binds.
+    /// Creates copy-on-write binds.
     ///
     /// # Errors
-    /// An environment error when neither an overlay nor a copy can be made, and a usage error for
-    /// what cannot be copied: a socket, a device.
+    /// An environment error if neither an overlay nor a copy can be created; a usage error for
+    /// sockets and devices, which cannot be copied.
     pub async fn bind(&self, requests: &[BindRequest]) -> Result<CowBinds> {
         let mut made = CowBinds::default();
         for group in overlapping(resolve(requests)?) {
@@ -130,8 +130,7 @@ impl Maker<'_> {
         let volume = self.engine.create_volume_with(self.run, self.key, &format!("{id}-bind"), driver).await?;
         let attachment =
             Attachment::Volume { name: volume.clone(), target: target.clone(), read_only: *read_only, no_copy: true };
-        // Whether the engine can mount it is known when it does: reading through a container that
-        // is never started makes it try.
+        // Reading through a container that is never started makes the engine try the mount.
         if let Err(e) = self.probe_mount(&attachment, &format!("{id}-try")).await {
             self.engine.remove_volume(&volume).await?;
             self.engine.remove_volume(&layer).await?;
@@ -142,7 +141,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Copies what the first of `requests` shows, and binds the others' parts of that copy.
+    /// Copies the source of the first request, and binds the other requests to parts of that copy.
     async fn copy(&self, requests: &[BindRequest], made: &mut CowBinds) -> Result<()> {
         let Some(root) = requests.first() else { return Ok(()) };
         let meta = std::fs::metadata(&root.source).map_err(|e| unreadable(&root.source, &e))?;
@@ -150,11 +149,11 @@ impl Maker<'_> {
             let kind = if meta.file_type().is_socket() { "a socket" } else { "a device or a pipe" };
             return Err(Error::usage(format!("{} is {kind}", root.source.display()))
                 .at(format!("mount `{}`", root.target))
-                .fix("leave it out of the subject: what is done through it would reach this machine"));
+                .fix("remove this mount from the subject: access through it would reach this machine"));
         }
         if size_of(&root.source, LARGEST_COPY) > LARGEST_COPY {
             let why = if requests.len() > 1 {
-                "two mounts show the same files"
+                "two mounts share the same host files"
             } else {
                 "this engine cannot mount it copy-on-write"
             };
@@ -190,7 +189,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Unpacks an archive into a volume, through a container that is never started.
+    /// Extracts an archive into a volume, through a container that is never started.
     async fn fill(&self, volume: &str, name: &str, archive: bytes::Bytes) -> Result<()> {
         let spec = ContainerSpec {
             name: self.run.name(name),
@@ -230,7 +229,7 @@ impl Maker<'_> {
     }
 }
 
-/// The requests with their sources' real paths.
+/// The requests with the real paths of their sources.
 fn resolve(requests: &[BindRequest]) -> Result<Vec<BindRequest>> {
     requests
         .iter()
@@ -241,8 +240,7 @@ fn resolve(requests: &[BindRequest]) -> Result<Vec<BindRequest>> {
         .collect()
 }
 
-/// Groups binds that show the same files, the one that shows most first. Where nobody writes, each
-/// stands alone.
+/// Groups binds that share files, the broadest first. Read-only binds stay separate.
 fn overlapping(mut requests: Vec<BindRequest>) -> Vec<Vec<BindRequest>> {
     requests.sort_by_key(|request| request.source.components().count());
     let mut groups: Vec<Vec<BindRequest>> = Vec::new();
@@ -264,7 +262,7 @@ fn overlapping(mut requests: Vec<BindRequest>) -> Vec<Vec<BindRequest>> {
         .collect()
 }
 
-/// The file systems that are mounted right below `directory`, without the kernel's own.
+/// The file systems mounted directly below `directory`, without the kernel's own.
 fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found = mounts_in(&table, directory);
@@ -273,8 +271,8 @@ fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Reads proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes; the type of
-/// the file system stands behind the field `-`.
+/// Parses proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes; the file
+/// system type comes after the field `-`.
 fn mounts_in(table: &str, directory: &Path) -> Vec<PathBuf> {
     const KERNEL: [&str; 17] = [
         "autofs",
@@ -309,7 +307,7 @@ fn mounts_in(table: &str, directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// `\040` is a space: the kernel writes so what would break its table.
+/// `\040` is a space: the kernel escapes characters that would break its table.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = field.as_bytes();
@@ -330,12 +328,12 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Overlay's option syntax takes `:` between lower directories and `,` between options.
+/// Escapes `:` and `,`, which separate lower directories and options of an overlay.
 fn escape(path: &str) -> String {
     path.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
 }
 
-/// The bytes below `path`; counting stops once there are more than `enough`.
+/// The number of bytes below `path`; stops counting above `enough`.
 fn size_of(path: &Path, enough: u64) -> u64 {
     if let Ok(meta) = std::fs::symlink_metadata(path)
         && !meta.is_dir()
@@ -385,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_in_a_bind_is_found() {
+    fn a_mount_inside_a_bind_is_found() {
         let table = "\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 40 22 0:30 / /data/a\\040b rw - tmpfs tmpfs rw

@@ -1,4 +1,4 @@
-//! Commands in a running container, with their exit codes.
+//! Runs commands in a running container.
 
 use bollard::{
     container::LogOutput,
@@ -12,10 +12,10 @@ use lockproof_model::error::{Error, Result};
 /// The most bytes that a command may print.
 const LARGEST: usize = 64 * 1024 * 1024;
 
-/// What a command printed, and how it ended.
+/// The output of a command.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
-    /// The exit code; 126 and 127 as a shell has them when the command could not be run.
+    /// The exit code; 126 or 127, as in a shell, if the command could not run.
     pub code: i64,
     /// Standard output.
     pub stdout: String,
@@ -24,7 +24,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether it ended with 0.
+    /// Whether the exit code is 0.
     pub fn ok(&self) -> bool {
         self.code == 0
     }
@@ -53,7 +53,7 @@ impl Output {
     }
 }
 
-/// A command for a container.
+/// A command to run in a container.
 #[derive(Clone, Debug, Default)]
 pub struct Command {
     words: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// The command made of `words`, run as the container's own user.
+    /// A command of these `words`, run as the container's own user.
     pub fn new<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
         Self { words: words.into_iter().map(Into::into).collect(), ..Self::default() }
     }
@@ -91,11 +91,11 @@ impl Command {
 }
 
 impl Engine {
-    /// Runs a command in a running container and waits for its end.
+    /// Runs a command in a running container and waits for it.
     ///
     /// # Errors
-    /// An environment error when the container does not run or the engine fails; a command that
-    /// fails is not an error but an [`Output`] with its exit code.
+    /// An environment error if the container is not running or the engine fails. A command that
+    /// fails is not an error: see [`Output::code`].
     pub async fn exec(&self, container: &str, command: Command) -> Result<Output> {
         let doing = format!("running `{}` in the container", command.words.join(" "));
         let options = CreateExecOptions {

@@ -1,4 +1,4 @@
-//! Images: looked at, pulled, imported and built.
+//! Inspects, pulls, imports and builds images.
 
 use std::{collections::HashMap, path::Path};
 
@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::{Engine, failed, is_missing};
 use lockproof_model::error::{Error, Result};
 
-/// What of an image's configuration a subject depends on.
+/// The image metadata that a subject depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFacts {
     /// The content-addressed id.
@@ -27,7 +27,7 @@ pub struct ImageFacts {
     pub volumes: Vec<String>,
     /// The entry point alone.
     pub entrypoint: Vec<String>,
-    /// The entry point and command, as one.
+    /// The entry point and command together.
     pub command: Vec<String>,
 }
 
@@ -39,15 +39,15 @@ impl ImageFacts {
 }
 
 impl Engine {
-    /// What there is to know of an image; `None` when it is not here.
+    /// The metadata of an image; `None` if it is not local.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn image(&self, name: &str) -> Result<Option<ImageFacts>> {
         let found = match self.docker.inspect_image(name).await {
             Ok(found) => found,
             Err(e) if is_missing(&e) => return Ok(None),
-            Err(e) => return Err(failed(&format!("looking at the image {name}"), &e)),
+            Err(e) => return Err(failed(&format!("inspecting the image {name}"), &e)),
         };
         let config = found.config.unwrap_or_default();
         let entrypoint = config.entrypoint.unwrap_or_default();
@@ -66,10 +66,10 @@ impl Engine {
         }))
     }
 
-    /// The id of any image that is here, for a container that is never started.
+    /// The id of any local image, for a container that is never started.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn any_image(&self) -> Result<Option<String>> {
         let images = self
             .docker
@@ -79,10 +79,10 @@ impl Engine {
         Ok(images.into_iter().map(|image| image.id).next())
     }
 
-    /// An image that must be there: it is pulled when it is not.
+    /// The metadata of an image, which is pulled if it is not local.
     ///
     /// # Errors
-    /// An environment error when it is neither here nor can be pulled.
+    /// An environment error if it is not local and cannot be pulled.
     pub async fn require_image(&self, name: &str) -> Result<ImageFacts> {
         if let Some(facts) = self.image(name).await? {
             return Ok(facts);
@@ -90,22 +90,22 @@ impl Engine {
         let why = match self.pull(name).await {
             Ok(()) => match self.image(name).await? {
                 Some(facts) => return Ok(facts),
-                None => "it was pulled, and is still not there".to_owned(),
+                None => "the pull succeeded, but the image is still missing".to_owned(),
             },
             Err(why) => why,
         };
         Err(Error::environment(format!("the image {name} is not on this engine and cannot be pulled")).detail(why).fix(
             format!(
-                "correct the name (`docker images` lists what is here), build it with `docker build -t {name} …`, \
-                 or load it with `docker load`"
+                "check the name (`docker images` lists the local images), build it with `docker build -t \
+                {name} …`, or load it with `docker load`"
             ),
         ))
     }
 
-    /// The tagged images that carry a label of this name, with their labels.
+    /// The tagged images with a label of this name, with their labels.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub(super) async fn images_with(&self, label: &str) -> Result<Vec<(HashMap<String, String>, String)>> {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = bollard::query_parameters::ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -116,10 +116,10 @@ impl Engine {
             .collect())
     }
 
-    /// Removes a name of an image, and the image with its last one.
+    /// Removes a name of an image, and the image with its last name.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub(super) async fn remove_image(&self, name: &str) -> Result<()> {
         match self.docker.remove_image(name, None::<bollard::query_parameters::RemoveImageOptions>, None).await {
             Ok(_) => Ok(()),
@@ -128,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// Pulls an image, and tells why not in the engine's words.
+    /// Pulls an image. The error is the engine's own message.
     pub(crate) async fn pull(&self, name: &str) -> Result<(), String> {
         let (image, tag) = split_tag(name);
         let options = CreateImageOptionsBuilder::default().from_image(image).tag(tag).build();
@@ -139,10 +139,10 @@ impl Engine {
             .map_err(|e| e.to_string())
     }
 
-    /// Makes an image out of the root file system in the archive at `tar`.
+    /// Imports a root file system from the archive `tar` as an image.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn import(&self, tar: &Path, name: &str) -> Result<()> {
         let file = tokio::fs::File::open(tar).await.map_err(|e| super::archive::unreadable(tar, &e))?;
         let (image, tag) = split_tag(name);
@@ -158,7 +158,7 @@ impl Engine {
     /// Builds an image from a context with a `Dockerfile`.
     ///
     /// # Errors
-    /// An environment error with the last lines of the build, when a step fails.
+    /// An environment error with the last lines of the build output, if a step fails.
     pub async fn build(
         &self,
         context: Bytes,
@@ -191,18 +191,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives an image a second name.
+    /// Adds a name to an image.
     ///
     /// # Errors
-    /// An environment error when there is no such image.
+    /// An environment error if the image does not exist.
     pub async fn tag(&self, image: &str, name: &str) -> Result<()> {
         let (repo, tag) = split_tag(name);
         let options = TagImageOptionsBuilder::default().repo(repo).tag(tag).build();
-        self.docker.tag_image(image, Some(options)).await.map_err(|e| failed("naming an image", &e))
+        self.docker.tag_image(image, Some(options)).await.map_err(|e| failed("tagging an image", &e))
     }
 }
 
-/// The name and the tag of an image; a port of a registry is not a tag.
+/// Splits the name of an image from its tag; a registry's port is not a tag.
 pub fn split_tag(name: &str) -> (&str, &str) {
     if name.contains('@') {
         return (name, "");

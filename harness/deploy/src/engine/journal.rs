@@ -1,8 +1,8 @@
-//! What cannot carry a label of its own: the anonymous volumes of a compose project.
+//! A journal of the anonymous volumes of a compose project, which have no labels.
 //!
-//! While a container has them, they are found by it. Before such containers are removed, the names
-//! go into a journal: a labelled, empty volume whose label lists them. It lies on the engine, where
-//! any later `lockproof clean` finds it.
+//! While a container uses them, they are found through it. Before it is removed, their names are
+//! written to a journal: a labelled, empty volume whose label lists them. It is stored in the
+//! engine, where a later `lockproof clean` finds it.
 
 use std::collections::HashMap;
 
@@ -14,14 +14,14 @@ use bollard::{
 use super::{Engine, Run, failed};
 use lockproof_model::error::Result;
 
-/// The label of a journal: names of volumes, separated by commas.
+/// The label of a journal: volume names, separated by commas.
 pub const LABEL_JOURNAL: &str = "lockproof.volumes";
 
 impl Engine {
-    /// The containers, running or not, that carry all of these labels (`NAME=value`).
+    /// The containers, running or not, with all of these labels (`NAME=value`).
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn containers_with(&self, labels: &[&str]) -> Result<Vec<String>> {
         Ok(self.summaries(labels).await?.into_iter().filter_map(|container| container.id).collect())
     }
@@ -43,10 +43,10 @@ impl Engine {
             .map_err(|e| failed("listing containers", &e))
     }
 
-    /// Writes a journal of volumes that are about to lose their containers, and gives its name.
+    /// Records volumes whose containers will be removed, and returns the name of the journal.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn write_journal(&self, run: &Run, name: &str, volumes: &[String]) -> Result<String> {
         let mut labels = run.labels("");
         labels.insert(LABEL_JOURNAL.to_owned(), volumes.join(","));
@@ -61,7 +61,7 @@ impl Engine {
     }
 }
 
-/// The volumes of a container that have no name but the one that the engine drew.
+/// The volumes of a container with a generated name.
 pub(super) fn anonymous_volumes(container: &ContainerSummary) -> Vec<String> {
     let mounts = container.mounts.iter().flatten().filter(|mount| mount.typ.as_deref() == Some("volume"));
     mounts.filter_map(|mount| mount.name.clone()).filter(|name| is_drawn(name)).collect()
@@ -73,7 +73,7 @@ pub(super) fn listed(labels: &HashMap<String, String>) -> Vec<String> {
     text.split(',').filter(|name| is_drawn(name)).map(str::to_owned).collect()
 }
 
-/// Engines draw 256 bits, and write them in hexadecimal.
+/// Whether a name is generated: engines use 256 random bits in hexadecimal.
 fn is_drawn(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }

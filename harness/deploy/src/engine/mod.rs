@@ -1,5 +1,5 @@
-//! The only place that knows the container engine: Docker Engine 20.10 (API 1.41) and newer, and
-//! Podman's Docker-compatible socket.
+//! The container engine API: Docker Engine 20.10 (API 1.41) and newer, and Podman's
+//! Docker-compatible socket. No other module uses it directly.
 
 pub mod archive;
 pub mod config;
@@ -21,10 +21,11 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use lockproof_model::error::{Error, Result};
 pub use run::Run;
 
-/// Seconds that one call to the engine may take; a pull or a build streams, so this is no limit to it.
+/// The time limit of one engine call, in seconds; it does not limit pulls and builds, which are
+/// streams.
 const CALL_TIMEOUT: u64 = 300;
 
-/// A connection to a container engine that answers.
+/// A connection to a container engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
     docker: Docker,
@@ -32,11 +33,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Connects to the engine that `DOCKER_HOST` names, or to the first socket that answers:
-    /// Docker's, rootless Docker's, Podman's, rootless Podman's.
+    /// Connects to the engine in `DOCKER_HOST`, or to the first socket that answers: Docker,
+    /// rootless Docker, Podman, rootless Podman.
     ///
     /// # Errors
-    /// An environment error that lists what was tried, when none answers.
+    /// An environment error that lists the addresses tried, if none answers.
     pub async fn connect() -> Result<Self> {
         let mut tried = Vec::new();
         for address in candidates() {
@@ -45,14 +46,14 @@ impl Engine {
                 Err(why) => tried.push(format!("{address}: {why}")),
             }
         }
-        let mut error = Error::environment("no container engine answers");
+        let mut error = Error::environment("no container engine found");
         for line in tried {
             error = error.detail(line);
         }
         Err(error.fix(
-            "start one (for Docker: systemctl start docker, or service docker start; for Podman: \
-             systemctl start podman.socket),\nor install one (on Debian and Ubuntu: apt-get install docker.io),\n\
-             or name it with DOCKER_HOST=unix:///path/to/its.sock",
+            "start it (Docker: systemctl start docker, or service docker start; Podman: systemctl start \
+            podman.socket),\nor install one (on Debian and Ubuntu: apt-get install docker.io),\nor set its \
+            socket with DOCKER_HOST=unix:///path/to/engine.sock",
         ))
     }
 
@@ -71,7 +72,7 @@ impl Engine {
         Ok(Self { docker, address: address.to_owned() })
     }
 
-    /// Where the engine is, as `DOCKER_HOST` would name it.
+    /// The address of the engine, in the form of `DOCKER_HOST`.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -79,9 +80,9 @@ impl Engine {
     /// The engine's name, version and API, for `lockproof doctor`.
     ///
     /// # Errors
-    /// An environment error when it does not answer.
+    /// An environment error if it does not answer.
     pub async fn version(&self) -> Result<String> {
-        let version = self.docker.version().await.map_err(|e| failed("asking for its version", &e))?;
+        let version = self.docker.version().await.map_err(|e| failed("reading its version", &e))?;
         Ok(format!(
             "{} {}, API {}",
             version.platform.map_or_else(
@@ -98,7 +99,7 @@ fn candidates() -> Vec<String> {
     if let Ok(host) = std::env::var("DOCKER_HOST")
         && !host.is_empty()
     {
-        // Named by the person: nothing else is meant.
+        // Set explicitly: try no other socket.
         return vec![host];
     }
     let mut found = vec!["unix:///var/run/docker.sock".to_owned()];
@@ -113,32 +114,34 @@ fn candidates() -> Vec<String> {
     found
 }
 
-/// Turns an error of the engine into one that a person can act on.
+/// Converts an engine error into an error with instructions.
 pub(crate) fn failed(doing: &str, error: &bollard::errors::Error) -> Error {
     let text = match error {
         bollard::errors::Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         other => other.to_string(),
     };
     let fix = if text.contains("no space left") {
-        "free some disk: `lockproof clean` removes what killed runs left, `docker system df` shows the rest"
+        "free some disk space: `lockproof clean` removes leftovers from killed runs, `docker system df` \
+        shows the rest"
     } else if is_port_taken(&text) {
-        "another process holds the port; find it with `ss -ltnp`, or stop it"
+        "another process uses the port; find it with `ss -ltnp`"
     } else {
-        "see the engine's log; `lockproof doctor` checks the engine"
+        "check the engine's log, and run `lockproof doctor`"
     };
-    Error::environment(format!("the container engine failed at {doing}")).detail(text).fix(fix)
+    Error::environment(format!("the container engine failed while {doing}")).detail(text).fix(fix)
 }
 
 pub(crate) fn is_port_taken(text: &str) -> bool {
     text.contains("address already in use") || text.contains("port is already allocated")
 }
 
-/// Whether the engine says that the thing does not exist, which is what a removal wants.
+/// Whether the engine reports that the object does not exist, so that a removal is done.
 pub(crate) fn is_missing(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Whether the engine says that the thing is in that state already, or on the way to it.
+/// Whether the engine reports that the object is already in the requested state, or on its way to
+/// it.
 pub(crate) fn is_already(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 304 | 409, .. })
 }

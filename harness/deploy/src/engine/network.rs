@@ -1,4 +1,4 @@
-//! Networks of our own: one for each subject, with or without a route out.
+//! Creates and removes networks: one for each subject, with or without a route out.
 
 use bollard::models::NetworkCreateRequest;
 
@@ -6,10 +6,10 @@ use super::{Engine, Run, failed, is_missing};
 use lockproof_model::error::Result;
 
 impl Engine {
-    /// Makes a network; an `internal` one has no route out, and publishes no ports.
+    /// Creates a network; an `internal` one has no route out and publishes no ports.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn create_network(&self, run: &Run, subject: &str, name: &str, internal: bool) -> Result<String> {
         let name = run.name(name);
         let request = NetworkCreateRequest {
@@ -19,14 +19,14 @@ impl Engine {
             labels: Some(run.labels(subject)),
             ..Default::default()
         };
-        self.docker.create_network(request).await.map_err(|e| failed("making a network", &e))?;
+        self.docker.create_network(request).await.map_err(|e| failed("creating a network", &e))?;
         Ok(name)
     }
 
-    /// Removes a network, if it is there.
+    /// Removes a network if it exists.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn remove_network(&self, name: &str) -> Result<()> {
         match self.docker.remove_network(name).await {
             Ok(()) => Ok(()),

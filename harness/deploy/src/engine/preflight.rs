@@ -1,7 +1,7 @@
-//! Whether the engine shares this machine's files and loopback, shown by a marker of each.
+//! Checks with markers that the engine shares this machine's files and loopback interface.
 //!
-//! A remote engine, or one in a virtual machine, would mount other files than the ones that the
-//! configuration names, and publish ports on another machine's 127.0.0.1.
+//! An engine on another machine, or in a virtual machine, would mount other files than those in the
+//! configuration, and publish ports on another 127.0.0.1.
 
 use std::net::TcpListener;
 
@@ -17,11 +17,11 @@ use lockproof_model::{
 };
 
 impl Engine {
-    /// Checks with a container of `image` that the engine sees a file that we write, and that a
-    /// port of 127.0.0.1 that we hold is taken for the engine, too.
+    /// Checks with a container of `image` that the engine sees a file of this machine, and that it
+    /// cannot publish a port of 127.0.0.1 that is in use here.
     ///
     /// # Errors
-    /// An environment error that says what to do when it does not.
+    /// An environment error with instructions, if it does not.
     pub async fn check_shares_this_machine(&self, run: &Run, image: &str) -> Result<()> {
         let marker = secret::random(24);
         let directory = tempfile::Builder::new()
@@ -32,7 +32,7 @@ impl Engine {
         std::fs::write(&file, &marker).map_err(|e| unreadable(&file, &e))?;
         let held = TcpListener::bind(("127.0.0.1", 0))
             .and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
-            .map_err(|e| Error::environment("no port of 127.0.0.1 can be had").detail(e))?;
+            .map_err(|e| Error::environment("no free port on 127.0.0.1").detail(e))?;
 
         let spec = ContainerSpec {
             name: run.name("preflight"),
@@ -58,18 +58,22 @@ impl Engine {
         }
         if self.can_publish(run, image, held.0).await? {
             return Err(Error::environment(
-                "the engine publishes ports on another loopback address than this machine's",
+                "the engine publishes ports on a different loopback interface than this machine's",
             )
-            .detail(format!("port {} of 127.0.0.1 is held here, and free for the engine at {}", held.0, self.address()))
+            .detail(format!(
+                "port {} of 127.0.0.1 is in use here, but free for the engine at {}",
+                held.0,
+                self.address()
+            ))
             .fix(
-                "run lockproof on the machine (or in the network namespace) that the engine runs on;\n\
-                     in CI, use the host's network: docker run --network host …",
+                "run lockproof on the engine's host (or in its network namespace);\nin CI, use the host's \
+                network: docker run --network host …",
             ));
         }
         Ok(())
     }
 
-    /// Whether the engine can publish `port` of 127.0.0.1, which we hold.
+    /// Whether the engine can publish `port` of 127.0.0.1, which is in use here.
     async fn can_publish(&self, run: &Run, image: &str, port: u16) -> Result<bool> {
         let spec = ContainerSpec {
             name: run.name("preflight-port"),
@@ -85,18 +89,18 @@ impl Engine {
         self.remove(&id).await?;
         match started {
             Ok(()) => Ok(true),
-            // Any other failure to start (no `true` in the image, say) comes after the port was
-            // published: the engine sets up the network before it runs the process.
+            // Any other start failure (such as a missing `true` in the image) comes after the port
+            // was published: the engine sets up the network before it starts the process.
             Err(e) => Ok(!is_port_taken(&e.to_string())),
         }
     }
 }
 
 fn no_files(engine: &Engine) -> Error {
-    Error::environment("the engine does not see the files of this machine")
-        .detail(format!("a file written here is not there for the engine at {}", engine.address()))
+    Error::environment("the engine cannot see this machine's files")
+        .detail(format!("a file written here does not exist for the engine at {}", engine.address()))
         .fix(
-            "run lockproof on the machine that the engine runs on; where lockproof runs in a container,\n\
-             mount its temporary directory and the workspace at the same paths as on the host",
+            "run lockproof on the engine's host; if lockproof runs in a container,\nmount its temporary \
+            directory and the workspace at the same paths as on the host",
         )
 }

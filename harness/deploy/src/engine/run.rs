@@ -1,14 +1,14 @@
-//! One run of lockproof: its id, and the labels by which everything that it made is found again.
+//! The id and labels of a run, by which all its objects are found.
 
 use std::collections::HashMap;
 
 use lockproof_model::secret;
 
-/// The label that everything carries: the id of the run that made it.
+/// The label on every object: the id of its run.
 pub const LABEL_RUN: &str = "lockproof.run";
-/// The label that tells which process made it, so that a later run knows whether it still lives.
+/// The label with the owning process, so that a later run knows whether it is still running.
 pub const LABEL_OWNER: &str = "lockproof.owner";
-/// The label that tells the subject.
+/// The label with the subject.
 pub const LABEL_SUBJECT: &str = "lockproof.subject";
 
 /// The id of one run of lockproof.
@@ -18,7 +18,7 @@ pub struct Run {
     owner: Owner,
 }
 
-/// The process that made something: enough to tell whether it still lives.
+/// The process that owns an object, with enough data to tell whether it is still running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     boot: String,
@@ -33,18 +33,18 @@ impl Run {
         Self { id: secret::random(10), owner: Owner::this_process() }
     }
 
-    /// The id, as the label `lockproof.run` holds it.
+    /// The id, as in the label `lockproof.run`.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A name of our own for something of this run.
+    /// The name of an object of this run.
     pub fn name(&self, what: &str) -> String {
         let tidy: String = what.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
         format!("lockproof-{}-{tidy}", self.id)
     }
 
-    /// The labels for something of this run.
+    /// The labels of an object of this run.
     pub fn labels(&self, subject: &str) -> HashMap<String, String> {
         HashMap::from([
             (LABEL_RUN.to_owned(), self.id.clone()),
@@ -71,7 +71,7 @@ impl Owner {
         }
     }
 
-    /// Reads the label back.
+    /// Parses the label.
     pub fn parse(label: &str) -> Option<Self> {
         let mut parts = label.split('/');
         let owner = Self {
@@ -83,14 +83,15 @@ impl Owner {
         parts.next().is_none().then_some(owner)
     }
 
-    /// Whether the process is known to be gone: the machine was booted since, or the process is
-    /// not there any more. A process in another PID namespace or on another machine cannot be seen
-    /// from here, and is taken to live.
+    /// Whether the process is known to be gone: the machine was rebooted, or the process no longer
+    /// exists. A process in another PID namespace or on another machine cannot be checked, and
+    /// counts as running.
     pub fn is_gone(&self) -> bool {
         let here = Self::this_process();
         if self.boot != here.boot || here.boot.is_empty() {
-            // Another boot id is another boot of this machine or another machine that shares the
-            // engine; only the first is dead for sure, and they cannot be told apart.
+            // Another boot id means a reboot of this machine, or another machine with the same
+            // engine. Only after a reboot is the process surely gone, and the two cases look the
+            // same.
             return false;
         }
         self.namespace == here.namespace && start_time(self.pid).as_ref() != Some(&self.started)
@@ -111,14 +112,14 @@ fn link(path: &str) -> String {
     std::fs::read_link(path).map(|p| p.display().to_string()).unwrap_or_default()
 }
 
-/// When a process started, in clock ticks since boot (proc(5), field 22 of `stat`); with it, a
-/// process id that was given away again is told from the first one.
+/// The start time of a process, in clock ticks since boot (proc(5), field 22 of `stat`). It
+/// distinguishes processes that reuse an id.
 fn start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may hold anything.
+    // The second field is the name in parentheses, which may contain any character.
     let rest = &stat[stat.rfind(')')? + 1..];
     let mut fields = rest.split_whitespace();
-    // A zombie holds its process id, but works no more.
+    // A zombie keeps its process id, but is no longer running.
     if fields.next()? == "Z" {
         return None;
     }

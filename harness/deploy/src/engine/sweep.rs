@@ -1,5 +1,4 @@
-//! Clean-up: everything that carries a run's label goes, and one thing that cannot be removed does
-//! not keep the others.
+//! Removes every object with a run's label. A failure does not stop the other removals.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,42 +10,42 @@ use super::{
 };
 use lockproof_model::error::{Error, Result};
 
-/// What runs left on the engine.
+/// The objects that runs left on the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// Container ids.
     pub containers: Vec<String>,
-    /// Volume names. One that is mounted over another one comes before it.
+    /// Volume names. A volume that is mounted over another one comes first.
     pub volumes: Vec<String>,
     /// Network names.
     pub networks: Vec<String>,
-    /// Images that were built for a run.
+    /// Images built for a run.
     pub images: Vec<String>,
 }
 
 impl Leftovers {
-    /// How many things there are.
+    /// The number of objects.
     pub fn count(&self) -> usize {
         self.containers.len() + self.volumes.len() + self.networks.len() + self.images.len()
     }
 }
 
-/// Whose leftovers are meant.
+/// The runs whose objects to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose<'a> {
-    /// Those of one run.
+    /// One run.
     Run(&'a str),
-    /// Those of every run whose process is known to be gone.
+    /// All runs whose process is known to be gone.
     Gone,
-    /// Those of every run, the ones under way among them.
+    /// All runs, including those in progress.
     Everybody,
 }
 
 impl Engine {
-    /// Lists what runs left, by run.
+    /// Lists the objects left by runs, by run.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn leftovers(&self, whose: Whose<'_>) -> Result<BTreeMap<String, Leftovers>> {
         let label = match whose {
             Whose::Run(id) => format!("{LABEL_RUN}={id}"),
@@ -81,7 +80,8 @@ impl Engine {
         let mut overlays = Vec::new();
         for volume in volumes.volumes.unwrap_or_default() {
             if let Some(run) = mine(Some(&volume.labels), whose) {
-                // An overlay's layers lie in another volume: it must be unmounted before that goes.
+                // An overlay's layers are in another volume, so the overlay must be unmounted
+                // first.
                 if volume.options.get("type").is_some_and(|t| t == "overlay") {
                     overlays.push((run, volume.name));
                 } else {
@@ -107,10 +107,10 @@ impl Engine {
         Ok(found)
     }
 
-    /// Removes what was listed: containers, then volumes, then networks.
+    /// Removes the listed objects: containers, then volumes, then networks.
     ///
     /// # Errors
-    /// An environment error that names what could not be removed, after everything was tried.
+    /// An environment error that lists what could not be removed, after everything was tried.
     pub async fn sweep(&self, leftovers: &Leftovers) -> Result<()> {
         let mut kept = BTreeSet::new();
         for id in &leftovers.containers {
@@ -136,20 +136,21 @@ impl Engine {
         if kept.is_empty() {
             return Ok(());
         }
-        let mut error = Error::environment(format!("{} things of lockproof's could not be removed", kept.len()));
+        let mut error =
+            Error::environment(format!("could not remove {} containers, volumes or networks of lockproof", kept.len()));
         for line in kept {
             error = error.detail(line);
         }
-        Err(error.fix("run `lockproof clean` once the engine is well again"))
+        Err(error.fix("run `lockproof clean` once the engine works again"))
     }
 
-    /// Removes everything that one run made.
+    /// Removes all objects of one run.
     ///
     /// # Errors
     /// As [`Engine::leftovers`] and [`Engine::sweep`].
     pub async fn sweep_run(&self, run: &str) -> Result<()> {
-        // Something may have been made between the listing and the removal, when the run was
-        // interrupted in the middle of a call: look again until nothing is there.
+        // If the run was interrupted during a call, an object may be created between the listing
+        // and the removal: repeat until none is left.
         let mut last = Ok(());
         for _ in 0..3 {
             let found = self.leftovers(Whose::Run(run)).await?;
@@ -167,7 +168,7 @@ impl Engine {
     }
 }
 
-/// The run of something that is meant by `whose`.
+/// The run of an object, if `whose` includes it.
 fn mine(labels: Option<&HashMap<String, String>>, whose: Whose<'_>) -> Option<String> {
     let labels = labels?;
     let run = labels.get(LABEL_RUN)?;

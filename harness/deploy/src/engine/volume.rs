@@ -1,4 +1,4 @@
-//! Volumes of our own, which always carry the run's label.
+//! Creates and removes volumes, always with the run's label.
 
 use std::collections::HashMap;
 
@@ -8,18 +8,18 @@ use super::{Engine, Run, failed, is_missing};
 use lockproof_model::error::Result;
 
 impl Engine {
-    /// Makes a volume of this run.
+    /// Creates a volume of this run.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn create_volume(&self, run: &Run, subject: &str, name: &str) -> Result<String> {
         self.create_volume_with(run, subject, name, HashMap::new()).await
     }
 
-    /// Makes a volume of this run with options of the local driver (those of `mount(8)`).
+    /// Creates a volume of this run with options of the local driver (those of `mount(8)`).
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn create_volume_with(
         &self,
         run: &Run,
@@ -35,35 +35,35 @@ impl Engine {
             labels: Some(run.labels(subject)),
             ..Default::default()
         };
-        self.docker.create_volume(request).await.map_err(|e| failed("making a volume", &e))?;
+        self.docker.create_volume(request).await.map_err(|e| failed("creating a volume", &e))?;
         Ok(name)
     }
 
-    /// The directory of this machine in which a volume lies.
+    /// The directory of a volume on this machine.
     ///
     /// # Errors
-    /// An environment error when there is no such volume.
+    /// An environment error if the volume does not exist.
     pub async fn volume_mountpoint(&self, name: &str) -> Result<String> {
-        let volume = self.docker.inspect_volume(name).await.map_err(|e| failed("looking at a volume", &e))?;
+        let volume = self.docker.inspect_volume(name).await.map_err(|e| failed("inspecting a volume", &e))?;
         Ok(volume.mountpoint)
     }
 
-    /// Whether there is a volume of that name.
+    /// Whether a volume with that name exists.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn volume_exists(&self, name: &str) -> Result<bool> {
         match self.docker.inspect_volume(name).await {
             Ok(_) => Ok(true),
             Err(e) if is_missing(&e) => Ok(false),
-            Err(e) => Err(failed("looking at a volume", &e)),
+            Err(e) => Err(failed("inspecting a volume", &e)),
         }
     }
 
-    /// Removes a volume, if it is there. No container may use it any more.
+    /// Removes a volume if it exists. No container may use it.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn remove_volume(&self, name: &str) -> Result<()> {
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();
         match self.docker.remove_volume(name, Some(options)).await {

@@ -1,18 +1,18 @@
-//! A lock that is installed before the first start: the plugin is copied and its dependencies are
-//! unpacked into a container that was made and not started, which spares the start without the lock.
+//! Installs a lock before the first start: copies the plugin and extracts its dependencies into a
+//! container that is created but not started. This saves the start without the lock.
 //!
-//! It is done only where it leaves what the usual way leaves: the plugin is copied (no script, no
-//! deployment that brings its own lock), the layout is known, and all the directories exist already.
+//! Only used if the result equals that of the normal way: the plugin is copied (no script, no
+//! deployment with its own lock), the layout is known, and all directories exist.
 
 use super::{Fetched, Installed, carry::Carrier, copy_plugin, find, plugin_parent};
 use crate::{deployment::Deployment, layout::Layout};
 use lockproof_model::{error::Result, state::Owner, state_map::Mounted};
 
-/// Installs the lock in a container that does not run. `None`, with nothing changed, where it has to be
-/// installed in the running one.
+/// Installs the lock in a stopped container. Returns `None`, with nothing changed, if the running
+/// container is needed.
 ///
 /// # Errors
-/// An environment error when the engine fails; what was written until then stays in the container.
+/// An environment error if the engine fails; files written until then stay in the container.
 pub async fn install(
     deployment: &Deployment,
     layout: &Layout,

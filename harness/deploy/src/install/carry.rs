@@ -1,16 +1,17 @@
-//! The lock's Python dependencies, installed once and carried into every container of one image.
+//! Installs the lock's Python dependencies once, and copies them into every container of the same
+//! image.
 //!
-//! pip runs in a throw-away container of the image: with the subject's Python, user and environment,
-//! but without its mounts and without ComfyUI. What pip added there is packed, and unpacked in each
-//! container before its first start. Where that could differ from running pip in the container itself,
-//! nothing is carried and pip runs there, as it does for a deployment by hand:
+//! pip runs in a temporary container of the image: with the subject's Python, user and environment,
+//! but without its mounts and without ComfyUI. The files that pip added are archived, and extracted
+//! in each container before its first start. If the result could differ from running pip in the
+//! container itself, nothing is copied and pip runs there:
 //!
-//! | not carried | because |
+//! | not copied | because |
 //! |---|---|
-//! | pip replaced or removed a package of the image | an archive cannot take anything away |
-//! | a path lies on a bind mount, in memory, or on a read-only mount | the image's files are not there |
-//! | the image declares volumes | the throw-away container would leave them behind |
-//! | a requirement is a path | it is relative to the plugin, which is elsewhere here |
+//! | pip replaced or removed a package of the image | an archive cannot remove files |
+//! | a path is on a bind mount, a tmpfs, or a read-only mount | the image's files are not there |
+//! | the image declares volumes | the temporary container would leave them behind |
+//! | a requirement is a path | it is relative to the plugin, which has another path here |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,28 +41,28 @@ use lockproof_model::{
     state::Owner,
 };
 
-/// More is not held in memory.
+/// The size limit of an archive in memory, in bytes.
 const LARGEST: usize = 256 * 1024 * 1024;
-/// How many archives are kept between runs.
+/// The number of archives kept between runs.
 const KEPT: usize = 16;
 const PACK: &str = include_str!("pack.py");
 
-/// What pip added, as an archive that belongs at the root.
+/// The files that pip added, as an archive to extract at `/`.
 #[derive(Clone, Debug)]
 pub(super) struct Carried {
     archive: Bytes,
     paths: Arc<BTreeSet<String>>,
 }
 
-/// The dependencies of one run, by what decides them.
+/// The dependencies of one run, by cache key.
 #[derive(Debug, Default)]
 pub struct Carrier {
     made: Mutex<BTreeMap<String, Arc<OnceCell<Option<Carried>>>>>,
 }
 
 impl Carrier {
-    /// The dependencies of the plugin for this subject; `None` where they have to be installed in the
-    /// container itself. The first subject that asks waits for pip, the others wait for the first.
+    /// The dependencies of the plugin for this subject; `None` if they must be installed in the
+    /// container itself. The first subject runs pip; others wait for its result.
     pub(super) async fn dependencies(
         &self,
         deployment: &Deployment,
@@ -84,7 +85,7 @@ impl Carrier {
         };
         let carried = cell
             .get_or_try_init(|| async {
-                // Wheels say exactly what is installed; an index may say something else tomorrow.
+                // Wheels fix what is installed; an index may change.
                 let kept = install.wheels.as_ref().map(|_| Kept::at(&key)).transpose()?;
                 if let Some(carried) = kept.as_ref().and_then(Kept::read) {
                     return Ok(Some(carried));
@@ -109,8 +110,8 @@ impl Carried {
         Ok(Self { archive, paths: Arc::new(paths) })
     }
 
-    /// Whether every path lies where the image's own files are: in the container's layer, or on a volume
-    /// that the engine fills from the image.
+    /// Whether every path is where the image's files are: in the container's writable layer, or on
+    /// a volume that the engine fills from the image.
     fn fits(&self, deployment: &Deployment) -> bool {
         let mounted = deployment.mounted();
         self.paths.iter().all(|path| {
@@ -119,7 +120,7 @@ impl Carried {
         })
     }
 
-    /// Unpacks them in the container, which need not run.
+    /// Extracts them in the container, which may be stopped.
     pub(super) async fn unpack(&self, deployment: &Deployment) -> Result<()> {
         if self.paths.is_empty() {
             return Ok(());
@@ -137,7 +138,7 @@ fn names_a_path(requirements: &str) -> bool {
     })
 }
 
-/// What decides which files pip adds; `None` where the wheels cannot be listed.
+/// The cache key: what determines the files that pip adds; `None` if the wheels cannot be listed.
 fn key(
     deployment: &Deployment,
     layout: &Layout,
@@ -166,7 +167,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Runs pip in a throw-away container, and packs what it added.
+/// Runs pip in a temporary container, and archives what it added.
 async fn make(
     deployment: &Deployment,
     layout: &Layout,
@@ -202,24 +203,24 @@ async fn make(
     made
 }
 
-/// The distributions of a container's Python, as `pack.py` prints them.
+/// The distributions of a container's Python, as printed by `pack.py`.
 async fn listed(place: Place<'_>, python: &str) -> Result<Option<String>> {
     let listed = place.exec(Command::new([python, "-c", PACK])).await?;
     Ok(listed.ok().then_some(listed.stdout))
 }
 
-/// The archive of what pip has added since `before`; `None` where it did anything else.
+/// The archive of what pip added since `before`; `None` if it made other changes.
 async fn added(place: Place<'_>, python: &str, before: &str) -> Result<Option<Carried>> {
-    // As the user that pip ran as, who may write there.
+    // Run as the user that ran pip, which has write access there.
     let archive = "/tmp/lockproof-added.tar";
     let limit = LARGEST.to_string();
     let packed = place.exec(Command::new([python, "-c", PACK, before.trim(), archive, &limit])).await?;
     if !packed.ok() {
-        tracing::debug!("the dependencies are not carried: {}", packed.tail(3));
+        tracing::debug!("cannot carry over the dependencies: {}", packed.tail(3));
         return Ok(None);
     }
     let Some(outer) = place.deployment().engine.download(&place.container(), archive).await? else { return Ok(None) };
-    let broken = |e: std::io::Error| Error::environment("the archive of the dependencies is broken").detail(e);
+    let broken = |e: std::io::Error| Error::environment("invalid archive of the dependencies").detail(e);
     let Some(inner) = extract_file(&outer).map_err(broken)? else { return Ok(None) };
     Carried::of(inner.into()).map(Some).map_err(broken)
 }
@@ -236,7 +237,7 @@ impl Kept {
 
     fn read(&self) -> Option<Carried> {
         let bytes = std::fs::read(&self.path).ok()?;
-        // Whole or not at all: it was written under another name first.
+        // Written atomically, so it is complete.
         Carried::of(bytes.into()).ok()
     }
 
@@ -259,7 +260,7 @@ impl Kept {
             Ok(())
         };
         if let Err(e) = attempt() {
-            tracing::debug!("the dependencies are not kept for the next run: {e}");
+            tracing::debug!("cannot cache the dependencies for the next run: {e}");
         }
     }
 }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_tells_its_paths() {
+    fn the_paths_of_an_archive_are_listed() {
         let mut tarball = crate::engine::archive::Tarball::new();
         tarball.file("opt/venv/a.py", b"x", 0o644, crate::engine::archive::Ownership::ROOT).expect("added");
         let carried = Carried::of(tarball.finish().expect("finished")).expect("read");

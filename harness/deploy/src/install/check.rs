@@ -1,5 +1,5 @@
-//! What the incident taught, checked before anything is installed: is the workspace variable set,
-//! is what looks mounted really mounted and written through, may the process write there?
+//! Checks before the installation, prompted by the original bug: whether the workspace variable is
+//! set, the mounts are real and writable.
 
 use crate::{
     deployment::Deployment,
@@ -16,11 +16,11 @@ use lockproof_model::{
     state_map::Mounted,
 };
 
-/// The variable that names the workspace.
+/// The variable with the path of the workspace.
 pub const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
 
-/// The workspace's path in the container: what the container has in its environment, else what this
-/// machine has.
+/// The workspace's path in the container: from the container's environment, else from this
+/// machine's.
 pub fn workspace(deployment: &Deployment) -> Option<String> {
     deployment
         .env(WORKSPACE)
@@ -29,10 +29,10 @@ pub fn workspace(deployment: &Deployment) -> Option<String> {
         .filter(|path| !path.trim().is_empty())
 }
 
-/// Checks the mounts of a running subject, and gives what is wrong as findings.
+/// Checks the mounts of a running subject, and returns problems as findings.
 ///
 /// # Errors
-/// An environment error when the container cannot be asked.
+/// An environment error if the container cannot be inspected.
 pub async fn check(deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     findings.extend(check_workspace(deployment)?);
@@ -53,8 +53,8 @@ fn finding(deployment: &Deployment, rule: Rule, message: String) -> Finding {
     Finding::new(rule, &deployment.subject.name, Some(Event::Installed), message)
 }
 
-/// Whether a mount holds, or lies in, a place where the lock keeps something; models and caches may
-/// well be read-only.
+/// Whether a mount contains, or is in, a directory where the lock stores something; models and
+/// caches may be read-only.
 fn concerns_lock(deployment: &Deployment, layout: &Layout, target: &str) -> bool {
     let lock = &deployment.subject.lock;
     let credential = lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, ""));
@@ -77,16 +77,16 @@ fn check_workspace(deployment: &Deployment) -> Result<Option<Finding>> {
         finding(
             deployment,
             Rule::DeployWorkspaceUnset,
-            format!("the install script uses {WORKSPACE}, which is set neither in the container nor here"),
+            format!("the install script uses {WORKSPACE}, which is not set in the container or on this machine"),
         )
         .evidence(format!("{} uses ${WORKSPACE}", script.display()))
         .remedy(format!(
-            "set it for the subject: env: {{ {WORKSPACE}: /workspace }}, the path of the mount in the container"
+            "set it on the subject to the mount's path in the container: env: {{ {WORKSPACE}: /workspace }}"
         )),
     ))
 }
 
-/// The lock must be able to write its state where it keeps it.
+/// The lock must be able to write its state.
 fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Option<Finding> {
     let login = deployment.subject.lock.scheme.credential.as_ref().map(|c| fill(&c.file, layout, ""));
     let hit =
@@ -95,15 +95,15 @@ fn check_read_only(deployment: &Deployment, layout: &Layout, target: &str) -> Op
         finding(
             deployment,
             Rule::PersistReadOnly,
-            format!("{target} is mounted read-only, and the lock keeps its state in {hit}"),
+            format!("{target} is mounted read-only, but the lock writes its state to {hit}"),
         )
         .evidence(format!("mount {target}: read_only: true"))
         .remedy(format!("mount {target} writable, or mount a writable volume over {hit}")),
     )
 }
 
-/// Writes a marker below a mount as the user that the process runs as, and asks the kernel on which
-/// mount it landed: the layer diff would tell, too, and takes some engines seconds.
+/// Writes a marker below a mount as the user of the process, and asks the kernel for its mount. The
+/// container's layer diff would also show it, but is slow on some engines.
 async fn check_written(deployment: &Deployment, layout: &Layout, mounted: &Mounted) -> Result<Option<Finding>> {
     let Mounted { target, owner, .. } = mounted;
     let marker = format!("{target}/.lockproof-marker-{}", secret::random(8));
@@ -122,34 +122,35 @@ async fn check_written(deployment: &Deployment, layout: &Layout, mounted: &Mount
             finding(
                 deployment,
                 Rule::PersistReadOnly,
-                format!("the user that ComfyUI runs as ({as_process}) may not write to {target}"),
+                format!("the user that runs ComfyUI ({as_process}) cannot write to {target}"),
             )
             .evidence(written.stderr.trim().to_owned())
-            .remedy(format!("give {target} to that user: chown -R {as_process}, or set `user:`")),
+            .remedy(format!("make that user the owner of {target}: chown -R {as_process}, or set `user:`")),
         ));
     }
     if mount_point(&written.stdout).as_deref() != Some("/") {
         return Ok(None);
     }
     let message =
-        format!("what is written to {target} does not reach {}: it lands in the container's own layer", owner.words());
+        format!("files written to {target} do not reach {}: they are in the container's writable layer", owner.words());
     Ok(Some(
         finding(deployment, Rule::PersistInertMount, message)
-            .evidence(format!("{marker} was written, and the kernel says that it lies on the container's own layer"))
-            .remedy("mount it at the path that the container really uses (a link may lead elsewhere)".to_owned()),
+            .evidence(format!(
+                "{marker} was written there, and the kernel reports that it is in the container's writable layer"
+            ))
+            .remedy("mount it at the path that the container really uses (check symbolic links)".to_owned()),
     ))
 }
 
-/// The mount point of an open file, from what `fdinfo` and `mountinfo` say (proc(5)); `None` where
-/// the kernel does not say.
+/// The mount point of an open file, from `fdinfo` and `mountinfo` (proc(5)); `None` if unknown.
 fn mount_point(proc: &str) -> Option<String> {
     let id = proc.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
     let mount = proc.lines().find_map(|line| line.strip_prefix(id)?.strip_prefix(' '))?;
-    // After the identifier: its parent's, the device, the root in it, the mount point.
+    // After the mount id: the parent's id, the device, the root, the mount point.
     mount.split(' ').nth(3).map(str::to_owned)
 }
 
-/// Fills in the names of a scheme's path.
+/// Fills in the placeholders of a scheme's path.
 pub fn fill(pattern: &str, layout: &Layout, plugin_dir: &str) -> String {
     pattern
         .replace("{code_dir}", &layout.code_dir)

@@ -1,17 +1,17 @@
-//! A lock that stands in front of ComfyUI: nothing is installed, but its credential's file is looked
-//! for where its configuration names it.
+//! A lock in a proxy in front of ComfyUI: nothing is installed; its credential file is read from
+//! the proxy's configuration.
 
 use crate::{deployment::Deployment, engine::exec::Command};
 use lockproof_model::{error::Result, path::normalise};
 
-/// The file that a proxy's configuration names; `None` when none does.
+/// The credential file that a proxy's configuration names; `None` if none does.
 ///
 /// # Errors
-/// An environment error when the container cannot be asked.
+/// An environment error if the container cannot be read.
 pub(super) async fn credential_file(deployment: &Deployment) -> Result<Option<String>> {
     let scheme = &deployment.subject.lock.scheme;
     let Some(by) = scheme.credential.as_ref().and_then(|c| c.named_by.as_ref()) else { return Ok(None) };
-    // Comments are left out; what is not there is no error.
+    // Skips comments; missing directories are not an error.
     let script = format!(
         "for d in {}; do [ -d \"$d\" ] || continue; echo \"in $d\"; \
          grep -rhE '^[[:space:]]*({})[[:space:]]' \"$d\" 2>/dev/null; done",
@@ -23,7 +23,7 @@ pub(super) async fn credential_file(deployment: &Deployment) -> Result<Option<St
     Ok(first_path(&said))
 }
 
-/// The first path in what the directories hold; a relative one counts from its directory.
+/// The first path in the output; a relative one is resolved against its directory.
 fn first_path(said: &str) -> Option<String> {
     let mut directory = "/";
     for line in said.lines() {

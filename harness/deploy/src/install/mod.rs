@@ -1,5 +1,5 @@
-//! How a lock gets into a subject: its plugin by copy or by the deployment's own script, and its
-//! dependencies with the subject's own Python.
+//! Installs a lock in a subject: its plugin by copying or with the deployment's script, and its
+//! dependencies with the subject's Python.
 
 pub mod ahead;
 pub mod carry;
@@ -29,22 +29,22 @@ use lockproof_model::{
     scheme::Scheme,
 };
 
-/// Where a script of the deployment finds what lockproof lends it.
+/// The directory in the container with the files for an install script.
 const STAGE: &str = "/tmp/lockproof-install";
 
-/// Where the lock's plugin is, once it is in.
+/// The paths of an installed plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// The plugin's directory in the container.
     pub plugin_dir: String,
-    /// The files in it that list its Python dependencies.
+    /// Its files that list Python dependencies.
     pub requirements: Vec<String>,
-    /// The credential's file, where a configuration in the container names it; else empty.
+    /// The credential file, if a configuration in the container names it; else empty.
     pub found: String,
 }
 
 impl Installed {
-    /// Fills in the names of a scheme's path; empty, where it needs a file that was not found.
+    /// Fills in the placeholders of a scheme's path; empty if it needs a file that was not found.
     pub fn fill(&self, pattern: &str, layout: &Layout) -> String {
         if pattern.contains("{found}") && self.found.is_empty() {
             return String::new();
@@ -53,10 +53,10 @@ impl Installed {
     }
 }
 
-/// Installs the lock, and tells where it is. It takes effect at the next start.
+/// Installs the lock, and returns its paths. It takes effect at the next start.
 ///
 /// # Errors
-/// An undecided error when the installation fails, with what it printed.
+/// An undecided error with the output, if the installation fails.
 pub async fn install(deployment: &Deployment, layout: &Layout) -> Result<Installed> {
     let lock = &deployment.subject.lock;
     if lock.scheme.in_front() {
@@ -73,22 +73,21 @@ pub async fn install(deployment: &Deployment, layout: &Layout) -> Result<Install
         let looked = search_path(deployment, layout).join(", ");
         let script = lock.install.as_ref().is_some_and(|i| i.script.is_some());
         let fix = if script {
-            "the script ended with 0, but put no plugin there; say with `into:` where it puts it"
+            "the script succeeded but installed no plugin there; set the plugin's directory with `into:`"
         } else if lock.install.is_some() {
-            "say with `into:` where the plugin goes"
+            "set the plugin's directory with `into:`"
         } else {
-            "the deployment was expected to bring its lock; say with `install: { from: … }` what to install, \
-             or with `into:` where it lies"
+            "without `install`, the deployment must contain its lock; set the plugin with `install: { from: \
+            … }`, or its directory with `into:`"
         };
-        Error::undecided(format!("no login plugin is found below {looked}")).fix(fix)
+        Error::undecided(format!("no login plugin found below {looked}")).fix(fix)
     })
 }
 
-/// The plugin's directory, if there is one: the name of the source, or a name by which the scheme
-/// knows it.
+/// The plugin's directory, if found: by the name of its source, or a name in the scheme.
 ///
 /// # Errors
-/// An environment error when the container cannot be read.
+/// An environment error if the container cannot be read.
 pub async fn find(deployment: &Deployment, layout: &Layout) -> Result<Option<Installed>> {
     let lock = &deployment.subject.lock;
     let named = lock.install.as_ref().and_then(|i| i.from.as_ref()).map(source::name);
@@ -110,7 +109,8 @@ pub async fn find(deployment: &Deployment, layout: &Layout) -> Result<Option<Ins
     Ok(None)
 }
 
-/// Where the plugin may lie: where the file says, then wherever ComfyUI loads custom nodes from.
+/// The possible parents of the plugin's directory: the configured one, then those from which
+/// ComfyUI loads custom nodes.
 fn search_path(deployment: &Deployment, layout: &Layout) -> Vec<String> {
     let asked = deployment.subject.lock.install.as_ref().and_then(|i| i.into.as_deref()).map(normalise);
     asked.into_iter().chain(layout.custom_nodes.iter().cloned()).collect()
@@ -120,7 +120,7 @@ async fn exists(deployment: &Deployment, path: &str) -> Result<bool> {
     deployment.exists(path).await
 }
 
-/// Names of directories below `directory` that may be the plugin, the likeliest first.
+/// Directory names below `directory` that may be the plugin, the most likely first.
 async fn plugin_names(
     deployment: &Deployment,
     directory: &str,
@@ -139,7 +139,7 @@ async fn plugin_names(
         let glob = glob.compile_matcher();
         for name in listed.lines() {
             let lower = name.to_lowercase();
-            // ComfyUI itself leaves these out.
+            // ComfyUI ignores these too.
             let disabled = lower.ends_with(".disabled") || lower == "__pycache__";
             if glob.is_match(&lower) && !disabled && !names.iter().any(|n| n == name) {
                 names.push(name.to_owned());
@@ -165,35 +165,35 @@ async fn copy(deployment: &Deployment, layout: &Layout, install: &Install) -> Re
     Ok(())
 }
 
-/// The directory that the plugin's own directory goes into.
+/// The directory into which the plugin's directory is installed.
 fn plugin_parent(install: &Install, layout: &Layout) -> String {
     install.into.as_deref().map_or_else(|| layout.custom_nodes_dir().to_owned(), normalise)
 }
 
-/// Copies the plugin into a directory of the container, which need not run.
+/// Copies the plugin into a directory of the container, which may be stopped.
 async fn copy_plugin(deployment: &Deployment, layout: &Layout, into: &str, fetched: &Fetched) -> Result<()> {
     let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
     let volatile = globs(&deployment.subject.lock.scheme.plugin.volatile);
     let archive = archive_of(&fetched.path, &fetched.name, owner, &volatile)?;
     deployment.upload(into, archive).await.map_err(|e| {
-        Error::undecided(format!("the plugin cannot be written to {into}"))
+        Error::undecided(format!("cannot write the plugin to {into}"))
             .at(format!("subject `{}`", deployment.subject.name))
             .detail(e.one_line())
-            .fix("a lock cannot be installed on a read-only mount: mount it writable, or bake the lock into the image")
+            .fix("a read-only mount cannot take a plugin: mount it writable, or build the plugin into the image")
     })
 }
 
-/// `mkdir -p`, as the user that the container runs commands as.
+/// Runs `mkdir -p` as the container's user.
 async fn make_directory(deployment: &Deployment, path: &str) -> Result<()> {
     let command = Command::new(["mkdir", "-p", path]);
     let output = deployment.engine.exec(&deployment.container_id(), command).await?;
     if output.ok() {
         return Ok(());
     }
-    Err(Error::undecided(format!("{path} cannot be made in the container"))
+    Err(Error::undecided(format!("cannot create {path} in the container"))
         .at(format!("subject `{}`", deployment.subject.name))
         .detail(output.tail(3))
-        .fix("mount it writable for the user that the container runs as, or give another directory with `into:`"))
+        .fix("make the mount writable for the container's user, or set another directory with `into:`"))
 }
 
 fn archive_of(path: &Path, name: &str, owner: Ownership, skip: &GlobSet) -> Result<bytes::Bytes> {
@@ -204,7 +204,7 @@ fn archive_of(path: &Path, name: &str, owner: Ownership, skip: &GlobSet) -> Resu
         .map_err(|e| unreadable(path, &e))
 }
 
-/// The globs of a scheme; one that is none matches nothing.
+/// The glob patterns of a scheme; an invalid one matches nothing.
 pub fn globs(patterns: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for glob in patterns.iter().filter_map(|p| Glob::new(p).ok()) {
@@ -218,7 +218,7 @@ pub fn globs(patterns: &[String]) -> GlobSet {
 enum Place<'a> {
     /// The subject's own.
     Subject(&'a Deployment),
-    /// A throw-away one of the subject's image, without its mounts.
+    /// A temporary container of the subject's image, without its mounts.
     Apart(&'a Deployment, &'a str),
 }
 
@@ -248,10 +248,10 @@ impl Place<'_> {
     }
 }
 
-/// Installs what a requirements file lists, with the subject's own Python and as its own user.
+/// Installs a requirements file with the subject's Python and user.
 async fn install_requirements(place: Place<'_>, python: &str, install: &Install, file: &str) -> Result<()> {
     let settings = pip::Settings::of_this_machine();
-    // Compiling everything takes half of pip's time; what is imported is compiled at the first start.
+    // Compiling takes half of pip's time; imported modules are compiled at the first start.
     let mut arguments = vec!["install", "--no-input", "--disable-pip-version-check", "--no-compile", "-r", file];
     let wheels = format!("{STAGE}/wheels");
     if let Some(directory) = &install.wheels {
@@ -263,12 +263,13 @@ async fn install_requirements(place: Place<'_>, python: &str, install: &Install,
     let mut user = None;
     let mut output = run_pip(place, python, &settings, &arguments, user).await?;
     if !output.ok() && output.stderr.contains("externally-managed-environment") {
-        // The system's own Python, without a virtual environment: what its users do then.
+        // The system's own Python, without a virtual environment: this is what users do.
         arguments.push("--break-system-packages");
         output = run_pip(place, python, &settings, &arguments, user).await?;
     }
     if !output.ok() && output.stderr.contains("Permission denied") {
-        // The process runs as a user that may not install: whoever deploys it does.
+        // The process runs as a user without permission to install: the operator would do it as
+        // root.
         user = Some("0");
         output = run_pip(place, python, &settings, &arguments, user).await?;
     }
@@ -276,12 +277,12 @@ async fn install_requirements(place: Place<'_>, python: &str, install: &Install,
     if output.ok() {
         return Ok(());
     }
-    Err(Error::undecided("the lock's Python dependencies cannot be installed")
+    Err(Error::undecided("cannot install the lock's Python dependencies")
         .at(format!("subject `{}`, {python} -m pip {}", place.deployment().subject.name, arguments.join(" ")))
         .detail(output.tail(8))
         .fix(
-            "where the container does not reach an index, give the wheels: install: { wheels: ./wheels };\n\
-             behind a proxy that intercepts TLS, set PIP_CERT to the bundle of its certificates",
+            "if the container cannot reach a package index, provide wheels: install: { wheels: ./wheels \
+            };\nbehind a proxy that intercepts TLS, set PIP_CERT to its CA bundle",
         ))
 }
 
@@ -303,7 +304,7 @@ async fn run_pip(
     place.exec(command).await
 }
 
-/// Lends a directory of this machine to the container, below [`STAGE`].
+/// Copies a local directory to the container, below [`STAGE`].
 async fn stage(place: Place<'_>, directory: &Path, name: &str) -> Result<()> {
     let stage = STAGE.trim_start_matches("/tmp/");
     let mut tarball = Tarball::new();
@@ -315,7 +316,7 @@ async fn stage(place: Place<'_>, directory: &Path, name: &str) -> Result<()> {
     place.upload("/tmp", archive).await
 }
 
-/// Lends a text to the container, below [`STAGE`], and gives its path there.
+/// Copies a text to the container, below [`STAGE`], and returns its path there.
 async fn stage_text(place: Place<'_>, name: &str, text: &str) -> Result<String> {
     let stage = STAGE.trim_start_matches("/tmp/");
     let mut tarball = Tarball::new();
@@ -328,21 +329,21 @@ async fn stage_text(place: Place<'_>, name: &str, text: &str) -> Result<String> 
     Ok(format!("{STAGE}/{name}"))
 }
 
-/// Takes back what was lent: it must not be taken for a part of the installation.
+/// Removes the copied files, so that they do not count as part of the installation.
 async fn clean_stage(place: Place<'_>, settings: &pip::Settings) -> Result<()> {
     let command = Command::new(["rm", "-rf", STAGE, &settings.bundle_in_container()]).user("0");
     place.exec(command).await.map(|_| ())
 }
 
-/// Runs the deployment's own install script in the container.
+/// Runs the deployment's install script in the container.
 ///
-/// | variable | is |
+/// | variable | value |
 /// |---|---|
-/// | `COMFYUI_WORKSPACE_PATH` | the container's own, or this machine's; unset when neither has it |
-/// | `LOCKPROOF_PLUGIN` | the plugin's directory, lent for the script |
-/// | `LOCKPROOF_WHEELS` | the directory of wheels, where one is given |
+/// | `COMFYUI_WORKSPACE_PATH` | from the container, else from this machine; unset if neither has it |
+/// | `LOCKPROOF_PLUGIN` | the plugin's directory, copied for the script |
+/// | `LOCKPROOF_WHEELS` | the directory of wheels, if given |
 /// | `LOCKPROOF_PYTHON` | the subject's Python |
-/// | `LOCKPROOF_CUSTOM_NODES` | where ComfyUI loads custom nodes from |
+/// | `LOCKPROOF_CUSTOM_NODES` | the directory from which ComfyUI loads custom nodes |
 async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install, script: &Path) -> Result<()> {
     let place = Place::Subject(deployment);
     let text =
@@ -383,20 +384,19 @@ async fn run_script(deployment: &Deployment, layout: &Layout, install: &Install,
     if output.ok() {
         return Ok(());
     }
-    Err(Error::undecided(format!("the install script ended with {}", output.code))
+    Err(Error::undecided(format!("the install script exited with {}", output.code))
         .at(format!("subject `{}`, {}", deployment.subject.name, script.display()))
         .detail(output.tail(12))
         .fix(format!(
-            "correct the script, or what it needs; it runs in the container with {} and the variables that \
-             `lockproof gate --help` lists",
+            "correct the script; it runs in the container with {} and the variables listed by `lockproof \
+            gate --help`",
             check::WORKSPACE
         )))
 }
 
-/// The shell that a script asks for in its first line; `sh` when it asks for nothing.
+/// The shell in a script's first line; `sh` by default.
 ///
-/// The script is given to it as an argument, because the directory that it is lent in may be
-/// mounted without the right to execute.
+/// The script is passed to it as an argument, because its directory may be mounted `noexec`.
 fn interpreter(script: &[u8]) -> String {
     let first = script.split(|b| *b == b'\n').next().unwrap_or_default();
     let first = String::from_utf8_lossy(first);

@@ -1,4 +1,4 @@
-"""Packs what pip has added since a list was made.
+"""Archives what pip has added since a list was made.
 
 pack.py                         prints the installed distributions as JSON: {name: [version, place]}
 pack.py LIST ARCHIVE LIMIT      LIST is such JSON; ends with 1 where anything but an addition happened
@@ -15,7 +15,7 @@ def installed():
     found = {}
     for distribution in metadata.distributions():
         name = (distribution.metadata["Name"] or "").lower().replace("_", "-")
-        # The first one is the one that is imported.
+        # The first one is imported.
         found.setdefault(name, distribution)
     return found
 
@@ -28,7 +28,7 @@ def added(before):
     now = installed()
     for name, was in before.items():
         if name not in now or key(now[name]) != was:
-            sys.exit("%s was there and is another one now" % name)
+            sys.exit("%s existed and has changed" % name)
     return [now[name] for name in sorted(set(now) - set(before))]
 
 
@@ -40,7 +40,7 @@ def main():
     for distribution in added(json.loads(sys.argv[1])):
         root = os.path.realpath(str(distribution.locate_file("")))
         if distribution.files is None:
-            sys.exit("nobody recorded the files of %s" % distribution.metadata["Name"])
+            sys.exit("no record of the files of %s" % distribution.metadata["Name"])
         for file in distribution.files:
             path = os.path.normpath(os.path.join(root, str(file)))
             if not os.path.lexists(path):

@@ -1,4 +1,4 @@
-//! Where the plugin comes from: a directory of this machine, or a git repository.
+//! The source of the plugin: a directory of this machine, or a git repository.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -15,11 +15,11 @@ pub struct Fetched {
     pub path: PathBuf,
     /// The name of its directory below custom_nodes.
     pub name: String,
-    /// Removes a clone when it is not needed any more.
+    /// Removes the clone when dropped.
     _clone: Option<tempfile::TempDir>,
 }
 
-/// The name that a plugin's directory has below custom_nodes.
+/// The name of a plugin's directory below custom_nodes.
 pub fn name(source: &PluginSource) -> String {
     match source {
         PluginSource::Directory(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -30,10 +30,10 @@ pub fn name(source: &PluginSource) -> String {
     }
 }
 
-/// Brings the plugin to this machine, if it is not here.
+/// Clones the plugin to this machine if needed.
 ///
 /// # Errors
-/// An environment error when git fails, and a usage error when what it brings is no plugin.
+/// An environment error if git fails; a usage error if the repository is not a plugin.
 pub async fn fetch(source: &PluginSource, scheme: &Scheme) -> Result<Fetched> {
     let (url, rev) = match source {
         PluginSource::Directory(path) => {
@@ -44,7 +44,7 @@ pub async fn fetch(source: &PluginSource, scheme: &Scheme) -> Result<Fetched> {
     let clone = tempfile::Builder::new()
         .prefix("lockproof-plugin-")
         .tempdir()
-        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+        .map_err(|e| Error::environment("cannot create a temporary directory").detail(e))?;
     let path = clone.path().join(name(source));
     let target = path.display().to_string();
     git(&["clone", "--quiet", url, &target]).await?;
@@ -52,17 +52,17 @@ pub async fn fetch(source: &PluginSource, scheme: &Scheme) -> Result<Fetched> {
         git(&["-C", &target, "checkout", "--quiet", "--detach", rev]).await?;
     }
     if !path.join(&scheme.plugin.entry).is_file() {
-        return Err(Error::usage(format!("{url} has no {}: ComfyUI would not load it", scheme.plugin.entry))
+        return Err(Error::usage(format!("{url} has no {}, so ComfyUI would not load it", scheme.plugin.entry))
             .at("scheme.install.from")
-            .fix("give the repository of the plugin itself"));
+            .fix("use the repository of the plugin itself"));
     }
     Ok(Fetched { path, name: name(source), _clone: Some(clone) })
 }
 
-/// The plugin's files that list its Python dependencies, by name, with what stands in them.
+/// The plugin's files that list Python dependencies, by name, with their content.
 ///
 /// # Errors
-/// An environment error when one cannot be read.
+/// An environment error if one cannot be read.
 pub(super) fn requirements_of(plugin: &Fetched, scheme: &Scheme) -> Result<BTreeMap<String, String>> {
     let present = scheme.plugin.requirements.iter().map(|name| (name, plugin.path.join(name)));
     present
@@ -78,21 +78,21 @@ pub(super) fn requirements_of(plugin: &Fetched, scheme: &Scheme) -> Result<BTree
 async fn git(arguments: &[&str]) -> Result<()> {
     let output = tokio::process::Command::new("git")
         .args(arguments)
-        // Never ask for a password: nobody may be there to answer.
+        // Never prompt for a password.
         .env("GIT_TERMINAL_PROMPT", "0")
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
         .map_err(|e| {
-            Error::environment("git cannot be run").detail(e).fix("install git, or give a directory with `from:`")
+            Error::environment("cannot run git").detail(e).fix("install git, or use a directory in `from:`")
         })?;
     if output.status.success() {
         return Ok(());
     }
     Err(Error::environment(format!("git {} failed", arguments.first().unwrap_or(&"")))
         .detail(String::from_utf8_lossy(&output.stderr).trim())
-        .fix("check the address and the revision in `from: git+…@rev`"))
+        .fix("check the URL and the revision in `from: git+…@rev`"))
 }
 
 #[cfg(test)]

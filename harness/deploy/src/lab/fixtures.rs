@@ -1,4 +1,4 @@
-//! The files of the lab, as they are built into this binary.
+//! The lab's files, which are embedded in this binary.
 
 use std::{
     io::Write,
@@ -13,25 +13,25 @@ use lockproof_model::error::{Error, Result};
 
 static FIXTURES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/fixtures");
 
-/// The parts that a machine needs beside the images.
+/// The parts that are extracted to the cache.
 const UNPACKED: [&str; 3] = ["plugins", "scripts", "demo"];
 
-/// The directory below the fixtures, which is there unless the build was broken.
+/// The directory `path` in the fixtures; missing only in a broken build.
 pub(super) fn directory(path: &str) -> Result<&'static Dir<'static>> {
-    FIXTURES.get_dir(path).ok_or_else(|| {
-        Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again")
-    })
+    FIXTURES
+        .get_dir(path)
+        .ok_or_else(|| Error::environment(format!("this binary does not contain fixtures/{path}")).fix("rebuild it"))
 }
 
-/// The text of one file below the fixtures.
+/// The text of a file in the fixtures.
 pub(super) fn text(path: &str) -> Result<&'static str> {
-    FIXTURES.get_file(path).and_then(|file| file.contents_utf8()).ok_or_else(|| {
-        Error::environment(format!("this binary was built without fixtures/{path}")).fix("build it again")
-    })
+    FIXTURES
+        .get_file(path)
+        .and_then(|file| file.contents_utf8())
+        .ok_or_else(|| Error::environment(format!("this binary does not contain fixtures/{path}")).fix("rebuild it"))
 }
 
-/// The archive of a directory below the fixtures, as a build context; the same files always give
-/// the same bytes.
+/// Adds a directory of the fixtures to a build context; the same files always give the same bytes.
 pub(super) fn add(tarball: &mut Tarball, from: &str, to: &str) -> Result<()> {
     for file in files(directory(from)?) {
         let name = file.path().strip_prefix(from).unwrap_or(file.path());
@@ -47,7 +47,7 @@ pub(super) fn add(tarball: &mut Tarball, from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every file below a directory, in the order of their paths.
+/// All files below a directory, sorted by path.
 fn files<'d>(dir: &'d Dir<'d>) -> Vec<&'d include_dir::File<'d>> {
     let mut found = Vec::new();
     for entry in dir.entries() {
@@ -60,12 +60,12 @@ fn files<'d>(dir: &'d Dir<'d>) -> Vec<&'d include_dir::File<'d>> {
     found
 }
 
-/// Byte-code that a developer's Python left in the checkout.
+/// Byte code from a developer's Python.
 fn is_litter(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "__pycache__") || path.extension().is_some_and(|e| e == "pyc")
 }
 
-/// The first 12 characters of the hash of everything in `parts`, for a name that tells content.
+/// The first 12 characters of the hash of `parts`, for content-based names.
 pub(super) fn content_hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -75,8 +75,8 @@ pub(super) fn content_hash(parts: &[&[u8]]) -> String {
     hex::encode(hash.finalize())[..12].to_owned()
 }
 
-/// Unpacks what a machine needs into the cache, and gives the directory. What is there already is
-/// not written again.
+/// Extracts the fixtures into the cache, and returns the directory. Existing files are not written
+/// again.
 pub(super) fn unpack() -> Result<PathBuf> {
     let mut contents: Vec<(PathBuf, &[u8])> = Vec::new();
     for part in UNPACKED {
@@ -100,7 +100,7 @@ pub(super) fn unpack() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Writes a file whole: a second process that unpacks the same content meanwhile does no harm.
+/// Writes a file atomically: another process may extract the same content in parallel.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let parent = path.parent().unwrap_or(Path::new("."));
@@ -116,26 +116,26 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     attempt().map_err(|e| {
         Error::environment(format!("cannot write {}", path.display()))
             .detail(e)
-            .fix("make room or permission there, or name another directory with LOCKPROOF_CACHE")
+            .fix("check the disk space and permissions there, or set another directory with LOCKPROOF_CACHE")
     })
 }
 
-/// A directory in which nothing lies, always the same one: nothing is left behind however a run ends.
+/// An empty directory with a fixed path, so that nothing is left behind.
 pub(crate) fn empty_directory() -> Result<PathBuf> {
     let directory = cache_dir()?.join("empty");
     std::fs::create_dir_all(&directory).map_err(|e| unreadable(&directory, &e))?;
     Ok(directory)
 }
 
-/// Where things lie that can be made again: `LOCKPROOF_CACHE`, else the user's cache directory.
+/// The cache directory: `LOCKPROOF_CACHE`, else the user's cache directory.
 pub fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(dir) = set("LOCKPROOF_CACHE") {
-        // Relative to where lockproof was started, and the engine is given absolute paths only.
+        // Relative to the current directory; the engine needs absolute paths.
         return std::path::absolute(&dir).map_err(|e| unreadable(&dir, &e));
     }
     set("XDG_CACHE_HOME")
         .or_else(|| Some(set("HOME")?.join(".cache")))
         .map(|dir| dir.join("lockproof"))
-        .ok_or_else(|| Error::environment("there is no cache directory").fix("set LOCKPROOF_CACHE to a directory"))
+        .ok_or_else(|| Error::environment("no cache directory found").fix("set LOCKPROOF_CACHE to a directory"))
 }

@@ -1,4 +1,4 @@
-//! The lab's images: built out of the fixtures on first use, named by their content.
+//! The lab's images: built from the fixtures on first use, and named by their content.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::{fixtures, rootfs};
 use crate::engine::{Engine, archive::Tarball, image::split_tag};
 use lockproof_model::error::{Error, Result};
 
-/// The name under which a configuration asks for the lab.
+/// The image name of the lab in a configuration.
 pub const REPOSITORY: &str = "lockproof/comfyui-lab";
 
 /// The images of the lab: `lockproof/comfyui-lab` and `lockproof/comfyui-lab:TAG`.
@@ -20,28 +20,28 @@ pub const VARIANTS: &[Variant] = &[
 /// One image of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// The tag by which a configuration asks for it.
+    /// The tag in a configuration.
     pub tag: &'static str,
-    /// The directory of ComfyUI's code.
+    /// ComfyUI's code directory.
     pub code_dir: &'static str,
     /// The version that it reports.
     pub version: &'static str,
-    /// Whether the login plugin is in the image (its dependencies are not: they are installed).
+    /// Whether the image contains the login plugin (without its dependencies, which are installed).
     pub baked: bool,
 }
 
-/// The image that the others stand on.
+/// The base of the other images.
 const BASE_IMAGE: &str = "debian:bookworm-slim";
 const CONTEXT: &str = "images/comfyui-lab";
 const PACKAGES: &str = "images/comfyui-lab/packages.txt";
 
-/// The variant that `name` asks for; `None` when it is not the lab's.
+/// The variant with this image name; `None` if it is not the lab's.
 pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
     let (repository, tag) = split_tag(name);
     if repository != REPOSITORY {
         return Ok(None);
     }
-    // A content-hash tag names an image that is there, or nothing.
+    // A tag with a content hash must exist already.
     if tag.contains('-') {
         return Ok(None);
     }
@@ -49,11 +49,11 @@ pub(super) fn variant(name: &str) -> Result<Option<&'static Variant>> {
         Some(variant) => Ok(Some(variant)),
         None => Err(Error::usage(format!("the lab has no image `{tag}`"))
             .at(name)
-            .fix(format!("its images are: {}", VARIANTS.iter().map(|v| v.tag).collect::<Vec<_>>().join(", ")))),
+            .fix(format!("available images: {}", VARIANTS.iter().map(|v| v.tag).collect::<Vec<_>>().join(", ")))),
     }
 }
 
-/// The variant's image, which is built when it is not there.
+/// The variant's image, which is built if it is missing.
 pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String> {
     let (base, packages) = base()?;
     let context = context(variant)?;
@@ -74,14 +74,14 @@ pub(super) async fn ensure(engine: &Engine, variant: &Variant) -> Result<String>
     Ok(name)
 }
 
-/// The name of the image that the others stand on, and its packages.
+/// The name and the packages of the base image.
 fn base() -> Result<(String, Vec<&'static str>)> {
     let packages = packages(PACKAGES)?;
     let hash = fixtures::content_hash(&[packages.join(" ").as_bytes(), release().as_bytes()]);
     Ok((format!("lockproof/lab-base:{hash}"), packages))
 }
 
-/// The image that the others stand on, which has nginx as well.
+/// The base image, which also contains nginx.
 pub(super) async fn ensure_lab_base(engine: &Engine) -> Result<String> {
     let (name, packages) = base()?;
     ensure_base(engine, &name, &packages, "the lab's base image").await?;
@@ -94,10 +94,10 @@ fn context(variant: &Variant) -> Result<bytes::Bytes> {
     if variant.baked {
         fixtures::add(&mut tarball, "plugins/lab-login", "comfyui/custom_nodes/lab-login")?;
     }
-    tarball.finish().map_err(|e| Error::environment("the lab's build context cannot be made").detail(e))
+    tarball.finish().map_err(|e| Error::environment("cannot create the lab's build context").detail(e))
 }
 
-/// The packages that a file of the fixtures lists, one a line.
+/// The packages listed in a file of the fixtures, one per line.
 pub(super) fn packages(file: &str) -> Result<Vec<&'static str>> {
     Ok(fixtures::text(file)?
         .lines()
@@ -106,8 +106,8 @@ pub(super) fn packages(file: &str) -> Result<Vec<&'static str>> {
         .collect())
 }
 
-/// The release of this machine's system: a base that is bootstrapped from its package sources
-/// differs from release to release.
+/// The release of this machine's system: a base image bootstrapped from its package sources depends
+/// on it.
 pub(super) fn release() -> String {
     std::fs::read_to_string("/etc/os-release")
         .unwrap_or_default()
@@ -116,19 +116,19 @@ pub(super) fn release() -> String {
         .collect()
 }
 
-/// An image with these packages: pulled where a registry answers, else bootstrapped from this
-/// machine's own package sources.
+/// An image with these packages: based on a pulled image if a registry is available, else
+/// bootstrapped from this machine's package sources.
 pub(super) async fn ensure_base(engine: &Engine, name: &str, packages: &[&'static str], what: &str) -> Result<()> {
     if engine.image(name).await?.is_some() {
         return Ok(());
     }
-    tracing::info!("making {what} (once; some minutes on a slow line)");
+    tracing::info!("building {what} (once; this takes some minutes on a slow connection)");
     let mut pulled = engine.image(BASE_IMAGE).await?.is_some();
     if !pulled {
         match engine.pull(BASE_IMAGE).await {
             Ok(()) => pulled = true,
             Err(why) => {
-                tracing::info!("{BASE_IMAGE} cannot be pulled ({}); bootstrapping it instead", first_line(&why))
+                tracing::info!("cannot pull {BASE_IMAGE} ({}); bootstrapping it instead", first_line(&why))
             }
         }
     }
@@ -136,18 +136,18 @@ pub(super) async fn ensure_base(engine: &Engine, name: &str, packages: &[&'stati
         match from_pulled(engine, name, packages).await {
             Ok(()) => return Ok(()),
             Err(e) => {
-                tracing::info!("packages cannot be installed on {BASE_IMAGE} ({}); bootstrapping it instead", e.what())
+                tracing::info!("cannot install packages on {BASE_IMAGE} ({}); bootstrapping it instead", e.what())
             }
         }
     }
     let directory = tempfile::Builder::new()
         .prefix("lockproof-rootfs-")
         .tempdir()
-        .map_err(|e| Error::environment("no temporary directory can be made").detail(e))?;
+        .map_err(|e| Error::environment("cannot create a temporary directory").detail(e))?;
     let tar = directory.path().join("rootfs.tar");
     rootfs::bootstrap(&tar, packages, &|line| tracing::info!("{line}")).await.map_err(|e| {
         let fix = e.remedy();
-        Error::environment(format!("{what} cannot be made")).detail(e).fix(fix)
+        Error::environment(format!("cannot build {what}")).detail(e).fix(fix)
     })?;
     engine.import(&tar, name).await
 }
@@ -161,7 +161,7 @@ async fn from_pulled(engine: &Engine, name: &str, packages: &[&str]) -> Result<(
     let archive = tarball
         .file("Dockerfile", dockerfile.as_bytes(), 0o644, crate::engine::archive::Ownership::ROOT)
         .and_then(|()| tarball.finish())
-        .map_err(|e| Error::environment("the base's build context cannot be made").detail(e))?;
+        .map_err(|e| Error::environment("cannot create the build context of the base image").detail(e))?;
     engine.build(archive, name, &HashMap::new(), &HashMap::new()).await
 }
 

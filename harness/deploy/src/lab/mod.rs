@@ -1,5 +1,5 @@
-//! The lab: a stand-in for ComfyUI with a login plugin of our own, built on first use out of the
-//! fixtures that are in this binary. It never needs an image registry.
+//! The lab: a stand-in for ComfyUI with its own login plugin, built on first use from the fixtures
+//! in this binary. It needs no image registry.
 
 mod fixtures;
 mod image;
@@ -17,22 +17,22 @@ pub(crate) use fixtures::empty_directory;
 pub use image::{REPOSITORY, VARIANTS};
 pub use runner::RUNNER;
 
-/// The name by which a configuration asks for Debian's nginx, for a lock in front of the lab.
+/// The image name of Debian's nginx in a configuration, for a proxy in front of the lab.
 pub const PROXY: &str = "lockproof/nginx";
 
-/// An image that is there.
+/// An available image.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The name under which the engine has it.
+    /// Its name in the engine.
     pub name: String,
-    /// What there is to know of it.
+    /// Its metadata.
     pub facts: ImageFacts,
 }
 
-/// The image `name`, which is built when it is the lab's and pulled when it is not here.
+/// The image `name`, which is built if it is the lab's, and pulled if it is not local.
 ///
 /// # Errors
-/// An environment error when it cannot be had.
+/// An environment error if it is not available.
 pub async fn require(engine: &Engine, name: &str) -> Result<Found> {
     let name = match image::variant(name)? {
         Some(variant) => image::ensure(engine, variant).await?,
@@ -43,10 +43,10 @@ pub async fn require(engine: &Engine, name: &str) -> Result<Found> {
     Ok(Found { name, facts })
 }
 
-/// The image in which notebooks are executed, which is made when it is not there.
+/// The image of the notebook runner, which is built if it is missing.
 ///
 /// # Errors
-/// An environment error when it cannot be had.
+/// An environment error if it cannot be built.
 pub async fn notebook_runner(engine: &Engine) -> Result<String> {
     runner::ensure(engine).await
 }
@@ -54,15 +54,15 @@ pub async fn notebook_runner(engine: &Engine) -> Result<String> {
 /// The lab's files on this machine: the plugin, the install scripts, the demo and the wheels.
 #[derive(Clone, Debug)]
 pub struct Kit {
-    /// The directory that holds `plugins/`, `scripts/`, `demo/` and `wheels/`.
+    /// The directory that contains `plugins/`, `scripts/`, `demo/` and `wheels/`.
     pub root: PathBuf,
 }
 
 impl Kit {
-    /// Unpacks the fixtures into the cache, and fetches the login plugin's wheels once.
+    /// Extracts the fixtures into the cache, and downloads the login plugin's wheels once.
     ///
     /// # Errors
-    /// An environment error when the cache cannot be written or the wheels cannot be had.
+    /// An environment error if the cache cannot be written or the wheels cannot be downloaded.
     pub async fn prepare(engine: &Engine, run: &Run) -> Result<Self> {
         let root = fixtures::unpack()?;
         wheels::ensure(engine, run, &root).await?;
@@ -74,7 +74,7 @@ impl Kit {
         self.root.join("demo/lockproof.yaml")
     }
 
-    /// The login plugin of our own.
+    /// The lab's login plugin.
     pub fn plugin(&self) -> PathBuf {
         self.root.join("plugins/lab-login")
     }
@@ -90,11 +90,10 @@ impl Kit {
     }
 }
 
-/// Builds what is missing of the lab: every variant of the image, the one that executes notebooks, and
-/// the wheels.
+/// Builds the missing parts of the lab: every image variant, the notebook runner, and the wheels.
 ///
 /// # Errors
-/// An environment error when something cannot be had.
+/// An environment error if a part cannot be built.
 pub async fn build_all(engine: &Engine, run: &Run) -> Result<Kit> {
     for variant in VARIANTS {
         image::ensure(engine, variant).await?;

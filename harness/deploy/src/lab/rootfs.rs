@@ -1,9 +1,9 @@
-//! A minimal root file system from the machine's own apt sources.
+//! Builds a minimal root file system from the machine's own apt sources.
 //!
-//! Where no image registry answers, the lab's base image is made here: `mmdebstrap` fetches the
-//! machine's own release from the archives that the machine itself uses, and the caller imports
-//! the tar. The machine is only read, but for `mmdebstrap` itself, which is installed where it is
-//! missing and that is allowed.
+//! If no image registry is available, the lab's base image is built here: `mmdebstrap` fetches the
+//! machine's release from its own package archives, and the caller imports the tar file. Nothing on
+//! the machine is changed, except that `mmdebstrap` is installed if it is missing and this user may
+//! install it.
 
 mod sources;
 
@@ -18,13 +18,13 @@ use tokio::process::Command;
 
 use sources::{Release, Selection};
 
-/// How many of a tool's last lines an error shows.
+/// The number of output lines of a tool in an error.
 const TAIL: usize = 12;
 
-/// Ends the work with the process that asked for it; its own first lines say how.
+/// Ends the work when the parent process ends; see its first lines.
 const SUPERVISOR: &str = include_str!("rootfs/supervise.sh");
 
-/// Left out of every package, as in the slim images that the registries have.
+/// Excluded from every package, as in the slim images of registries.
 const EXCLUDED: [&str; 7] = [
     "path-exclude=/usr/share/doc/*",
     "path-exclude=/usr/share/man/*",
@@ -35,59 +35,61 @@ const EXCLUDED: [&str; 7] = [
     "path-include=/usr/share/locale/locale.alias",
 ];
 
-/// Run at the end, in the new root: what belongs to this machine (its mirrors, which may hold a
-/// password, its proxy, its name) stays out of the image.
+/// Run at the end, in the new root: removes this machine's settings (mirrors, which may contain a
+/// password, proxy, host name).
 const FORGET: &str = r#"rm -f "$1"/etc/apt/apt.conf.d/99lockproof "$1"/etc/apt/sources.list \
 "$1"/etc/apt/sources.list.d/* "$1"/etc/dpkg/dpkg.cfg.d/99lockproof "$1"/etc/resolv.conf "$1"/etc/hostname"#;
 
-/// Run at the start: nobody needs a half-made root after a power cut, so dpkg need not sync.
+/// Run at the start: dpkg need not sync, because an incomplete root is discarded.
 const HURRY: &str =
     r#"mkdir -p "$1"/etc/dpkg/dpkg.cfg.d && echo force-unsafe-io >"$1"/etc/dpkg/dpkg.cfg.d/99lockproof"#;
 
-/// Why there is no root file system. [`RootfsError::remedy`] tells what to do about it.
+/// The errors of building a root file system, with instructions in [`RootfsError::remedy`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootfsError {
-    /// The machine's packages do not come from apt.
+    /// The machine does not use apt.
     #[error(
-        "no base image can be made here: this machine runs `{name}` (/etc/os-release), and only Debian, Ubuntu and what derives from them have apt sources to make one from"
+        "cannot build a base image on this machine: it runs `{name}` (/etc/os-release), but only Debian, \
+        Ubuntu and their derivatives have the apt sources for it"
     )]
     NotDebian {
         /// `ID` of os-release(5).
         name: String,
     },
-    /// None of the apt sources belongs to the release.
+    /// None of the apt sources is for the release.
     #[error(
-        "none of the {read} apt entries in /etc/apt/sources.list and /etc/apt/sources.list.d belongs to the release `{codename}` of `{name}`"
+        "none of the {read} apt entries in /etc/apt/sources.list and /etc/apt/sources.list.d is for the \
+        release `{codename}` of `{name}`"
     )]
     NoSources {
         /// `ID` of os-release(5).
         name: String,
-        /// The code names looked for.
+        /// The code names searched for.
         codename: String,
-        /// How many entries were read.
+        /// The number of entries read.
         read: usize,
     },
-    /// `mmdebstrap` is missing and may not be installed by this user.
-    #[error("`mmdebstrap` is not installed, and only root may install it")]
+    /// `mmdebstrap` is missing, and this user cannot install it.
+    #[error("`mmdebstrap` is not installed, and only root can install it")]
     ToolMissing,
     /// `apt-get` could not install `mmdebstrap`.
-    #[error("`{command}` ended with {status}:\n{tail}")]
+    #[error("`{command}` exited with {status}:\n{tail}")]
     Install {
-        /// The command as a person would type it.
+        /// The command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Its last lines.
+        /// Its last output lines.
         tail: String,
     },
-    /// `mmdebstrap` ran and failed.
-    #[error("mmdebstrap could not make `{codename}` from the machine's apt sources; it ended with {status}:\n{tail}")]
+    /// `mmdebstrap` failed.
+    #[error("mmdebstrap failed to build `{codename}` from the machine's apt sources; it exited with {status}:\n{tail}")]
     Bootstrap {
         /// The release.
         codename: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Its last lines.
+        /// Its last output lines.
         tail: String,
     },
     /// A file or a process on this machine could not be used.
@@ -95,43 +97,54 @@ pub(crate) enum RootfsError {
     Io {
         /// The verb.
         doing: &'static str,
-        /// The file or the program.
+        /// The file or program.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
 impl RootfsError {
-    /// What a person can do about it.
+    /// Instructions to fix it.
     pub(crate) fn remedy(&self) -> String {
         match self {
-            Self::NotDebian { .. } => "bring the base image from elsewhere: on a machine with an image registry `docker save debian:bookworm-slim >base.tar`, here `docker load <base.tar`".to_owned(),
-            Self::NoSources { codename, .. } => format!("add the distribution's own entry for `{codename}` to /etc/apt/sources.list; `apt-get update` must work with it"),
+            Self::NotDebian { .. } => "copy the base image from a machine with access to an image registry: \
+                there `docker save debian:bookworm-slim >base.tar`, here `docker load <base.tar`"
+                .to_owned(),
+            Self::NoSources { codename, .. } => format!(
+                "add the distribution's entry for `{codename}` to \
+                /etc/apt/sources.list and check that `apt-get update` works"
+            ),
             Self::ToolMissing => "run: sudo apt-get install -y mmdebstrap uidmap".to_owned(),
-            Self::Install { command, .. } => format!("make `{command}` work as root, then run this again"),
-            Self::Bootstrap { .. } => format!("the lines above name the cause; see whether `apt-get update` works on this machine, and whether {} has a gigabyte free (TMPDIR moves it)", std::env::temp_dir().display()),
-            Self::Io { path, .. } => format!("see that `{}` is there and that this user may use it, and that the disk is not full", path.display()),
+            Self::Install { command, .. } => format!("run `{command}` as root, then try again"),
+            Self::Bootstrap { .. } => format!(
+                "see the lines above; check that `apt-get update` works on \
+                this machine and that {} has 1 GB of free space (set TMPDIR to use another directory)",
+                std::env::temp_dir().display()
+            ),
+            Self::Io { path, .. } => format!(
+                "check that `{}` exists, that this user can access it, and that the disk is not full",
+                path.display()
+            ),
         }
     }
 }
 
-/// What to do with an I/O error that concerns `path`.
+/// Converts an I/O error about `path`.
 fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> RootfsError {
     let path = path.into();
     move |source| RootfsError::Io { doing, path, source }
 }
 
-/// Makes a minimal root file system with `packages` in it, as an uncompressed tar at `dest_tar`.
+/// Builds a minimal root file system with `packages`, as an uncompressed tar file at `dest_tar`.
 ///
-/// `dest_tar` appears complete or not at all. `progress` gets one short line for each step.
-/// When the future is dropped, or this process dies, the work is stopped and what it made is
-/// removed; an installation of `mmdebstrap` that has begun is finished all the same, because an
-/// interrupted dpkg leaves the machine broken.
+/// `dest_tar` is written atomically. `progress` gets one short line for each step. If the future is
+/// dropped or this process ends, the work is stopped and its files are removed; a started
+/// installation of `mmdebstrap` is completed, because an interrupted dpkg would break the machine.
 ///
 /// # Errors
-/// When the machine is not Debian-like, has no usable apt sources, `mmdebstrap` cannot be had, or
-/// fails.
+/// If the machine is not Debian-like or has no usable apt sources, or if `mmdebstrap` is not
+/// available or fails.
 pub(crate) async fn bootstrap(
     dest_tar: &Path,
     packages: &[&str],
@@ -142,34 +155,34 @@ pub(crate) async fn bootstrap(
 
     let scratch = tempfile::Builder::new()
         .prefix("lockproof-rootfs-")
-        // Without root, mmdebstrap works as another user, which has to get in.
+        // Without root, mmdebstrap runs as another user, which needs access.
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir()
-        .map_err(io("make a directory in", std::env::temp_dir()))?;
+        .map_err(io("create a directory in", std::env::temp_dir()))?;
     let sources = scratch.path().join("machine.sources");
     write(&sources, &sources::render(&selection.entries)).await?;
     let settings = scratch.path().join("apt.conf");
     write(&settings, &transport_settings().await?).await?;
-    // Made here, so that a bad place shows before the work does.
+    // Created first, so that an invalid path is reported before the work.
     let partial = partial(dest_tar);
     tokio::fs::File::create(&partial).await.map_err(io("write", &partial))?;
 
-    progress(&format!("making {} from this machine's apt sources", selection.codename));
+    progress(&format!("building {} from this machine's apt sources", selection.codename));
     let mut command = Command::new("sh");
     command.args(["-c", SUPERVISOR, "lockproof-rootfs"]).arg(scratch.path()).arg(&partial);
     command.args(["mmdebstrap", "--variant=minbase", "--format=tar"]);
     command.args(EXCLUDED.map(|option| format!("--dpkgopt={option}")));
-    // An empty list is a usage error to mmdebstrap.
+    // mmdebstrap does not accept an empty list.
     command.args(packages.iter().map(|package| format!("--include={package}")));
     command.arg(format!("--setup-hook={HURRY}"));
-    // Not --aptopt, which stays in the image.
+    // Not `--aptopt`, which would stay in the image.
     command.arg(format!("--setup-hook=upload '{}' /etc/apt/apt.conf.d/99lockproof", settings.display()));
     command.arg(format!("--customize-hook={FORGET}"));
     command.arg(&selection.codename).arg(&partial).arg(&sources);
     command.env("TMPDIR", scratch.path());
 
     let (status, tail) = supervised(command, progress, || {
-        // From here on the supervisor removes the directory: not before its last user is gone.
+        // From here on, the supervisor removes the directory, after its last user has exited.
         let _kept = scratch.keep();
     })
     .await?;
@@ -179,7 +192,7 @@ pub(crate) async fn bootstrap(
     tokio::fs::rename(&partial, dest_tar).await.map_err(io("write", dest_tar))
 }
 
-/// Runs the supervisor to its end and passes the steps that mmdebstrap names on to `progress`.
+/// Runs the supervisor, and passes mmdebstrap's steps to `progress`.
 async fn supervised(
     mut command: Command,
     progress: &(dyn Fn(&str) + Sync),
@@ -189,7 +202,7 @@ async fn supervised(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        // Its own group: Ctrl-C is for this process, which then lets go of the life-line.
+        // A separate process group: Ctrl-C is handled by this process, which then closes the pipe.
         .process_group(0)
         .spawn()
         .map_err(io("run", "sh"))?;
@@ -197,7 +210,7 @@ async fn supervised(
     let _life_line = child.stdin.take();
     let stderr = child.stderr.take();
     let tail = last_lines(stderr, |line| {
-        // What takes time ends in dots; paths and signals concern nobody.
+        // Steps that take time end in dots; paths and signals are not shown.
         let step = line.strip_prefix("I: ").and_then(|step| step.strip_suffix("..."));
         if let Some(step) = step.filter(|step| !step.contains(['/', ':'])) {
             progress(step);
@@ -208,16 +221,16 @@ async fn supervised(
     Ok((status, tail))
 }
 
-/// Reads to the end and keeps the last lines, passwords in addresses blotted out.
+/// Reads to the end and keeps the last lines, with passwords in URLs removed.
 async fn last_lines(pipe: Option<impl AsyncRead + Unpin>, mut seen: impl FnMut(&str)) -> String {
     let mut tail = VecDeque::new();
     if let Some(pipe) = pipe {
         let mut lines = BufReader::new(pipe).split(b'\n');
-        // An error reading the pipe ends the tail; how the tool ended is told by its status.
+        // A read error ends the output; the exit status tells how the tool ended.
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = without_passwords(String::from_utf8_lossy(&line).trim_end());
             seen(&line);
-            // mmdebstrap names each step and says "done" after it; what went wrong stands elsewhere.
+            // mmdebstrap prints each step and then "done"; errors are on other lines.
             if line.is_empty() || line == "done" || line.starts_with("I: ") {
                 continue;
             }
@@ -253,14 +266,14 @@ fn without_passwords(line: &str) -> String {
     shown
 }
 
-/// The tar while it is being written, beside where it will be.
+/// The temporary file beside `dest_tar`.
 fn partial(dest_tar: &Path) -> PathBuf {
     let mut name = dest_tar.as_os_str().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     PathBuf::from(name)
 }
 
-/// Writes a file that only this user can read: an address may hold a password.
+/// Writes a file that only this user can read: a URL may contain a password.
 async fn write(path: &Path, text: &str) -> Result<(), RootfsError> {
     let mut options = tokio::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).await.map_err(io("write", path))?;
@@ -268,7 +281,7 @@ async fn write(path: &Path, text: &str) -> Result<(), RootfsError> {
     tokio::io::AsyncWriteExt::flush(&mut file).await.map_err(io("write", path))
 }
 
-/// Reads what the machine's distribution is and where it gets its packages.
+/// Reads the machine's distribution and its package sources.
 fn machine_sources(etc: &Path) -> Result<Selection, RootfsError> {
     let os_release = etc.join("os-release");
     let text = std::fs::read_to_string(&os_release).map_err(io("read", &os_release))?;
@@ -291,7 +304,7 @@ fn machine_sources(etc: &Path) -> Result<Selection, RootfsError> {
     })
 }
 
-/// The files that apt reads, in its order. None need be there.
+/// The files that apt reads, in order. Any of them may be missing.
 fn source_files(apt: &Path) -> Result<Vec<PathBuf>, RootfsError> {
     let mut files = Vec::new();
     let main = apt.join("sources.list");
@@ -313,8 +326,8 @@ fn source_files(apt: &Path) -> Result<Vec<PathBuf>, RootfsError> {
     Ok(files)
 }
 
-/// How apt reaches the archives from here. The names of files in it (certificates, passwords)
-/// stay valid: apt works from outside the new root.
+/// The settings by which apt reaches its archives. Paths in it (certificates, passwords) stay
+/// valid, because apt runs outside the new root.
 async fn transport_settings() -> Result<String, RootfsError> {
     let dump = Command::new("apt-config")
         .arg("dump")
@@ -328,7 +341,7 @@ async fn transport_settings() -> Result<String, RootfsError> {
     Ok(settings)
 }
 
-/// Sees that `mmdebstrap` is there, and installs it where that is allowed.
+/// Checks for `mmdebstrap`, and installs it if this user may.
 async fn ensure_mmdebstrap(progress: &(dyn Fn(&str) + Sync)) -> Result<(), RootfsError> {
     let there = Command::new("mmdebstrap")
         .arg("--version")
@@ -343,7 +356,7 @@ async fn ensure_mmdebstrap(progress: &(dyn Fn(&str) + Sync)) -> Result<(), Rootf
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(io("run", "mmdebstrap")(error)),
     }
-    // Who owns /proc/self is who this process acts as.
+    // The owner of /proc/self is the effective user.
     if !std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
         return Err(RootfsError::ToolMissing);
     }
@@ -352,7 +365,7 @@ async fn ensure_mmdebstrap(progress: &(dyn Fn(&str) + Sync)) -> Result<(), Rootf
     apt_get(&["install", "-y", "--no-install-recommends", "mmdebstrap"]).await
 }
 
-/// Runs apt-get, which waits for its turn when another one is at work.
+/// Runs apt-get, which waits for another running apt-get.
 async fn apt_get(args: &[&str]) -> Result<(), RootfsError> {
     let mut child = Command::new("apt-get")
         .args(["-q", "-o", "DPkg::Lock::Timeout=120"])
@@ -407,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_apt_is_told_where_else_an_image_comes_from() {
+    fn without_apt_the_error_says_how_to_get_an_image() {
         let etc = etc_with(&[("os-release", "ID=fedora\n")]);
         let error = machine_sources(etc.path()).expect_err("not Debian");
         assert!(error.to_string().contains("`fedora` (/etc/os-release)"), "{error}");
@@ -415,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_its_own_archive_is_told_which_release_is_missing() {
+    fn without_a_matching_source_the_error_names_the_release() {
         let etc = etc_with(&[
             ("os-release", "ID=debian\nVERSION_CODENAME=bookworm\n"),
             ("apt/sources.list", "deb https://browser.example/deb stable main\n"),

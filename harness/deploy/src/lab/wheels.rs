@@ -1,5 +1,5 @@
-//! The wheels of the lab plugin's dependencies, downloaded once by the lab's own Python, so that
-//! they fit it and no scenario waits on the network.
+//! The wheels of the lab plugin's dependencies, downloaded once with the lab's Python, so that they
+//! match it and no subject waits for the network.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use lockproof_model::error::{Error, Result};
 const REQUIREMENTS: &str = "plugins/lab-login/requirements.txt";
 const IN_CONTAINER: &str = "/lockproof-wheels";
 
-/// Fills `root/wheels`, unless it is filled.
+/// Fills `root/wheels` if it is empty.
 pub(super) async fn ensure(engine: &Engine, run: &Run, root: &Path) -> Result<()> {
     let target = root.join("wheels");
     let complete = target.join(".complete");
@@ -52,7 +52,7 @@ pub(super) async fn ensure(engine: &Engine, run: &Run, root: &Path) -> Result<()
 async fn fetch(engine: &Engine, id: &str, requirements: &str, settings: &pip::Settings) -> Result<Vec<u8>> {
     let mut tarball = Tarball::new();
     let name = IN_CONTAINER.trim_start_matches('/');
-    let broken = |e: std::io::Error| Error::environment("an archive for the container cannot be made").detail(e);
+    let broken = |e: std::io::Error| Error::environment("cannot create an archive for the container").detail(e);
     tarball.directory(name, 0o755, Ownership::ROOT).map_err(broken)?;
     tarball
         .file(&format!("{name}/requirements.txt"), requirements.as_bytes(), 0o644, Ownership::ROOT)
@@ -70,30 +70,30 @@ async fn fetch(engine: &Engine, id: &str, requirements: &str, settings: &pip::Se
         }
     };
     if life.exit_code != 0 {
-        let mut error = Error::environment("the wheels of the lab's login plugin cannot be downloaded");
+        let mut error = Error::environment("cannot download the wheels of the lab's login plugin");
         for line in engine.last_lines(id, 12).await? {
             error = error.detail(line);
         }
         return Err(error.fix(
-            "check that pip reaches its index from a container; behind a proxy that intercepts TLS, \
-             set PIP_CERT to the bundle of its certificates",
+            "check that pip can reach its index from a container; behind a proxy that intercepts TLS, set \
+            PIP_CERT to its CA bundle",
         ));
     }
     engine
         .download(id, IN_CONTAINER)
         .await?
-        .ok_or_else(|| Error::environment("pip downloaded nothing").fix("run `lockproof doctor`"))
+        .ok_or_else(|| Error::environment("pip downloaded no files").fix("run `lockproof doctor`"))
 }
 
-/// Writes the `.whl` files of the archive into `target`.
+/// Extracts the `.whl` files of the archive into `target`.
 fn unpack(archive: &[u8], target: &Path) -> Result<()> {
     std::fs::create_dir_all(target).map_err(|e| unreadable(target, &e))?;
-    let broken = |e: std::io::Error| Error::environment("the wheels cannot be unpacked").detail(e);
+    let broken = |e: std::io::Error| Error::environment("cannot unpack the wheels").detail(e);
     for entry in tar::Archive::new(archive).entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let path: PathBuf = entry.path().map_err(broken)?.into_owned();
         if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|e| e == "whl")) {
-            // Under another name until it is whole: two runs may do this at the same time.
+            // Written to a temporary file first: two runs may do this in parallel.
             let mut file = tempfile::NamedTempFile::new_in(target).map_err(broken)?;
             std::io::copy(&mut entry, &mut file).map_err(broken)?;
             file.persist(target.join(name)).map_err(|e| broken(e.error))?;

@@ -1,4 +1,4 @@
-//! Broken rules: what was found, with evidence and a remedy.
+//! Findings: broken rules with evidence and a remedy.
 
 pub mod rule;
 
@@ -12,41 +12,41 @@ use crate::event::Event;
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// The rule that is broken.
+    /// The broken rule.
     pub rule: Rule,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The subject at which it was found.
+    /// The subject's name.
     pub subject: String,
-    /// The event after which it was found.
+    /// The event after which it was found; `None` if it was found in files.
     pub event: Option<Event>,
-    /// What is broken, in one sentence.
+    /// What is wrong, in one sentence.
     pub message: String,
-    /// What shows it: requests as `curl` lines, paths, log lines.
+    /// The evidence: requests as `curl` commands, paths, log lines.
     pub evidence: Vec<String>,
     /// What to do about it.
     pub remedy: String,
-    /// The file that it stands in, where it was read from one.
+    /// The file that contains it, if it was found in a file.
     pub file: Option<String>,
-    /// The line in that file.
+    /// The line in that file, from 1.
     pub line: Option<u32>,
     /// The column in that line, in characters from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// Whether an entry of `accept:` tolerates it.
+    /// Whether an entry of `accept:` accepts it.
     pub accepted: bool,
     /// Whether the subject's `expect:` explains it.
     pub expected: bool,
-    /// The routes that it is about, for `accept: … route:`.
+    /// The affected routes, for `accept: … route:`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
-    /// Whether the report given with `--baseline` holds it already.
+    /// Whether it is in the report given with `--baseline`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
 }
 
 impl Finding {
-    /// A finding of `rule` at `subject`, with the rule's own severity and remedy.
+    /// A finding of `rule`, with the rule's default severity and remedy.
     pub fn new(rule: Rule, subject: &str, event: Option<Event>, message: impl Into<String>) -> Self {
         Self {
             rule,
@@ -66,33 +66,33 @@ impl Finding {
         }
     }
 
-    /// Adds a line that shows it.
+    /// Adds a line of evidence.
     #[must_use]
     pub fn evidence(mut self, line: impl Into<String>) -> Self {
         self.evidence.push(line.into());
         self
     }
 
-    /// Takes a remedy that knows more than the rule's own.
+    /// Replaces the rule's default remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
         self
     }
 
-    /// Names the routes that it is about.
+    /// Sets the affected routes.
     #[must_use]
     pub fn routes(mut self, routes: impl IntoIterator<Item = String>) -> Self {
         self.routes = routes.into_iter().collect();
         self
     }
 
-    /// Whether it counts towards the exit code, given the threshold.
+    /// Whether it counts towards the exit code with this threshold.
     pub fn counts(&self, fail_on: Severity) -> bool {
         !self.accepted && !self.expected && !self.baseline && self.severity <= fail_on
     }
 
-    /// What makes it the same finding in another report: everything but times and evidence.
+    /// What identifies the same finding in another report: all but times and evidence.
     pub fn identity(&self) -> (Rule, &str, Option<Event>, &[String]) {
         (self.rule, &self.subject, self.event, &self.routes)
     }

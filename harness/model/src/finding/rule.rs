@@ -1,4 +1,4 @@
-//! The rules: stable identifiers, and for each why it matters, what shows it and what to do.
+//! The rules: stable identifiers with their explanation, evidence and remedy.
 
 use std::{borrow::Cow, collections::BTreeMap, str::FromStr, sync::OnceLock};
 
@@ -10,15 +10,15 @@ use crate::{
     parse::parse_as,
 };
 
-/// How bad a finding is; the worst first, so that `severity <= threshold` counts.
+/// The severity of a finding; the worst first, so that `severity <= threshold` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Somebody gets in, or the owner is kept out.
+    /// An intruder gets in, or the owner is locked out.
     Error,
-    /// It will break, or it breaks something else.
+    /// The lock will fail later, or something else is broken.
     Warning,
-    /// Worth knowing.
+    /// For information.
     Note,
 }
 
@@ -50,7 +50,7 @@ macro_rules! rules {
         pub enum Rule { $($variant,)+ }
 
         impl Rule {
-            /// Every rule, in the order in which they are listed.
+            /// All rules, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The stable identifier.
@@ -58,7 +58,7 @@ macro_rules! rules {
                 match self { $(Self::$variant => $id,)+ }
             }
 
-            /// How bad a finding of it is, unless the finding says otherwise.
+            /// Its default severity.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)+ }
             }
@@ -114,25 +114,25 @@ rules! {
     ReplayTokenUnused = "replay/token-unused" Warning;
 }
 
-/// What `lockproof explain` says of a rule.
+/// The explanation of a rule, as printed by `lockproof explain`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// What is broken, in a few words.
+    /// What is wrong, in a few words.
     pub title: String,
     /// Why it matters.
     pub why: String,
-    /// What shows it.
+    /// What a finding shows as evidence.
     pub evidence: String,
     /// What to do about it.
     pub remedy: String,
 }
 
 impl Rule {
-    /// What there is to know of it.
+    /// Its explanation.
     ///
     /// # Panics
-    /// When the catalogue, which is built in and tested, lacks the rule.
+    /// If the built-in catalogue, which is tested, lacks the rule.
     pub fn facts(self) -> &'static Facts {
         static CATALOGUE: OnceLock<BTreeMap<String, Facts>> = OnceLock::new();
         let catalogue = CATALOGUE.get_or_init(|| {
@@ -141,7 +141,7 @@ impl Rule {
         &catalogue[self.id()]
     }
 
-    /// Whether `accept:` may tolerate it. Where it may not, there is no lock to speak of.
+    /// Whether `accept:` may accept it. `false` for rules that mean that there is no working lock.
     pub fn acceptable(self) -> bool {
         !matches!(
             self,
@@ -149,7 +149,8 @@ impl Rule {
         )
     }
 
-    /// Whether a finding of it is a way around a lock that otherwise holds, which makes it `leaky`.
+    /// Whether a finding of it is a bypass of an otherwise working lock, which makes the verdict
+    /// `leaky`.
     pub fn is_leak(self) -> bool {
         matches!(
             self,
@@ -183,7 +184,7 @@ impl FromStr for Rule {
         let nearest = Self::ALL.iter().min_by_key(|rule| strsim::damerau_levenshtein(rule.id(), text));
         let fix = nearest
             .map_or_else(String::new, |rule| format!("did you mean `{rule}`? `lockproof explain` lists every rule"));
-        Err(Error::usage(format!("there is no rule `{text}`")).fix(fix))
+        Err(Error::usage(format!("no such rule: `{text}`")).fix(fix))
     }
 }
 

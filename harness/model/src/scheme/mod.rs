@@ -1,7 +1,7 @@
-//! How a lock works, as data: how it is known, where its state lies, how a token is minted and
-//! presented, what stays public, and what the loss of each state does.
+//! Login schemes as data: how a lock is recognised, where its state is stored, how a token is
+//! created and presented, which routes are public, and the effect of losing each state.
 //!
-//! A scheme file is YAML with the keys of [`Scheme`]; the built-in ones are written the same way.
+//! A scheme file is YAML with the keys of [`Scheme`]; the built-in ones have the same format.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,79 +18,79 @@ use crate::{
     verdict::Verdict,
 };
 
-/// The schemes that lockproof brings.
+/// The built-in schemes.
 const BUILT_IN: &[(&str, &str)] = &[
     ("comfyui-login", include_str!("builtin/comfyui-login.yaml")),
     ("http-basic", include_str!("builtin/http-basic.yaml")),
 ];
 
-/// How a lock works.
+/// A login scheme: how a lock works.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scheme {
-    /// The name by which `use:` finds it.
+    /// Its name, for `use:`.
     pub name: String,
-    /// What people call it.
+    /// Its display name.
     #[serde(default)]
     pub title: String,
-    /// The plugin's own files; none: the lock is no custom node, but stands in front of ComfyUI, in a
-    /// container of its own or in ComfyUI's.
+    /// The plugin's files. Omit it if the lock is not a custom node but a proxy in front of
+    /// ComfyUI, in its own container or in ComfyUI's.
     #[serde(default)]
     pub plugin: PluginFacts,
-    /// Where the credential lies.
+    /// The credential file.
     #[serde(default)]
     pub credential: Option<CredentialFacts>,
-    /// Where the key that signs sessions lies.
+    /// The file with the key that signs sessions.
     #[serde(default)]
     pub session_key: Option<SessionKeyFacts>,
     /// The login form.
     #[serde(default)]
     pub login: Option<LoginFacts>,
-    /// How a token is shown, the preferred way first.
+    /// The ways to present a token, the preferred one first.
     pub present: Vec<Presentation>,
-    /// What anybody may ask.
+    /// The routes that need no credential.
     #[serde(default)]
     #[schemars(with = "Vec<WrittenRoute>")]
     pub public: Vec<PublicRoute>,
-    /// Further sentinels, beside the four of the contract.
+    /// Additional sentinels, besides the four of the contract.
     #[serde(default)]
     pub sentinels: Vec<SentinelRoute>,
-    /// The verdict when a state is lost; none: no change.
+    /// The verdict when a state is lost. A state without an entry has no effect.
     #[serde(default)]
     pub on_loss: BTreeMap<State, Verdict>,
 }
 
-/// The plugin's own files.
+/// The plugin's files.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PluginFacts {
-    /// The file that makes its directory a plugin.
+    /// The file that makes a directory a plugin.
     #[serde(default)]
     pub entry: String,
     /// Files that list its Python dependencies.
     #[serde(default)]
     pub requirements: Vec<String>,
-    /// Globs by which its directory is known below custom_nodes; the first that matches wins.
+    /// Glob patterns for the name of its directory below custom_nodes; the first match wins.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Globs of files that change while it runs.
+    /// Glob patterns of files that change at runtime.
     #[serde(default)]
     pub volatile: Vec<String>,
 }
 
-/// Where the credential lies.
+/// The credential file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialFacts {
-    /// The path in the container; `{code_dir}`, `{custom_nodes}`, `{plugin_dir}` and `{found}` are
-    /// filled in.
+    /// The path in the container, with the placeholders `{code_dir}`, `{custom_nodes}`,
+    /// `{plugin_dir}` and `{found}`.
     pub file: String,
-    /// What of the file is the token.
+    /// Which part of the file is the token.
     pub token: TokenIn,
-    /// Where a configuration in the container names the file, which is `{found}` then.
+    /// The configuration in the container that names the file; its path replaces `{found}`.
     #[serde(default)]
     pub named_by: Option<NamedBy>,
-    /// How the file is written anew when the credential is changed; none: it cannot be.
+    /// How to rewrite the file in order to change the credential. Omit it if this is not possible.
     #[serde(default)]
     pub rotate: Option<Rotation>,
 }
@@ -99,35 +99,35 @@ pub struct CredentialFacts {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedBy {
-    /// The directories in which the configuration lies; a relative path counts from the first one
-    /// that is there.
+    /// The directories with the configuration; a relative path is resolved against the first one
+    /// that exists.
     pub below: Vec<String>,
-    /// The words after which the path stands.
+    /// The keywords before the path.
     pub directives: Vec<String>,
 }
 
-/// How a credential file is written anew.
+/// How to rewrite a credential file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rotation {
-    /// The first line becomes the bcrypt hash of a new password; the other lines stay.
+    /// Replaces the first line with the bcrypt hash of a new password, and keeps the other lines.
     Bcrypt,
 }
 
-/// What of a file is the token.
+/// Which part of a file is the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenIn {
     /// The first line.
     FirstLine,
-    /// The whole file, without white space around it.
+    /// The whole file, without surrounding white space.
     Whole,
-    /// Nothing: the file holds hashes, from which no token can be told.
+    /// None: the file contains hashes, from which no token can be derived.
     None,
 }
 
 impl TokenIn {
-    /// The token in the text of the file, if there is one.
+    /// The token in the text of the file, if any.
     pub fn of(self, text: &str) -> Option<String> {
         let token = match self {
             Self::FirstLine => text.lines().next().unwrap_or_default().trim(),
@@ -138,11 +138,11 @@ impl TokenIn {
     }
 }
 
-/// Where the key that signs sessions lies.
+/// The file with the key that signs sessions.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionKeyFacts {
-    /// The path in the container, with the same names to fill in.
+    /// The path in the container, with the same placeholders.
     pub file: String,
 }
 
@@ -150,34 +150,34 @@ pub struct SessionKeyFacts {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginFacts {
-    /// The path of the page, which is also where the form is posted.
+    /// The path of the login page, and of the form's POST request.
     pub path: String,
-    /// The field of the user name.
+    /// The name of the user name field.
     pub username: String,
-    /// The field of the password.
+    /// The name of the password field.
     pub password: String,
 }
 
-/// One way to show a token.
+/// A way to present a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Presentation {
-    /// In a header; `{token}` is filled in, and `{basic}` with its base64 form (RFC 7617), for a token
-    /// that is `name:password`.
+    /// In a header, with the placeholders `{token}` and `{basic}`: the token's base64 form (RFC
+    /// 7617), for a token of the form `name:password`.
     Header {
         /// The header's name.
         header: String,
         /// Its value.
         value: String,
     },
-    /// In the query.
+    /// In a query parameter.
     Query {
         /// The parameter's name.
         query: String,
     },
 }
 
-/// Read by hand: an unknown key of an untagged enum would only be "no variant".
+/// Implemented by hand: an untagged enum would report an unknown key only as "no variant".
 impl<'de> Deserialize<'de> for Presentation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -191,28 +191,28 @@ impl<'de> Deserialize<'de> for Presentation {
             Written { header: Some(header), value: Some(value), query: None } => Ok(Self::Header { header, value }),
             Written { header: None, value: None, query: Some(query) } => Ok(Self::Query { query }),
             _ => Err(D::Error::custom(
-                "a token is shown in a header, { header: Authorization, value: \"Bearer {token}\" }, \
-                 or in the query, { query: token }",
+                "a token is presented in a header, { header: Authorization, value: \"Bearer {token}\" }, or \
+                in the query, { query: token }",
             )),
         }
     }
 }
 
-/// A route that anybody may ask.
+/// A route that needs no credential.
 #[derive(Clone, Debug, Serialize)]
 pub struct PublicRoute {
-    /// The method; none: every one.
+    /// The method. Default: all methods.
     pub method: Option<String>,
     /// The path; `*` matches anything.
     pub path: String,
 }
 
-/// A public route as it may be written.
+/// A public route as written in a file.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is there for the published schema alone")]
+#[expect(dead_code, reason = "only used for the published schema")]
 enum WrittenRoute {
-    /// The path, for every method; `*` matches anything.
+    /// The path, for all methods; `*` matches anything.
     Path(String),
     /// With a method.
     Route(NamedRoute),
@@ -222,7 +222,7 @@ enum WrittenRoute {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NamedRoute {
-    /// The method; none: every one.
+    /// The method. Default: all methods.
     #[serde(default)]
     method: Option<String>,
     /// The path; `*` matches anything.
@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for PublicRoute {
     }
 }
 
-/// A further sentinel.
+/// An additional sentinel.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SentinelRoute {
@@ -263,36 +263,33 @@ pub struct SentinelRoute {
     pub path: String,
 }
 
-/// The JSON Schema of scheme files, as it is published in `docs/scheme.schema.json`.
+/// The JSON Schema of scheme files, as published in `docs/scheme.schema.json`.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(Scheme).to_value()
 }
 
 impl Scheme {
-    /// The scheme that is meant when none is named.
+    /// The default scheme.
     pub const DEFAULT: &str = "comfyui-login";
 
-    /// The built-in scheme of that name, or the scheme file at that path below `base`.
+    /// The built-in scheme with that name, or the scheme file at that path below `base`.
     ///
     /// # Errors
-    /// A usage error when there is neither, or the file is wrong.
+    /// A usage error if neither exists, or if the file is invalid.
     pub fn find(name: &str, base: &Path) -> Result<Self> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return parse_as(text, name);
         }
         let path = base.join(name);
         let text = crate::read::text(&path, crate::read::SHORT).map_err(|e| {
-            Error::usage(format!(
-                "there is no scheme `{name}`: it is not built in, and {} cannot be read",
-                path.display()
-            ))
-            .at("scheme.use")
-            .detail(e)
-            .fix(format!("the built-in schemes are: {}", built_in_names()))
+            Error::usage(format!("unknown scheme `{name}`: it is not built in, and {} cannot be read", path.display()))
+                .at("scheme.use")
+                .detail(e)
+                .fix(format!("built-in schemes: {}", built_in_names()))
         })?;
         let scheme: Self = parse_as(&text, &path.display().to_string())?;
         if scheme.present.is_empty() {
-            return Err(Error::usage("the scheme does not say how a token is shown")
+            return Err(Error::usage("the scheme has no `present`")
                 .at(path.display())
                 .fix("add present: [{ header: Authorization, value: \"Bearer {token}\" }]"));
         }
@@ -300,15 +297,14 @@ impl Scheme {
         Ok(scheme)
     }
 
-    /// Whether every name in braces is one that is filled in: any other would be sent, or looked for,
-    /// as it stands.
+    /// Checks for unknown placeholders, which would be used literally.
     fn check_names(&self) -> Result<()> {
         for how in &self.present {
             let Presentation::Header { header, value } = how else { continue };
             known_names(value, &TOKEN_NAMES, &format!("present: the value of {header}"))?;
             if !TOKEN_NAMES.iter().any(|name| value.contains(&format!("{{{name}}}"))) {
-                return Err(Error::usage(format!("the value of {header}, `{value}`, has no token in it")).fix(
-                    "write {token} where the token stands, or {basic} for its base64 form: value: \"Bearer {token}\"",
+                return Err(Error::usage(format!("the value of {header}, `{value}`, does not contain the token")).fix(
+                    "write {token} for the token, or {basic} for HTTP Basic credentials: value: \"Bearer {token}\"",
                 ));
             }
         }
@@ -322,18 +318,18 @@ impl Scheme {
         Ok(())
     }
 
-    /// Whether the lock is no custom node, but a proxy in front of ComfyUI.
+    /// Whether the lock is a proxy in front of ComfyUI, not a custom node.
     pub fn in_front(&self) -> bool {
         self.plugin.entry.is_empty()
     }
 
-    /// Whether a token is a name and a password.
+    /// Whether the token consists of a user name and a password.
     pub fn is_basic(&self) -> bool {
         let basic = |how: &Presentation| matches!(how, Presentation::Header { value, .. } if value.contains("{basic}"));
         self.present.first().is_some_and(basic)
     }
 
-    /// Whether anybody may ask `method` `path`, with or without the prefix `/api`.
+    /// Whether `method` `path` needs no credential, with or without the prefix `/api`.
     pub fn is_public(&self, method: &str, path: &str) -> bool {
         let bare = path.strip_prefix("/api").filter(|rest| rest.starts_with('/')).unwrap_or(path);
         self.public.iter().any(|route| {
@@ -342,15 +338,15 @@ impl Scheme {
         })
     }
 
-    /// What the loss of `state` alone does to a lock that held.
+    /// The effect of losing only `state` on a working lock.
     pub fn verdict_without(&self, state: State) -> Option<Verdict> {
         self.on_loss.get(&state).copied()
     }
 }
 
-/// What is filled in where a token is shown.
+/// The placeholders of a presented token.
 const TOKEN_NAMES: [&str; 2] = ["token", "basic"];
-/// What is filled in in paths.
+/// The placeholders of paths.
 const PATH_NAMES: [&str; 4] = ["code_dir", "custom_nodes", "plugin_dir", "found"];
 
 fn known_names(text: &str, known: &[&str], place: &str) -> Result<()> {
@@ -358,8 +354,8 @@ fn known_names(text: &str, known: &[&str], place: &str) -> Result<()> {
     for name in names {
         if !known.contains(&name) {
             let listed = known.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ");
-            return Err(Error::usage(format!("{place}: nothing is filled in for {{{name}}}"))
-                .fix(format!("{}; the names here are: {listed}", suggest(name, known, "names"))));
+            return Err(Error::usage(format!("{place}: unknown placeholder {{{name}}}"))
+                .fix(format!("{}; valid names: {listed}", suggest(name, known, "names"))));
         }
     }
     Ok(())
@@ -408,13 +404,13 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_pen_names_what_was_meant() {
+    fn a_misspelled_key_suggests_the_right_one() {
         let wrong = |text: &str| read(text).expect_err("it is wrong").to_string();
         for (text, said) in [
             ("present: [{ heder: X, value: \"{token}\" }]", "did you mean `header`?"),
             ("present: [{ header: X }]", "in the query, { query: token }"),
             ("present: [{ header: X, value: \"{tokn}\" }]", "did you mean `token`?"),
-            ("present: [{ header: X, value: Bearer }]", "has no token in it"),
+            ("present: [{ header: X, value: Bearer }]", "does not contain the token"),
             (
                 "present: [{ query: t }]\ncredential: { file: \"{codedir}/T\", token: whole }",
                 "did you mean `code_dir`?",

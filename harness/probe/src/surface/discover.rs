@@ -1,6 +1,6 @@
-//! Routes beyond the inventory: those that the frontend and the extensions of the server ask for.
+//! Discovers further routes: those that the scripts of the frontend and the extensions request.
 //!
-//! What is found is probed as protected; it is never left out silently.
+//! Discovered routes are probed as protected routes, and always reported.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
@@ -14,16 +14,16 @@ use crate::{
 };
 use lockproof_model::scheme::Scheme;
 
-/// How many scripts are read at the most, and how much of each.
+/// The maximum number of scripts to read, and the maximum size of each.
 const SCRIPTS: usize = 60;
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// A call that a script makes.
+/// A request made by a script.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// The path, a value that goes on it as `{id}`.
+    /// The path, with a value at its end as `{id}`.
     pub path: String,
-    /// The method, in capitals.
+    /// The method, in upper case.
     pub method: String,
 }
 
@@ -39,8 +39,8 @@ impl From<&Call> for Route {
     }
 }
 
-/// What scripts ask for with `fetchApi("/x")`, `fetch("/x")` and the like, and that stands neither in
-/// the inventory nor among the scheme's public routes.
+/// The requests of scripts (`fetchApi("/x")`, `fetch("/x")` and similar) to routes that are neither
+/// known nor public.
 pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<Call> {
     let get = |target: String| async move {
         let answer = client.send(&authorised(Request::get(target), scheme, keys.token())).await.ok()?;
@@ -55,7 +55,7 @@ pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<Call
     }
     if let Some(listed) = get("/extensions".to_owned()).await {
         let listed: Vec<String> = serde_json::from_str(&listed).unwrap_or_default();
-        // ComfyUI's own ask for nothing that the frontend does not ask for.
+        // ComfyUI's own extensions request nothing beyond the frontend.
         scripts.extend(listed.into_iter().filter(|path| !path.starts_with("/extensions/core/")));
     }
     let mut asked = BTreeSet::new();
@@ -80,7 +80,7 @@ fn sources(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a script asks the server for. A path that goes on with a value ends in one of ours.
+/// The requests in a script. A path that continues with a value gets a placeholder.
 fn calls(script: &str) -> Vec<Call> {
     static CALL: OnceLock<Option<Regex>> = OnceLock::new();
     let pattern = r#"(?:fetchApi|apiURL|\bfetch|axios(?:\.[a-z]+)?)\(\s*["'`](/[A-Za-z0-9_./-]*)(\$?)"#;
@@ -97,16 +97,15 @@ fn calls(script: &str) -> Vec<Call> {
         .collect()
 }
 
-/// Files of the frontend are no routes.
+/// Files of the frontend are not routes.
 fn is_static(path: &str) -> bool {
     path.starts_with("/assets/") || path.starts_with("/extensions/") || path.starts_with("/scripts/")
 }
 
-/// The method that the options of a call name, in what stands behind its path; GET where they name
-/// none.
+/// The method in the options after a call's path; GET by default.
 fn method(rest: &str) -> String {
     static METHOD: OnceLock<Option<Regex>> = OnceLock::new();
-    // To the end of the statement, or to the next call.
+    // Up to the end of the statement, or the next call.
     let options = rest.split([';', '\n']).take(4).collect::<Vec<_>>().join(" ");
     let options = options.split("fetch").next().unwrap_or_default();
     METHOD
@@ -116,7 +115,7 @@ fn method(rest: &str) -> String {
         .map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
 }
 
-/// Whether a path stands in the inventory, whatever its names are called.
+/// Whether a path is known, whatever the names of its placeholders.
 fn is_known(path: &str) -> bool {
     let wanted = shape(path.strip_prefix("/api").filter(|p| p.starts_with('/')).unwrap_or(path));
     Route::all().iter().any(|route| shape(&route.path) == wanted)

@@ -1,5 +1,4 @@
-//! The surface of a ComfyUI server: its routes and what each needs, and the corpus of ways around a
-//! lock.
+//! The surface of a ComfyUI server: its routes, and the corpus of bypasses.
 
 pub mod corpus;
 pub mod discover;

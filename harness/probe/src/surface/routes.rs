@@ -1,4 +1,4 @@
-//! The inventory of routes, as data.
+//! The known routes of ComfyUI, as data.
 
 use std::sync::OnceLock;
 
@@ -15,18 +15,18 @@ pub struct Route {
     /// The method.
     #[serde(default = "get")]
     method: String,
-    /// The path, with names in braces.
+    /// The path, with placeholders in braces.
     pub path: String,
-    /// Whether it stands below `/api` as well.
+    /// Whether it also exists below `/api`.
     #[serde(default = "yes")]
     pub api: bool,
-    /// The body of a request that cannot take effect.
+    /// A request body that has no effect.
     #[serde(default)]
     body: String,
-    /// Whether the handler changes something.
+    /// Whether the handler changes data.
     #[serde(default)]
     pub changes: bool,
-    /// Whether even that request leaves something behind, under a name of ours.
+    /// Whether even that request leaves data behind, under a `lockproof-` name.
     #[serde(default)]
     pub writes: bool,
     /// The function that answers and its file, where the server itself has told.
@@ -42,25 +42,24 @@ fn get() -> String {
     "GET".to_owned()
 }
 
-/// Values for the names in braces.
+/// Values for the placeholders in braces.
 #[derive(Clone, Debug)]
 pub struct Fill {
-    /// A name that is ours: `lockproof-<nonce>`.
+    /// A unique name: `lockproof-<nonce>`.
     pub nonce: String,
 }
 
 impl Route {
-    /// Every route of the inventory.
+    /// All known routes.
     ///
     /// # Panics
-    /// When the inventory, which is built in and tested, cannot be read.
+    /// If the built-in list, which is tested, is invalid.
     pub fn all() -> &'static [Self] {
         static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
         ROUTES.get_or_init(|| parse_as(include_str!("routes.yaml"), "routes.yaml").expect("the inventory is tested"))
     }
 
-    /// A route that stands only there: one that was discovered. Whatever is not asked with GET may
-    /// change something.
+    /// A discovered route. Any method other than GET may change data.
     pub fn discovered(method: &str, path: &str) -> Self {
         let reads = matches!(method, "GET" | "HEAD");
         let body = if reads || method == "DELETE" { String::new() } else { "{}".to_owned() };
@@ -85,7 +84,7 @@ impl Route {
         self.method.parse().unwrap_or(Method::GET)
     }
 
-    /// The request for it, without a credential, below `prefix`.
+    /// A request without a credential, below `prefix`.
     pub fn request(&self, prefix: &str, fill: &Fill) -> Request {
         let mut request = Request::new(self.method(), format!("{prefix}{}", fill.apply(&self.path)));
         if !self.body.is_empty() {
@@ -94,7 +93,7 @@ impl Route {
         request
     }
 
-    /// Whether its path ends in a segment that the caller chooses.
+    /// Whether the last segment of its path is a free name.
     pub fn free_ending(&self) -> bool {
         self.path.ends_with('}') && !self.path.contains('?')
     }
@@ -107,9 +106,9 @@ pub(crate) fn shape(path: &str) -> Vec<&str> {
 }
 
 impl Fill {
-    /// Fills the names in braces, as aiohttp writes them (`{name}`, `{name:pattern}`): with a value
-    /// that exists where one is known, else with a name of ours. Other braces, as those of a JSON
-    /// body, stay.
+    /// Replaces placeholders in aiohttp's syntax (`{name}`, `{name:pattern}`) with an existing
+    /// value if known, else with a unique name. Other braces, such as those of a JSON body, are
+    /// kept.
     pub fn apply(&self, text: &str) -> String {
         static NAME: OnceLock<Option<regex::Regex>> = OnceLock::new();
         let name = NAME.get_or_init(|| regex::Regex::new(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*)?\}").ok());

@@ -1,4 +1,4 @@
-//! Bringing a subject up with its lock, the first time and again.
+//! Starts a subject and installs its lock, the first time and again.
 
 use std::{
     sync::atomic::Ordering,
@@ -28,7 +28,7 @@ use lockproof_probe::{
     surface::{discover::discover, routes::Route},
 };
 
-/// The pause between two questions whether there is something behind a proxy.
+/// The pause between two checks whether the server behind a proxy is up.
 const BEHIND: Duration = Duration::from_millis(200);
 /// A subject whose lock is in, and in force.
 struct Up {
@@ -41,8 +41,8 @@ struct Up {
 }
 
 impl Gate<'_> {
-    /// A proxy answers before ComfyUI does: waits until there is something behind it, or the time for
-    /// that is over.
+    /// Waits until the server behind a proxy is up, or the time limit has passed: the proxy answers
+    /// earlier.
     pub(super) async fn await_upstream(&self, client: &Client, keys: &Keys) {
         let scheme = &self.subject.lock.scheme;
         if !scheme.in_front() {
@@ -59,7 +59,7 @@ impl Gate<'_> {
         }
     }
 
-    /// Brings the subject up as it was installed first.
+    /// Restores the subject as it was first installed.
     pub(super) async fn put_back(&mut self) -> Result<Installation> {
         match Box::pin(self.bring_up()).await? {
             BroughtUp::Installed(installation) => Ok(*installation),
@@ -74,13 +74,13 @@ impl Gate<'_> {
         }
     }
 
-    /// Brings the subject up and installs its lock: before the first start where that leaves the same,
+    /// Starts the subject and installs its lock: before the first start if the result is the same,
     /// else in the running container, which is then restarted.
     pub(super) async fn bring_up(&mut self) -> Result<BroughtUp> {
         if self.ahead && self.subject.lock.install.is_some() {
             match Box::pin(self.bring_up_ahead()).await? {
                 Some(brought) => return Ok(brought),
-                // What kept it from going in ahead will do so again.
+                // The reason against an early installation will remain.
                 None => self.ahead = false,
             }
         }
@@ -122,8 +122,8 @@ impl Gate<'_> {
         }
     }
 
-    /// Installs the lock before the first start. `None`, and nothing is left, where it cannot go in
-    /// ahead, or where what came of it is not surely what the usual way gives.
+    /// Installs the lock before the first start. Returns `None`, and leaves nothing behind, if this
+    /// is not possible or the result may differ from a normal installation.
     async fn bring_up_ahead(&mut self) -> Result<Option<BroughtUp>> {
         let lock = &self.subject.lock;
         let Some(install) = lock.install.as_ref().filter(|install| install.script.is_none()) else { return Ok(None) };
@@ -145,19 +145,21 @@ impl Gate<'_> {
         self.clock.add(Phase::Install, installing.elapsed());
         let (layout, installed) = match ahead {
             Ok(Some(ahead)) => ahead,
-            Ok(None) => return self.not_ahead(deployment, "it has to be installed in the running container").await,
-            // The usual way fails likewise, and says of what; or it does not.
+            Ok(None) => {
+                return self.not_ahead(deployment, "the plugin must be installed in the running container").await;
+            }
+            // The normal way either fails too, with the reason, or works.
             Err(e) => return self.not_ahead(deployment, &e.one_line()).await,
         };
         let begun = Instant::now();
         deployment.start().await?;
         let Readiness::Ready { client, after: ready } = self.wait_ready(&deployment, begun).await? else {
-            return self.not_ahead(deployment, "the server does not come up").await;
+            return self.not_ahead(deployment, "the server does not start").await;
         };
         let mapping = Instant::now();
         let seen = layout::detect(&deployment, &client).await.ok();
         if !seen.is_some_and(|seen| seen.installs_alike(&layout)) {
-            return self.not_ahead(deployment, "the running server has another layout").await;
+            return self.not_ahead(deployment, "the running server has a different layout").await;
         }
         let checks = self.check(&deployment, &layout).await?;
         self.clock.add(Phase::Install, mapping.elapsed());
@@ -175,18 +177,18 @@ impl Gate<'_> {
         Ok(None)
     }
 
-    /// Makes the subject's container and all it needs.
+    /// Creates the subject's container and everything that it needs.
     async fn create(&mut self) -> Result<Deployment> {
         self.times_up += 1;
         let key = format!("s{}u{}", self.index, self.times_up);
-        self.listener.step(&self.subject.name, "bringing it up");
+        self.listener.step(&self.subject.name, "starting");
         let created = Deployment::create(self.engine, self.run, &key, self.subject);
         let mut deployment = self.clock.measure(Phase::Create, created).await?;
         deployment.share(&self.shared.places);
         Ok(deployment)
     }
 
-    /// Waits for the first answer; `begun` is when the start was asked for.
+    /// Waits for the first answer; `begun` is when the start was requested.
     async fn wait_ready(&self, deployment: &Deployment, begun: Instant) -> Result<Readiness> {
         self.listener.step(&self.subject.name, "waiting for the server");
         let readiness = deployment.wait_ready().await;
@@ -194,18 +196,18 @@ impl Gate<'_> {
         readiness
     }
 
-    /// Checks the mounts once.
+    /// Checks the mounts, once.
     async fn check(&self, deployment: &Deployment, layout: &Layout) -> Result<Vec<Finding>> {
         if self.checked.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }
         let checks = install::check::check(deployment, layout).await?;
-        // Should the installation fail, they say why.
+        // If the installation fails, they explain why.
         self.ledger.open().findings.extend(checks.iter().cloned());
         Ok(checks)
     }
 
-    /// The keys, and whether they were made just now.
+    /// The credentials, and whether they were just created.
     async fn mint(&self, up: &Up) -> Result<(Keys, bool)> {
         self.listener.step(&self.subject.name, "minting a token");
         let had_token = mint::read(&up.deployment, &up.layout, &up.installed).await?.is_some();
@@ -219,9 +221,13 @@ impl Gate<'_> {
         let first = self.drawn.is_none();
         if first && self.subject.lock.scheme.login.is_some() && keys.session().is_none() {
             tracing::info!(
-                "{}: no session could be opened, so that tampered sessions were not probed{}",
+                "{}: could not open a session, so tampered sessions are not probed{}",
                 self.subject.name,
-                if keys.password().is_some() { "" } else { ": credential: { password_env: … } gives the password" }
+                if keys.password().is_some() {
+                    ""
+                } else {
+                    "; set the password with credential: { password_env: … }"
+                }
             );
         }
         self.await_upstream(&client, &keys).await;
@@ -248,12 +254,15 @@ impl Gate<'_> {
         })))
     }
 
-    /// The routes that are probed: the inventory, and what the server itself asks for beyond it.
+    /// The routes to probe: the known ones, and those that the server's pages request.
     pub(super) async fn routes(&self, client: &Client, keys: &Keys, first: bool) -> Vec<Route> {
         let discovered = discover(client, &self.subject.lock.scheme, keys).await;
         if first && !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            tracing::info!("{}: beyond the inventory, and probed as protected: {listed}", self.subject.name);
+            tracing::info!(
+                "{}: also probed, as protected routes outside the known inventory: {listed}",
+                self.subject.name
+            );
         }
         let given = self.plan.routes.iter().cloned();
         let mut routes: Vec<Route> =
@@ -274,5 +283,5 @@ pub(super) fn add(routes: &mut Vec<Route>, more: &[Route]) {
 }
 
 fn not_again(down: &Down) -> Error {
-    Error::undecided("it came up once, and does not come up again").detail(&down.why).fix(down.fix.clone())
+    Error::undecided("the server started once, but does not start again").detail(&down.why).fix(down.fix.clone())
 }

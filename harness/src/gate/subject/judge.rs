@@ -1,4 +1,4 @@
-//! What a subject is seen to be, and the verdict on it.
+//! Examines a subject and derives its verdict.
 
 use std::{
     collections::BTreeMap,
@@ -30,16 +30,16 @@ use lockproof_probe::{
     wear::wear_out,
 };
 
-/// How much of a log is searched for the token.
+/// The number of log lines that are searched for the token.
 const LOG_LINES: usize = 5000;
 
-/// How long a lock may take to come into force, before it counts as open: those that wait for a key
-/// or a database take seconds.
+/// How long a lock may take to take effect before it counts as open: locks that wait for a key or a
+/// database need seconds.
 const SETTLES: Duration = Duration::from_secs(6);
-/// The pause between two looks meanwhile.
+/// The pause between two checks during that time.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// A whole examination.
+/// The result of a full examination.
 pub(super) struct Examined {
     pub(super) look: Look,
     pub(super) counts: Counts,
@@ -47,7 +47,7 @@ pub(super) struct Examined {
     pub(super) verdict: Result<Verdict, String>,
     pub(super) as_it_must_be: bool,
     pub(super) lost: Vec<State>,
-    /// Whether probing itself has changed the subject.
+    /// Whether probing changed the subject.
     pub(super) disturbed: bool,
 }
 
@@ -63,7 +63,7 @@ impl Examined {
 }
 
 impl Gate<'_> {
-    /// Everything at once, for the installed state.
+    /// The full examination of the installed state.
     pub(super) async fn examine(
         &self,
         current: &mut Installation,
@@ -78,7 +78,7 @@ impl Gate<'_> {
             session: Works::Absent,
             guarded: Vec::new(),
         };
-        // Nothing watches this start.
+        // No exposure watch is active during this start.
         let look = self.clock.measure(Phase::Probe, self.settled(current, event, &none.reference)).await;
         let replayed = self.clock.measure(Phase::Replay, self.replay(current, event, &look)).await?;
         let early = self.clock.measure(Phase::Probe, self.examiner(current, event).after(look)).await;
@@ -89,7 +89,7 @@ impl Gate<'_> {
         Ok(seen)
     }
 
-    /// A look at what the lock settles to: it may come into force later than the server.
+    /// Waits until the lock has settled: it may take effect later than the server.
     pub(super) async fn settled(&self, current: &Installation, event: Event, known: &Reference) -> Look {
         let deadline = Instant::now() + SETTLES;
         loop {
@@ -101,7 +101,7 @@ impl Gate<'_> {
         }
     }
 
-    /// Sentinels, token, session; then the matrix, unless it is open anyway.
+    /// Checks sentinels, token and session; then the matrix, unless the lock is open.
     pub(super) async fn look_and_matrix(&self, current: &Installation, event: Event, baseline: &Baseline) -> Early {
         self.examiner(current, event).early(&baseline.reference).await
     }
@@ -118,7 +118,7 @@ impl Gate<'_> {
         }
     }
 
-    /// What comes last: states, claim, and the verdict.
+    /// The last steps: states, claim, and the verdict.
     pub(super) async fn finish(
         &self,
         current: &mut Installation,
@@ -159,38 +159,38 @@ impl Gate<'_> {
         let as_it_must_be = verdict.as_ref().is_ok_and(|verdict| {
             verdict.is_as_it_must_be(event, expect::expected(self.subject, event, Some(*verdict)))
         });
-        // `wipe` takes the volumes because it was asked to.
+        // `wipe` removes the volumes as requested.
         if event != Event::Wipe || !as_it_must_be {
             findings.extend(diagnose::losses(scene, &current.map, &lost, &current.layout, &current.installed));
         }
         Ok(Examined { look: seen, counts, findings, verdict, as_it_must_be, lost, disturbed })
     }
 
-    /// Wears the lock out, once for each container, when it is about to be thrown away; gives
-    /// whether that has changed it.
+    /// Sends hundreds of refused requests, once for each container that is about to be removed.
+    /// Returns whether this changed the lock.
     pub(super) async fn wear(&self, current: &mut Installation) -> bool {
         let Some((before, event)) = current.last.take() else { return false };
-        self.listener.step(&self.subject.name, "wearing it out");
+        self.listener.step(&self.subject.name, "sending hundreds of refused requests");
         let scheme = &self.subject.lock.scheme;
         let known = before.reference();
         let Some(worn) = wear_out(&current.client, scheme, &current.keys, &before, &known).await else { return false };
         let mut findings = vec![diagnose::worn(self.scene(event), &worn)];
         expect::mark_accepted(&mut findings, &self.plan.accept, today());
         let mut ledger = self.ledger.open();
-        // The same lock wears out in the same way after every event: it is said once.
+        // The lock wears out in the same way after every event: report it once.
         if !ledger.findings.iter().any(|f| f.rule == findings[0].rule && f.message == findings[0].message) {
             ledger.findings.append(&mut findings);
         }
         true
     }
 
-    /// Whether the container's log shows the token.
+    /// Whether the container's log contains the token.
     pub(super) async fn log_holds_token(&self, current: &Installation) -> Result<bool> {
         let lines = self.engine.last_lines(&current.deployment.container_id(), LOG_LINES).await?;
         Ok(leak::holds_text(&lines.join("\n"), &current.keys))
     }
 
-    /// Whether the credential holds another token now, and that one works.
+    /// Whether the credential file contains a new token that works.
     pub(super) async fn credential_changed(&self, current: &Installation) -> Result<bool> {
         let scheme = &self.subject.lock.scheme;
         let now = mint::read(&current.deployment, &current.layout, &current.installed).await?;
@@ -200,14 +200,15 @@ impl Gate<'_> {
         Ok(again.token == Works::Yes)
     }
 
-    /// Compares the states with what they were; writes it down, and gives what is lost.
+    /// Compares the states with the installed state, records the result, and returns the lost
+    /// states.
     pub(super) async fn observe(&self, current: &Installation, event: Event) -> Result<Vec<State>> {
         let kept: BTreeMap<State, bool> =
             current.map.observe(&current.deployment, &current.layout, &current.installed).await?;
         let mut ledger = self.ledger.open();
         let mut lost = Vec::new();
         for (state, kept) in kept {
-            // A rotation changes the credential: that is no loss.
+            // A rotation changes the credential: this is not a loss.
             let kept = kept || (event == Event::Rotate && state == State::Credential);
             if let Some(report) = ledger.report.states.iter_mut().find(|s| s.state == state) {
                 report.survives.entry(event).or_default().observed = Some(kept);

@@ -1,4 +1,4 @@
-//! What must be there and must work after an event beside the lock: data, workflows and notebooks.
+//! What must persist and work besides the lock: user data, workflows and notebooks.
 
 use super::work::{Gate, Installation};
 use crate::{
@@ -10,7 +10,7 @@ use lockproof_model::{error::Result, event::Event, finding::Finding, state::Stat
 use lockproof_probe::look::{Look, Works};
 
 impl Gate<'_> {
-    /// Plants what shows whether data lasts, once for each installation.
+    /// Creates the canaries, once for each installation.
     pub(super) async fn plant(&self, current: &mut Installation) -> Result<()> {
         if current.canaries.is_some() {
             return Ok(());
@@ -25,7 +25,7 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// What became of the data: written down, and told where some is lost.
+    /// Checks the user data, records the result, and reports losses.
     pub(super) async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
         let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
         let losses = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
@@ -35,13 +35,13 @@ impl Gate<'_> {
         }
         let found = canary::state::finding(&losses, self.subject, event, &current.layout, &current.installed);
         if found.is_some() {
-            // They are planted again, which puts this state back.
+            // They are created again, which restores this state.
             current.canaries = None;
         }
         Ok(found)
     }
 
-    /// Runs the workflows and notebooks again, on the token of record.
+    /// Replays the workflows and notebooks with the token of record.
     pub(super) async fn replay(&self, current: &Installation, event: Event, look: &Look) -> Result<Vec<Finding>> {
         let network = Some(current.deployment.network().to_owned());
         let behind = Behind {

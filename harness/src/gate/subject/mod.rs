@@ -1,8 +1,8 @@
-//! One subject through every event.
+//! Runs every event on one subject.
 //!
-//! After an event whose verdict or states changed, and after one that leaves the subject otherwise
-//! than it was installed (another image, no network, another credential), it is put back: taken
-//! down and brought up and installed anew, so that every event is judged on its own.
+//! The subject is restored (removed, started and installed again) after an event whose verdict or
+//! states changed, and after one that leaves it different from the installed state (another image,
+//! no network, another credential). So every event is judged on its own.
 
 use std::{
     path::PathBuf,
@@ -46,13 +46,13 @@ use lockproof_probe::{
 };
 use lockproof_replay as replay;
 
-/// How long the exposure watch goes on after the server is ready.
+/// How long the exposure watch continues after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// Gates one subject, writing into its ledger as it goes.
 ///
 /// # Errors
-/// What kept it from going on; what was found until then is in the ledger.
+/// The error that stopped it; the results so far are in the ledger.
 pub async fn gate(work: Work<'_>) -> Result<()> {
     let replays = Replays::read(&work.plan.replays, Some(PathBuf::from(replay::DIFFERENCES)))?;
     let mut gate = Gate::new(work, replays);
@@ -61,11 +61,10 @@ pub async fn gate(work: Work<'_>) -> Result<()> {
     done
 }
 
-/// Brings one subject up with its lock, for those who only want to use it; the run's sweep takes it
-/// down.
+/// Starts one subject with its lock, for use outside a gate; the run's clean-up removes it.
 ///
 /// # Errors
-/// What kept it from coming up locked.
+/// The error that prevented a locked start.
 pub async fn lend(
     engine: &Engine,
     run: &Run,
@@ -106,7 +105,7 @@ impl Gate<'_> {
         let shared = self.shared;
         let _turn = shared.turns.acquire().await;
         self.clock.add(Phase::Queue, waiting.elapsed());
-        // The others are not what this subject takes.
+        // Other subjects' starts are not part of this time.
         let begun = Instant::now().checked_sub(up_after).unwrap_or(begun);
         let mut current = match brought {
             BroughtUp::Installed(installation) => *installation,
@@ -128,7 +127,7 @@ impl Gate<'_> {
         };
         for (position, event) in self.plan.events.iter().copied().enumerate() {
             if dirty || (event.new_container() && self.wear(&mut current).await) {
-                self.listener.step(&self.subject.name, "putting it back");
+                self.listener.step(&self.subject.name, "restoring the installed state");
                 self.take_down(current.deployment).await?;
                 current = Box::pin(self.put_back()).await?;
             }
@@ -136,12 +135,12 @@ impl Gate<'_> {
             dirty &= position + 1 < self.plan.events.len();
         }
         self.wear(&mut current).await;
-        self.listener.step(&self.subject.name, "taking it down");
+        self.listener.step(&self.subject.name, "removing the deployment");
         self.take_down(current.deployment).await
     }
 
-    /// Judges the installed state. Gives what events are compared with, and whether the subject has
-    /// to be put back.
+    /// Judges the installed state. Returns the baseline for events, and whether the subject must be
+    /// restored.
     async fn first_look(&mut self, current: &mut Installation, begun: Instant) -> Result<Option<(Baseline, bool)>> {
         let event = Event::Installed;
         self.listener.step(&self.subject.name, "probing the installed lock");
@@ -161,7 +160,8 @@ impl Gate<'_> {
         Ok(Some((baseline, seen.disturbed)))
     }
 
-    /// One event: perform, watch, wait, probe, judge. Gives whether the subject has to be put back.
+    /// Runs one event: perform, watch, wait, probe, judge. Returns whether the subject must be
+    /// restored.
     async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
         self.clock.measure(Phase::Compare, self.plant(current)).await?;
         let begun = Instant::now();
@@ -182,7 +182,7 @@ impl Gate<'_> {
         let queued = current.deployment.admission().waited();
         let performing = Instant::now();
         let performed = current.deployment.perform(event).await;
-        // Other servers that start are not what this event waits for.
+        // Waiting for other servers' starts is not part of this event.
         let queued = current.deployment.admission().waited().saturating_sub(queued);
         self.clock.add(Phase::Event, performing.elapsed().saturating_sub(queued));
         let begun = begun + queued;
@@ -224,7 +224,7 @@ impl Gate<'_> {
         let Began { event, predicted, begun, watch, old_keys, ready } = began;
         self.await_upstream(&current.client, &current.keys).await;
         let settled = Instant::now() + AFTERWARDS;
-        // What probing does to the server must not be taken for what the event did.
+        // Changes caused by probing must not count as changes by the event.
         let looking = Instant::now();
         let look = if predicted == Some(Verdict::Open) {
             self.examiner(current, event).look(&baseline.reference).await
@@ -234,7 +234,7 @@ impl Gate<'_> {
         self.clock.add(Phase::Probe, looking.elapsed());
         let data = self.clock.measure(Phase::Compare, self.data(current, event)).await?;
         let replayed = self.clock.measure(Phase::Replay, self.replay(current, event, &look)).await?;
-        // The lock may move while it starts; what is judged is what it settles to.
+        // The lock may change while it starts; its settled state is judged.
         let probing = Instant::now();
         let mut early = self.examiner(current, event).after(look).await;
         tokio::time::sleep_until(settled.into()).await;
@@ -244,7 +244,8 @@ impl Gate<'_> {
         }
         let mut seen = self.finish(current, event, early, false, Some((baseline, &old_keys))).await?;
         if exposure.is_none() && seen.verdict != Ok(Verdict::Open) {
-            seen.verdict = Err("the exposure watch broke: whether the lock was open meanwhile is not known".to_owned());
+            seen.verdict =
+                Err("the exposure watch failed: it is unknown whether the lock was open during the event".to_owned());
         }
         self.clock.add(Phase::Probe, probing.elapsed());
         let mut report = EventReport::new(event, Verdict::Locked);
@@ -261,7 +262,7 @@ impl Gate<'_> {
         let scene = self.scene(event);
         if let Ok(verdict) = &seen.verdict {
             findings.extend(watched.iter().filter_map(|exposure| diagnose::exposure(scene, exposure, *verdict)));
-            // What a rotation leaves alive is the lock's own doing, of which the mounts promise nothing.
+            // What survives a rotation is up to the lock; the mounts predict nothing about it.
             if !findings.iter().any(|f| f.rule == Rule::LockOldTokenAlive) {
                 findings.extend(diagnose::prediction(scene, predicted, *verdict));
             }

@@ -1,4 +1,4 @@
-//! What is written into the ledger.
+//! Writes results to the ledger.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use lockproof_model::{
 use lockproof_probe::watch::Exposure;
 
 impl Gate<'_> {
-    /// Writes down what is known once the lock is installed.
+    /// Records what is known after the installation.
     pub(super) fn enter(&self, current: &Installation) {
         let mut ledger = self.ledger.open();
         ledger.report.layout = super::work::layout_report(&current.layout);
@@ -41,7 +41,7 @@ impl Gate<'_> {
             })
             .collect();
         for path in current.deployment.copied_binds() {
-            tracing::warn!("{}: copied, because it cannot be mounted copy-on-write here", path.display());
+            tracing::warn!("{}: copied, because it cannot be mounted copy-on-write", path.display());
         }
         for check in &current.checks {
             tracing::debug!("{}: {}", self.subject.name, check.message);

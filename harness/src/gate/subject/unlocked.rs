@@ -1,4 +1,4 @@
-//! A subject on which no lock took hold: it is judged by what anybody gets.
+//! A subject whose lock did not take effect: judged by anonymous access.
 
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,8 @@ impl Entry {
 }
 
 impl Gate<'_> {
-    /// A lock to which there is no token may have failed to take hold, which shows: others get in.
-    /// Else `why` is the last word.
+    /// If there is no token because the lock did not take effect, visitors get in; this is checked
+    /// here. Otherwise returns the error `why`.
     pub(super) async fn unlocked_or(
         &self,
         deployment: Deployment,
@@ -66,8 +66,8 @@ impl Gate<'_> {
         Err(why)
     }
 
-    /// The events of a subject on which no lock took hold: there is no key to it, but whether it is
-    /// public shows without one.
+    /// Runs the events of a subject whose lock did not take effect: without a token, only anonymous
+    /// access is checked.
     pub(super) async fn run_unlocked(&mut self, mut current: Unlocked, begun: Instant) -> Result<()> {
         self.ledger.open().report.layout = layout_report(&current.layout);
         let mut report = EventReport::new(Event::Installed, Verdict::Locked);
@@ -86,7 +86,7 @@ impl Gate<'_> {
             let begun = Instant::now();
             self.listener.step(&self.subject.name, event.name());
             let mut report = EventReport::new(event, Verdict::Locked);
-            // What the events take of a lock that was never seen whole cannot be known.
+            // It is unknown what events remove from a lock that never worked.
             let predicted = Some(predicted).filter(|p| *p == Verdict::Open);
             report.predicted = predicted;
             if event == Event::Rotate {
@@ -118,23 +118,23 @@ impl Gate<'_> {
                             self.record(report, Ok(entry.verdict()), findings, begun);
                         }
                         None => {
-                            let why = format!("nobody gets in any more, and there is no token: {}", current.why.what());
+                            let why = format!("no access and no token: {}", current.why.what());
                             self.record(report, Err(why), Vec::new(), begun);
                         }
                     }
                 }
             }
         }
-        self.listener.step(&self.subject.name, "taking it down");
+        self.listener.step(&self.subject.name, "removing the deployment");
         self.take_down(current.deployment).await
     }
 
-    /// What is installed on a tmpfs is gone at the restart by which it would take effect.
+    /// What is installed on a tmpfs is lost at the restart that would activate it.
     pub(super) fn forgotten_at_once(&self, current: &Unlocked) -> Option<Finding> {
         let directory = current.layout.custom_nodes_dir();
         let nearest = current.deployment.mounted().into_iter().filter(|m| is_within(directory, &m.target));
         let mount = nearest.max_by_key(|m| m.target.len()).filter(|m| m.owner == Owner::Tmpfs)?;
-        let message = format!("{} is a tmpfs: a lock that is installed there never takes effect", mount.target);
+        let message = format!("{} is a tmpfs: a plugin installed there never takes effect", mount.target);
         Some(
             Finding::new(Rule::PersistTmpfs, &self.subject.name, Some(Event::Installed), message)
                 .evidence(format!("ComfyUI loads custom nodes from {directory}"))
@@ -146,12 +146,12 @@ impl Gate<'_> {
     }
 }
 
-/// How anybody gets into a server to which there is no token; `None` when that cannot be said.
+/// How visitors get into a server without a token; `None` if unknown.
 ///
-/// It is public for sure when every sentinel is let through and answered with data.
+/// It counts as open only if every sentinel is served with data.
 async fn way_in(client: &Client, scheme: &Scheme) -> Option<Entry> {
     let seen = look(client, scheme, None, &Reference::default()).await;
-    // A login page that comes with 200 is no data.
+    // A login page with status 200 is not data.
     let data = |s: &Seen| s.anonymous.as_ref().is_ok_and(|a| matches!(kind(a), Kind::Object(_) | Kind::Array));
     if seen.all_through() && seen.sentinels.iter().all(data) {
         return Some(Entry::Open(seen));

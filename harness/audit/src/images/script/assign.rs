@@ -1,4 +1,4 @@
-//! Assignments: texts, lists, tables, and the path on which programs are looked for.
+//! Assignments: strings, lists, tables, and `PATH`.
 
 use brush_parser::ast::{Assignment, AssignmentName, AssignmentValue, Word};
 
@@ -54,7 +54,7 @@ impl Walk<'_> {
         }
     }
 
-    /// `PATH=/srv/venv/bin:$PATH` makes an environment the one that is used.
+    /// `PATH=/srv/venv/bin:$PATH` activates a virtual environment.
     fn path(&mut self, value: &str) {
         let first = value.split(':').next().unwrap_or_default();
         if let Some(environment) = first.strip_suffix("/bin")

@@ -1,4 +1,4 @@
-//! Single commands: what carries others, where they go on, and what they say of the shell itself.
+//! Single commands: wrappers that run other commands, what they install, and shell built-ins.
 
 use super::{
     expand::UNKNOWN,
@@ -7,7 +7,7 @@ use super::{
 };
 
 impl Walk<'_> {
-    /// One command with its words.
+    /// Handles one command.
     pub(super) fn run(
         &mut self,
         words: &[String],
@@ -56,7 +56,7 @@ impl Walk<'_> {
                 .take_while(|w| !matches!(w.as_str(), ";" | "+" | "\\;"))
                 .map(|w| if w == "{}" { matched.clone() } else { w.clone() })
                 .collect();
-            // Whatever comes of it, `find` is content, unless the words end with `+`.
+            // `find` ignores the exit code, unless the words end with `+`.
             let own = if words.last().is_some_and(|w| w == "+") { fate } else { Fate::Ignored };
             return self.run(&rest, line, own, None, None);
         }
@@ -121,7 +121,7 @@ impl Walk<'_> {
             return Flow::On;
         }
         let Some((name, text)) = self.file(path) else {
-            // What a distribution or conda brings sets variables, and installs nothing.
+            // Scripts of a distribution or conda set variables, and install nothing.
             self.script.incomplete |= !path.ends_with("conda.sh") && !path.ends_with(".bashrc");
             return Flow::On;
         };
@@ -147,7 +147,7 @@ impl Walk<'_> {
                     strict |= flags.contains('e');
                     if flags.contains('c') {
                         let text = words.get(n + 1).cloned().unwrap_or_default();
-                        // The first word behind it is `$0`.
+                        // The first word after it is `$0`.
                         let arguments = words.get(n + 3..).unwrap_or_default().to_vec();
                         return self.process(strict, arguments, |walk| walk.nested(&text));
                     }
@@ -164,13 +164,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Another script of the container, as a process of its own. A name alone is looked for where
-    /// images put their own commands; that it is not there says nothing.
+    /// Reads another script of the container, run as a separate process. A bare name is looked up
+    /// in the usual directories of image commands; if it is missing, nothing is concluded.
     fn execute(&mut self, path: &str, arguments: &[String]) {
         let by_path = path.contains('/') || path.ends_with(".sh") || path.ends_with(".bash");
         let found = if by_path { self.file(path) } else { self.file(&format!("/usr/local/bin/{path}")) };
         let Some((name, text)) = found else {
-            // What lies among the programs is none of the deployment's own scripts, unless its name says so.
+            // A file in a `bin` directory is not one of the deployment's scripts, unless its name
+            // ends in `sh`.
             self.script.incomplete |= by_path && (!path.contains("bin/") || path.ends_with("sh"));
             return;
         };
@@ -187,7 +188,7 @@ impl Walk<'_> {
         (self.environment.file)(&self.at(path)?)
     }
 
-    /// The text of a script that has a name, for what is said of its lines.
+    /// Reads the text of a named script, whose name is used in messages about its lines.
     fn of_file(&mut self, name: String, text: &str) -> Flow {
         let outer = self.name.replace(name);
         let flow = self.nested(text);
@@ -195,7 +196,7 @@ impl Walk<'_> {
         flow
     }
 
-    /// Another process: it begins with what this one has, and changes nothing of it.
+    /// Another process: it inherits the current state and does not change it.
     fn process(&mut self, strict: bool, arguments: Vec<String>, walk: impl FnOnce(&mut Self) -> Flow) {
         let (outer, conditions) = (self.state.clone(), self.entered());
         (self.state.arguments, self.state.strict, self.state.pipefail) = (arguments, strict, false);
@@ -205,7 +206,7 @@ impl Walk<'_> {
     }
 }
 
-/// The command without what only carries it, and whether it replaces the shell.
+/// The command without its wrappers, and whether it replaces the shell.
 fn unwrapped(words: &[String]) -> (Vec<String>, bool) {
     let mut words = words.to_vec();
     let mut replaced = false;

@@ -1,25 +1,25 @@
-//! Tests: `[ ! -d X ]`, `[[ -n $Y ]]`, and what follows for the branch behind them.
+//! Tests: `[ ! -d X ]`, `[[ -n $Y ]]`, and what they imply for the branches.
 
 use brush_parser::ast::{BinaryPredicate, ExtendedTestExpr, UnaryPredicate};
 
 use super::expand::{Scope, UNKNOWN, UNSET, is_unknown, one};
 
-/// Under what a command runs.
+/// The condition under which a command runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// There is nothing at this path.
+    /// This path does not exist.
     Missing(String),
-    /// There is something at this path.
+    /// This path exists.
     Exists(String),
-    /// Something that reading does not tell.
+    /// Unknown.
     Maybe,
 }
 
-/// What a test comes to.
+/// The result of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     Known(bool),
-    /// Under these conditions it holds, and under those it does not.
+    /// The conditions under which it is true, and those under which it is false.
     When(Vec<Condition>, Vec<Condition>),
 }
 
@@ -30,7 +30,7 @@ impl Test {
 
     fn missing(path: String) -> Self {
         if is_unknown(&path) && path.contains('*') {
-            // Whatever directory it is in: a pattern is about each of the nodes.
+            // The pattern matches every custom node, so the directory does not matter.
             return Self::When(vec![Condition::Maybe], vec![Condition::Exists(path)]);
         }
         if is_unknown(&path) || path.is_empty() {
@@ -95,7 +95,7 @@ fn plain(words: &[&str], at: &dyn Fn(&str) -> Option<String>) -> Test {
     }
 }
 
-/// Whether a text is empty.
+/// Whether a string is empty.
 fn length(text: &str) -> Test {
     if text.chars().all(|c| c == UNSET) {
         Test::Known(true)

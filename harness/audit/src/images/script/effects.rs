@@ -1,4 +1,4 @@
-//! What commands do to a lock: installations, copies and links, and the start of ComfyUI.
+//! The effects of commands on a lock: installations, copies and links, and the start of ComfyUI.
 
 use super::{
     Come, Script, Swallowed,
@@ -7,14 +7,14 @@ use super::{
     walk::{Fate, Walk},
 };
 
-/// Packages of the login plugin, as somebody may install them by name.
+/// Packages of the login plugin that a script may install by name.
 const DEPENDENCIES: [&str; 3] = ["aiohttp_session", "aiohttp-session", "bcrypt"];
-/// Commands that only look at a file that they name.
+/// Commands that only read the files that they name.
 const LOOKING: [&str; 18] = [
     "echo", "printf", "cat", "ls", "test", "[", "grep", "sed", "cp", "mv", "rm", "touch", "chmod", "chown", "stat",
     "head", "which", "pkill",
 ];
-/// Arguments that ComfyUI takes, and hardly anything else that is called `main.py`.
+/// Arguments of ComfyUI that hardly any other `main.py` has.
 const ARGUMENTS: [&str; 14] = [
     "--listen",
     "--cpu",
@@ -33,14 +33,14 @@ const ARGUMENTS: [&str; 14] = [
 ];
 
 impl Walk<'_> {
-    /// When something happens that happens here.
+    /// At which starts the current command runs.
     fn when(&self) -> Come {
         let mut missing = Vec::new();
         for condition in &self.conditions {
             match condition {
                 Condition::Maybe => return Come::Maybe,
                 Condition::Missing(path) => missing.push(path.clone()),
-                // That there are nodes, or requirements, is what an installation is about.
+                // An installation always depends on existing nodes or requirements.
                 Condition::Exists(path) => {
                     let last = path.rsplit('/').next().unwrap_or_default();
                     let about = path.contains('*')
@@ -69,7 +69,7 @@ impl Walk<'_> {
         self.script.swallowed = Some(Swallowed { line: line - 1, file: self.name.clone(), text });
     }
 
-    /// `pip install` and its kind.
+    /// Handles `pip install` and its variants.
     pub(super) fn installs(&mut self, words: &[String], line: usize, fate: Fate) {
         let name = words[0].rsplit('/').next().unwrap_or_default();
         let manager = words.iter().any(|w| w.ends_with("cm-cli.py") || w == "cm-cli" || w == "comfy");
@@ -111,7 +111,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A path as far as it is known, with what is not known left in it.
+    /// A path with its unknown parts left in it.
     fn place(&self, path: &str) -> String {
         if path.starts_with('/') || is_unknown(path) {
             return path.to_owned();
@@ -122,7 +122,7 @@ impl Walk<'_> {
         }
     }
 
-    /// `git clone`, `cp`, `ln -s`.
+    /// Handles `git clone`, `cp`, `ln -s`.
     pub(super) fn puts(&mut self, words: &[String], line: usize, fate: Fate) {
         let name = words[0].rsplit('/').next().unwrap_or_default();
         let plain: Vec<&String> = words[1..].iter().filter(|w| !w.starts_with('-')).collect();
@@ -178,7 +178,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What is written to a file by a redirection.
+    /// Handles a file written by a redirection.
     pub(super) fn written(&mut self, path: &str) {
         if path.contains("login/PASSWORD") || path.ends_with("/PASSWORD") || path == "PASSWORD" {
             let when = self.when();
@@ -186,7 +186,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Files that a command itself writes.
+    /// Handles files written by a command.
     pub(super) fn writes(&mut self, words: &[String], document: Option<&str>) {
         let name = words[0].rsplit('/').next().unwrap_or_default().to_owned();
         if name == "tee" {
@@ -235,7 +235,7 @@ impl Walk<'_> {
             None => self.state.active.clone(),
         };
         self.started += 1;
-        // Of two starts, the one that is sure counts, and else the first.
+        // Of two starts, an unconditional one counts, else the first.
         let sure = self.conditions.is_empty();
         if self.script.starts && !sure {
             return;
@@ -294,8 +294,8 @@ fn is_login(name: &str) -> bool {
         || words().any(|w| w.ends_with("auth") || w.starts_with("authent") || w.starts_with("authoriz"))
 }
 
-/// Whether a file of requirements is that of every custom node; with the directory of the nodes where
-/// it is known.
+/// Whether a requirements file is that of every custom node; with the directory of the nodes if it
+/// is known.
 fn of_every_node(path: &str) -> Option<Option<String>> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     let (file, directories) = parts.split_last()?;

@@ -1,7 +1,7 @@
-//! What a word stands for, as far as it can be known without running anything.
+//! Expands words without running anything.
 //!
-//! What cannot be known is [`UNKNOWN`] inside the text. A pattern (`/app/custom_nodes/*`) stands for
-//! each of its matches: a loop over it is read once.
+//! Unknown parts are [`UNKNOWN`] in the text. A pattern (`/app/custom_nodes/*`) stands for each of
+//! its matches: a loop over it is read once.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use brush_parser::{
 
 use super::outcome::Environment;
 
-/// What stands where something is not known; no script holds it.
+/// Replaces an unknown part; never occurs in scripts.
 pub(super) const UNKNOWN: char = '\u{1a}';
-/// What stands for a variable that nobody sets: in a path that is not known, in a test it is empty.
+/// Replaces an unset variable: unknown in a path, empty in a test.
 pub(super) const UNSET: char = '\u{19}';
 
-/// Whether some of a text is not known.
+/// Whether a part of the text is unknown.
 pub(super) fn is_unknown(text: &str) -> bool {
     text.contains([UNKNOWN, UNSET])
 }
@@ -27,22 +27,22 @@ pub(super) fn is_unknown(text: &str) -> bool {
 pub(super) enum Value {
     Text(String),
     List(Vec<String>),
-    /// `declare -A`: keys and values in their order.
+    /// `declare -A`: keys and values in order.
     Map(Vec<(String, String)>),
 }
 
-/// What words are expanded with.
+/// The input of word expansion.
 pub(super) struct Scope<'a> {
     pub(super) environment: &'a Environment<'a>,
     pub(super) variables: &'a BTreeMap<String, Value>,
     /// `$1`, `$2`, …
     pub(super) arguments: &'a [String],
     pub(super) here: Option<&'a str>,
-    /// What a command in `$( )` prints.
+    /// The output of a command in `$( )`.
     pub(super) printed: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// The words that a word becomes: mostly one, none or more for `"$@"` and arrays.
+/// Expands a word: usually to one word, to none or several for `"$@"` and arrays.
 pub(super) fn words(text: &str, scope: &Scope<'_>) -> Vec<String> {
     if let Some(list) = whole_list(text, scope) {
         return list;
@@ -50,7 +50,7 @@ pub(super) fn words(text: &str, scope: &Scope<'_>) -> Vec<String> {
     vec![one(text, scope)]
 }
 
-/// `"$@"`, `"${LIST[@]}"` and `"${!MAP[@]}"`, which are several words.
+/// `"$@"`, `"${LIST[@]}"` and `"${!MAP[@]}"`, which expand to several words.
 fn whole_list(text: &str, scope: &Scope<'_>) -> Option<Vec<String>> {
     let pieces = word::parse(text, &ParserOptions::default()).ok()?;
     let [only] = pieces.as_slice() else { return None };
@@ -70,7 +70,7 @@ fn whole_list(text: &str, scope: &Scope<'_>) -> Option<Vec<String>> {
                 Value::Map(map) => Some(map.iter().map(|(_, v)| v.clone()).collect()),
                 Value::Text(text) => Some(vec![text.clone()]),
             },
-            // Unquoted, a text is split into its words.
+            // Unquoted text is split into words.
             Parameter::Named(name) if matches!(only.piece, WordPiece::ParameterExpansion(_)) => {
                 let text = scope.lookup(name)?;
                 text.contains(char::is_whitespace).then(|| text.split_whitespace().map(str::to_owned).collect())
@@ -85,7 +85,7 @@ fn whole_list(text: &str, scope: &Scope<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// The one text that a word becomes.
+/// Expands a word to a single string.
 pub(super) fn one(text: &str, scope: &Scope<'_>) -> String {
     match word::parse(text, &ParserOptions::default()) {
         Ok(pieces) => pieces.iter().map(|p| piece(&p.piece, scope)).collect(),
@@ -150,7 +150,7 @@ fn parameter(expression: &ParameterExpr, scope: &Scope<'_>) -> Option<String> {
 }
 
 impl Scope<'_> {
-    /// A variable of the script, or of its environment.
+    /// A variable of the script or its environment.
     pub(super) fn lookup(&self, name: &str) -> Option<String> {
         match self.variables.get(name) {
             Some(Value::Text(text)) => Some(text.clone()),

@@ -1,8 +1,8 @@
-//! What a command line or an entry point shows: where `main.py` is started, by which Python, with
-//! which arguments, and what of the lock each start puts back.
+//! Reads a command line or an entry point: where and how it starts `main.py`, and which parts of
+//! the lock each start restores.
 //!
-//! A script is parsed and walked, not run: what a test decides that nobody can decide here is known
-//! to be under a condition.
+//! A script is parsed and walked, not run. If the result of a test is unknown, its branches are
+//! conditional.
 
 mod assign;
 mod commands;

@@ -1,13 +1,13 @@
-//! From the text of a script to its syntax tree, within bounds: a script is somebody else's file.
+//! Parses a script to its syntax tree, within limits: scripts are untrusted files.
 
 use brush_parser::{Parser, ast::Program};
 
-/// How deep brackets and compound commands may be nested; the parser descends with them.
+/// The maximum nesting of brackets and compound commands, which limits the parser's recursion.
 const DEEPEST: usize = 60;
-/// How much text is parsed at all.
+/// The maximum length of a parsed text, in bytes.
 const LONGEST: usize = 256 * 1024;
 
-/// The programs of a text: one, or, where it is no shell script as a whole, one for each line that is.
+/// The programs of a text: one or, if it is not a valid script as a whole, one for each valid line.
 pub(super) fn programs(text: &str) -> Vec<(usize, Program)> {
     if text.len() > LONGEST || depth(text) > DEEPEST {
         return Vec::new();
@@ -22,7 +22,7 @@ fn program(text: &str) -> Option<Program> {
     Parser::builder().build(text.as_bytes()).parse_program().ok()
 }
 
-/// How deep it is nested at most, counted without understanding it: never less than it is.
+/// An upper bound of the nesting depth, counted without parsing.
 fn depth(text: &str) -> usize {
     let (mut now, mut most) = (0_usize, 0_usize);
     for word in text.split_inclusive(|c: char| c.is_whitespace() || ";&|".contains(c)) {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nested_without_end_is_not_parsed() {
+    fn too_deep_nesting_is_not_parsed() {
         for text in
             ["(".repeat(5000), "$(".repeat(5000), "if x; then ".repeat(5000), "{ ".repeat(5000), "`".repeat(5000)]
         {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_that_are_shell_are_read_of_what_is_not() {
+    fn the_valid_lines_of_an_invalid_script_are_read() {
         assert_eq!(programs("cd /srv\n))) no shell (((\npython main.py\n").len(), 2);
     }
 }

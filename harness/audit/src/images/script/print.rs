@@ -1,11 +1,11 @@
-//! What commands print, as far as it is paths: for `$( )`, for pipes, and for `< <( )`.
+//! The output of commands, as far as it consists of paths: for `$( )`, pipes, and `< <( )`.
 
 use brush_parser::ast::{AndOr, Command, IoFileRedirectTarget, IoRedirect, ProcessSubstitutionKind, RedirectList};
 
 use super::{expand, parse, walk::Walk};
 
 impl Walk<'_> {
-    /// What a command in `$( )` prints.
+    /// The output of a command in `$( )`.
     pub(super) fn prints(&self, command: &str) -> Option<String> {
         let programs = parse::programs(command);
         let [(_, program)] = programs.as_slice() else { return None };
@@ -24,7 +24,7 @@ impl Walk<'_> {
         if item.0.additional.is_empty() { self.printed_by(first) } else { None }
     }
 
-    /// What a command prints: paths, or a pattern for them.
+    /// The output of a command: paths, or a pattern for them.
     pub(super) fn printed_by(&self, command: &Command) -> Option<String> {
         let Command::Simple(simple) = command else { return None };
         let words = self.words_of(simple);
@@ -64,7 +64,7 @@ impl Walk<'_> {
     }
 }
 
-/// What `find` finds, as a pattern.
+/// The result of `find`, as a pattern.
 pub(super) fn found(words: &[&str]) -> Option<String> {
     let (root, rest) = words.split_first().filter(|(root, _)| !root.starts_with('-'))?;
     let name = rest.iter().position(|w| matches!(*w, "-name" | "-iname")).and_then(|n| rest.get(n + 1));

@@ -1,5 +1,5 @@
-//! The way through a script: sequences, branches, loops, functions. Nothing is run: a branch whose
-//! test cannot be decided is walked under a condition, and a loop over a pattern is walked once.
+//! Walks through a script: sequences, branches, loops, functions. Nothing is run: a branch whose
+//! test is unknown is walked conditionally, and a loop over a pattern is walked once.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ use super::{
 use crate::images::script::{condition, expand};
 use lockproof_compose::in_container;
 
-/// How many commands are looked at; scripts that call each other could go on for ever.
+/// The maximum number of commands; scripts that call each other could be endless.
 const STEPS: usize = 20_000;
-/// How deep functions and scripts call each other.
+/// The maximum depth of function and script calls.
 const DEEPEST: usize = 12;
-/// Over how many words a loop is walked one by one.
+/// The maximum number of words for which a loop is unrolled.
 const UNROLLED: usize = 64;
 
-/// What comes after a command.
+/// Whether the script continues after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     On,
@@ -34,18 +34,18 @@ pub(super) enum Flow {
     Ends,
 }
 
-/// What a failure of a command comes to.
+/// The effect of a command's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// What `set -e` says.
+    /// As set by `set -e`.
     ByState,
     /// The start stops.
     Stops,
-    /// The start goes on.
+    /// The start continues.
     Ignored,
 }
 
-/// What a command finds.
+/// The state of the shell.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) here: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct State {
     pub(super) arguments: Vec<String>,
     pub(super) strict: bool,
     pub(super) pipefail: bool,
-    /// The virtual environment that is active.
+    /// The active virtual environment.
     pub(super) active: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Walk<'a> {
     leaves: Leaves,
     /// The lines before the program that is walked.
     offset: usize,
-    /// The text that is walked, and the file here in which it stands, if it stands in one.
+    /// The current text, and its local file name, if any.
     pub(super) source: String,
     pub(super) name: Option<String>,
 }
@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
         flow
     }
 
-    /// Another text within this one: `sh -c`, a script that is called or read in.
+    /// Walks a text within this one: `sh -c`, or a script that is run or sourced.
     pub(super) fn nested(&mut self, text: &str) -> Flow {
         if self.depth >= DEEPEST {
             self.script.incomplete = true;
@@ -180,7 +180,8 @@ impl<'a> Walk<'a> {
         let mut flow = Flow::On;
         let mut unless = Vec::new();
         for (n, (and, pipeline)) in elements.iter().enumerate() {
-            // After a test, the next command depends on it; after another command, on its success.
+            // After a test, the next command depends on its result; after another command, on its
+            // success.
             if n > 0 {
                 let before = elements[n - 1].1;
                 match (self.test_of(before), and) {
@@ -236,7 +237,7 @@ impl<'a> Walk<'a> {
         flow
     }
 
-    /// Whether a handler ends the start: `exit 1`, `{ echo x; exit 1; }`, `die …`.
+    /// Whether an error handler ends the start: `exit 1`, `{ echo x; exit 1; }`, `die …`.
     fn ends(&self, pipeline: &Pipeline) -> bool {
         let text = pipeline.to_string();
         let ends = |text: &str| {
@@ -247,7 +248,7 @@ impl<'a> Walk<'a> {
         ends(&text) || self.functions.get(name).is_some_and(|body| ends(&body.0.to_string()))
     }
 
-    /// What a pipeline comes to as a test, if it is one.
+    /// The result of a pipeline as a test, if it is one.
     fn test_of(&self, pipeline: &Pipeline) -> Option<Test> {
         let [command] = pipeline.seq.as_slice() else { return None };
         let at = |path: &str| self.at(path).or_else(|| path.contains('*').then(|| path.to_owned()));
@@ -273,7 +274,7 @@ impl<'a> Walk<'a> {
         let mut fed = None;
         let mut flow = Flow::On;
         for (n, command) in pipeline.seq.iter().enumerate() {
-            // A pipe's status is its last command's.
+            // The status of a pipeline is that of its last command.
             let own = if n < last && !self.state.pipefail { Fate::Ignored } else { fate };
             flow = self.command(command, own, fed.take());
             if n < last {
@@ -329,7 +330,7 @@ impl<'a> Walk<'a> {
                 Flow::On
             }
             CompoundCommand::WhileClause(clause) | CompoundCommand::UntilClause(clause) => {
-                // `find … | while read -r file`: walked once, for each of them.
+                // `find … | while read -r file`: walked once for all files.
                 let condition = clause.0.to_string();
                 let mut names = condition.split_whitespace().skip_while(|w| *w != "read").skip(1);
                 let name = names.find(|w| !w.starts_with('-') && !w.starts_with(['\'', '"']));
@@ -435,7 +436,7 @@ impl<'a> Walk<'a> {
         self.join(ways)
     }
 
-    /// One of several ways, and nothing tells which.
+    /// Several branches, of which any may be taken.
     fn either(&mut self, branches: &[(Option<&CompoundList>, &CompoundList)], fate: Fate) -> Flow {
         let mut ways = vec![(self.state.clone(), Flow::On)];
         let (outer, leaves) = (self.conditions.len(), self.leaves);
@@ -450,7 +451,7 @@ impl<'a> Walk<'a> {
         self.join(ways)
     }
 
-    /// What is the same on every way that goes on is known.
+    /// Keeps the parts of the state that are equal in all continuing branches.
     fn join(&mut self, ways: Vec<(State, Flow)>) -> Flow {
         let returns = ways.iter().any(|(_, flow)| *flow == Flow::Returns);
         let mut on = ways.into_iter().filter(|(_, flow)| *flow == Flow::On).map(|(state, _)| state);
@@ -475,7 +476,7 @@ impl<'a> Walk<'a> {
         Flow::On
     }
 
-    /// The condition of a branch; its commands are walked, too.
+    /// The condition of a branch; its commands are walked too.
     fn test(&mut self, list: &CompoundList, body: &CompoundList) -> Test {
         let minds =
             body.to_string().split(|c: char| c.is_whitespace() || c == ';').any(|w| w == "exit" || w == "return");
@@ -649,10 +650,10 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// A path from where the script is; none when that, or the path, is not known.
+    /// A path resolved against the current directory; `None` if either is unknown.
     pub(super) fn at(&self, path: &str) -> Option<String> {
         if is_unknown(path) {
-            // A pattern below something unknown still says what it is for.
+            // A pattern below an unknown directory is still useful.
             return None;
         }
         if path.starts_with('/') {
@@ -662,13 +663,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `if [ $? -ne 0 ]; then exit 1; fi` minds the command before it.
+/// `if [ $? -ne 0 ]; then exit 1; fi` checks the command before it.
 fn minds_status(next: &AndOrList) -> bool {
     let text = next.to_string();
     text.contains("$?") && (text.contains("exit") || text.contains("return"))
 }
 
-/// Whether a command starts ComfyUI, by its text.
+/// Whether the text of a command starts ComfyUI.
 fn starts(text: &str) -> bool {
     text.contains("main.py") || text.contains("comfy launch") || text.contains("$@")
 }

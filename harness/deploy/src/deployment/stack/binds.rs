@@ -1,4 +1,4 @@
-//! What stands for the host's paths, and for volumes that are made elsewhere.
+//! Replaces host paths and external volumes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use crate::{
 use lockproof_compose::{Mount, MountKind};
 use lockproof_model::{error::Result, state::Owner};
 
-/// What was made for the paths of the host.
+/// The replacements of host paths.
 pub(super) struct Binds {
     pub(super) by_path: BTreeMap<String, Vec<BoundTo>>,
     /// In the order in which they can be removed.
@@ -25,10 +25,10 @@ pub(super) struct Binds {
     pub(super) notes: Vec<String>,
 }
 
-/// Directories of the kernel: they are no files to copy, and what is written there reaches the machine.
+/// Kernel directories: they cannot be copied, and writes to them would affect this machine.
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// Makes a layer or a copy for each path of the host, once, however many services mount it.
+/// Creates a copy-on-write layer or a copy for each host path, once for all services that mount it.
 pub(super) async fn make(
     engine: &Engine,
     run: &Run,
@@ -38,7 +38,7 @@ pub(super) async fn make(
     image: &str,
 ) -> Result<Binds> {
     let mut binds = Binds { by_path: BTreeMap::new(), volumes: Vec::new(), notes: Vec::new() };
-    // What is asked for, and by which names in the file, by real path.
+    // The requested paths with their names in the file, by real path.
     let mut wanted: BTreeMap<PathBuf, (bool, BTreeSet<String>)> = BTreeMap::new();
     let active = services(&of.project, &of.service);
     let mounts = active.iter().flat_map(|service| &service.mounts);
@@ -51,15 +51,15 @@ pub(super) async fn make(
                     names.insert(path.to_owned());
                 }
             }
-            // A socket or a device: what is done through it would reach this machine.
+            // A socket or a device: access through it would reach this machine.
             Ok(_) => {}
             Err(_) if binds.by_path.contains_key(path) => {}
-            // Compose makes an empty directory of what is not there.
+            // Compose creates an empty directory for a missing path.
             Err(_) => {
                 let name = format!("{key}-missing-{}", binds.by_path.len());
                 let real = engine.create_volume(run, &subject.name, &name).await?;
                 binds.volumes.push(real.clone());
-                binds.notes.push(format!("{path} is not there: it is taken for an empty directory"));
+                binds.notes.push(format!("{path} does not exist: using an empty directory"));
                 binds
                     .by_path
                     .insert(path.to_owned(), vec![BoundTo { below: String::new(), source: Source::Volume(real) }]);
@@ -71,7 +71,7 @@ pub(super) async fn make(
         target: format!("/bind-{n}"),
         read_only: *read_only,
     });
-    // A file that nobody writes is copied alone, whatever directory it lies in.
+    // A read-only file is copied alone, not with its directory.
     let (alone, together): (Vec<_>, Vec<_>) = requests.partition(|r| r.read_only && r.source.is_file());
     let maker = Maker { engine, run, key, image };
     for requests in [alone, together] {
@@ -80,7 +80,10 @@ pub(super) async fn make(
         for request in &requests {
             let (_, names) = &wanted[&request.source];
             if made.copied.contains(&request.target) {
-                binds.notes.push(format!("{} is copied: it cannot be mounted copy-on-write", request.source.display()));
+                binds.notes.push(format!(
+                    "{} is copied, because it cannot be mounted copy-on-write",
+                    request.source.display()
+                ));
             }
             let parts: Vec<BoundTo> = made.attachments.iter().filter_map(|a| part(a, &request.target)).collect();
             binds.by_path.extend(names.iter().map(|name| (name.clone(), parts.clone())));
@@ -89,7 +92,7 @@ pub(super) async fn make(
     Ok(binds)
 }
 
-/// What of an attachment belongs to the request with this target.
+/// The part of an attachment that belongs to the request with this target.
 fn part(attachment: &Attachment, target: &str) -> Option<BoundTo> {
     let below = attachment.target().strip_prefix(target)?;
     if !below.is_empty() && !below.starts_with('/') {
@@ -103,7 +106,7 @@ fn part(attachment: &Attachment, target: &str) -> Option<BoundTo> {
     Some(BoundTo { below: below.trim_start_matches('/').to_owned(), source })
 }
 
-/// The named volumes that outlast the project: external ones, and shares of other machines.
+/// The named volumes that exist outside the project: external ones, and network shares.
 pub(super) fn made_elsewhere(of: &ComposeSubject) -> BTreeSet<String> {
     let active = services(&of.project, &of.service);
     let kept = |mount: &&Mount| {

@@ -1,8 +1,7 @@
-//! Compose as a child process: the plugin `docker compose`, or `docker-compose` of v1 or v2,
-//! whichever is there.
+//! Runs Compose as a child process: the plugin `docker compose`, or `docker-compose` v1 or v2.
 //!
-//! The project is given on standard input, so that no file of it, which may hold secrets, lies
-//! anywhere; and it runs in an empty directory, so that no `.env` of somebody else's is read.
+//! The project is passed on standard input, so that its file, which may contain secrets, is not
+//! stored; and Compose runs in an empty directory, so that it does not read another `.env`.
 
 use std::{path::PathBuf, process::Stdio};
 
@@ -11,7 +10,7 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use crate::engine::Engine;
 use lockproof_model::error::{Error, Result};
 
-/// What sets up Compose by the environment, and is not meant for a project of ours.
+/// Environment variables that configure Compose and must not affect the copied project.
 const NOT_OURS: [&str; 6] = [
     "COMPOSE_FILE",
     "COMPOSE_PATH_SEPARATOR",
@@ -21,10 +20,10 @@ const NOT_OURS: [&str; 6] = [
     "COMPOSE_REMOVE_ORPHANS",
 ];
 
-/// So many lines of what Compose says are shown when it fails.
+/// The number of output lines shown when Compose fails.
 const LINES: usize = 12;
 
-/// The Compose of this machine.
+/// The installed Compose.
 #[derive(Clone, Debug)]
 pub struct Compose {
     words: &'static [&'static str],
@@ -33,10 +32,10 @@ pub struct Compose {
 }
 
 impl Compose {
-    /// Finds it.
+    /// Detects it.
     ///
     /// # Errors
-    /// An environment error when there is none.
+    /// An environment error if Compose is not installed.
     pub async fn find(engine: &Engine) -> Result<Self> {
         for words in [&["docker", "compose"][..], &["docker-compose"]] {
             let mut command = Command::new(words[0]);
@@ -46,16 +45,16 @@ impl Compose {
                 return Ok(Self { words, address: engine.address().to_owned(), directory });
             }
         }
-        Err(Error::environment("there is no Compose here: neither `docker compose` nor `docker-compose` answers").fix(
-            "install one (on Debian and Ubuntu: apt-get install docker-compose, or docker-compose-plugin),\n\
-                  or gate the service's image with its mounts as an `image:` subject",
+        Err(Error::environment("Compose is not installed: neither `docker compose` nor `docker-compose` works").fix(
+            "install it (on Debian and Ubuntu: apt-get install docker-compose, or \
+            docker-compose-plugin),\nor gate the service's image with its mounts as an `image:` subject",
         ))
     }
 
-    /// Runs one of its commands on the project `name`, which `file` describes.
+    /// Runs a Compose command on the project `name`, which `file` describes.
     ///
     /// # Errors
-    /// An environment error with what it said last, when it fails.
+    /// An environment error with the last output, if it fails.
     pub async fn run(&self, name: &str, file: &[u8], arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(self.words[0]);
         command
@@ -68,7 +67,7 @@ impl Compose {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // Ctrl-C at the terminal is for us: we end it, and clean up after it.
+            // Ctrl-C on the terminal is handled by lockproof, which ends Compose and cleans up.
             .process_group(0)
             .kill_on_drop(true);
         NOT_OURS.iter().for_each(|variable| {
@@ -78,7 +77,7 @@ impl Compose {
         let failed = |detail: String| Error::environment(format!("`{line}` failed")).detail(detail);
         let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
         if let Some(mut input) = child.stdin.take() {
-            // One that ends before it has read everything says why on its own.
+            // If Compose exits early, its own output says why.
             let _closed_early = input.write_all(file).await;
         }
         let output = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
@@ -88,6 +87,6 @@ impl Compose {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
         Err(failed(lines[lines.len().saturating_sub(LINES)..].join("\n"))
-            .fix("bring the project up by hand to see more; what the gate changed in it is told with --verbose"))
+            .fix("start the project with Compose to see more; --verbose shows what the gate changed in it"))
     }
 }

@@ -1,4 +1,4 @@
-//! The images of a stack: those that are here, those that can be pulled, and those that Compose builds.
+//! The images of a stack: local, pulled, or built by Compose.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::{
 use lockproof_compose::{Service, document::to_json};
 use lockproof_model::error::{Error, Result};
 
-/// The image of every service that is brought up, by service.
+/// The image of every started service, by service.
 ///
-/// A service with `build:` uses the image that the person has built already; where there is none,
-/// Compose builds one under a name of the run's, which goes with it.
+/// A service with `build:` uses its existing image. If there is none, Compose builds it under a
+/// name of the run, and it is removed with the run.
 pub async fn images(engine: &Engine, run: &Run, subject: &Subject) -> Result<BTreeMap<String, Found>> {
     let Some(of) = &subject.compose else { return Ok(BTreeMap::new()) };
     let mut found = BTreeMap::new();
@@ -29,7 +29,7 @@ pub async fn images(engine: &Engine, run: &Run, subject: &Subject) -> Result<BTr
             (None, None) => {
                 return Err(Error::usage(format!("the service `{}` has neither `image` nor `build`", service.name))
                     .at(of.project.sources.place(service.at))
-                    .fix("name its image"));
+                    .fix("add its image"));
             }
         };
         found.insert(service.name.clone(), image);
@@ -40,7 +40,7 @@ pub async fn images(engine: &Engine, run: &Run, subject: &Subject) -> Result<BTr
 async fn built(engine: &Engine, run: &Run, of: &ComposeSubject, service: &Service) -> Result<Found> {
     let own = run.name(&format!("built-{}", service.name.to_lowercase()));
     let project = &of.project.name;
-    // Under `image:`, else under the names that v2 and v1 give; else we have built it already.
+    // By `image:`, else by the names that v2 and v1 give.
     let names = match &service.image {
         Some(image) => vec![image.text.clone()],
         None => vec![format!("{project}-{}", service.name), format!("{project}_{}", service.name)],

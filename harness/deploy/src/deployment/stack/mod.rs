@@ -1,8 +1,9 @@
-//! A whole compose project, brought up as a copy through the person's own Compose, so that what is
-//! proven is what the operator types.
+//! A whole compose project, started as a copy with the installed Compose, so that the test runs the
+//! operator's commands.
 //!
-//! Anonymous volumes are Compose's to make, and carry no label: while a container has them, they are
-//! found by it; before one is removed, they are written into a [journal](crate::engine::journal).
+//! Compose creates the anonymous volumes, without labels. While a container uses them, they are
+//! found through it; before it is removed, they are recorded in a
+//! [journal](crate::engine::journal).
 
 pub mod command;
 pub mod rewrite;
@@ -22,25 +23,25 @@ use lockproof_model::{
 };
 use rewrite::Made;
 
-/// The label by which Compose knows the containers of a project, v1 and v2 alike.
+/// Compose's label for the project, in v1 and v2.
 const LABEL_PROJECT: &str = "com.docker.compose.project";
-/// The label that tells the service.
+/// Compose's label for the service.
 const LABEL_SERVICE: &str = "com.docker.compose.service";
 
-/// A project of ours.
+/// A copied project.
 #[derive(Debug)]
 pub(super) struct Stack {
     compose: Compose,
     subject: ComposeSubject,
     port: u16,
-    /// The name of the project, and the start of every name in it.
+    /// The name of the project, and the prefix of every name in it.
     name: String,
     made: Made,
-    /// Volumes that Compose does not make, in the order in which they can be removed.
+    /// Volumes that Compose does not create, in the order in which they can be removed.
     volumes: Vec<String>,
 }
 
-/// A stack that is not up yet, with what runs in its gated service.
+/// A stack that is not started yet, with the image of its gated service.
 pub(super) struct Prepared {
     pub(super) stack: Stack,
     pub(super) image: String,
@@ -49,10 +50,10 @@ pub(super) struct Prepared {
 }
 
 impl Stack {
-    /// Makes what Compose does not: images, layers over the binds, stand-ins for external volumes.
+    /// Creates what Compose does not: images, layers for binds, replacements of external volumes.
     pub(super) async fn prepare(engine: &Engine, run: &Run, key: &str, subject: &Subject) -> Result<Prepared> {
         let Some(of) = &subject.compose else {
-            return Err(Error::usage("it is no compose subject"));
+            return Err(Error::usage("not a compose subject"));
         };
         let compose = Compose::find(engine).await?;
         let mut found = images(engine, run, subject).await?;
@@ -85,7 +86,7 @@ impl Stack {
         Ok(Prepared { stack, image: gated.name, facts: gated.facts, binds: CowBinds::default() })
     }
 
-    /// The network of the gated service, by its real name.
+    /// The real name of the gated service's network.
     pub(super) fn network(&self) -> String {
         let door = rewrite::door(&self.subject.project, &self.subject.service);
         let (file, _) = self.file();
@@ -103,7 +104,7 @@ impl Stack {
         self.compose.run(&self.name, self.file().0.to_string().as_bytes(), arguments).await
     }
 
-    /// A command that may stop containers, with how long that may take.
+    /// Runs a command that may stop containers, with a matching time limit.
     async fn run_stopping(&self, arguments: &[&str]) -> Result<()> {
         let seconds = self.subject.stop_timeout.map(|t| t.as_secs().to_string());
         let mut all = arguments.to_vec();
@@ -117,7 +118,7 @@ impl Stack {
         format!("{LABEL_PROJECT}={}", self.name)
     }
 
-    /// The container of the gated service.
+    /// The id of the gated service's container.
     async fn container(&self, engine: &Engine) -> Result<Option<String>> {
         let service = format!("{LABEL_SERVICE}={}", self.subject.service);
         Ok(engine.containers_with(&[&self.of_project(), &service]).await?.into_iter().next())
@@ -138,7 +139,7 @@ impl Stack {
         engine.write_journal(run, &format!("{}-journal-{}", self.name, secret::random(4)), volumes).await
     }
 
-    /// Takes everything away.
+    /// Removes everything.
     pub(super) async fn take_down(self, engine: &Engine, run: &Run) -> Result<()> {
         let down = self.down(engine, run, &["down", "--volumes", "--remove-orphans"]).await;
         for volume in &self.volumes {

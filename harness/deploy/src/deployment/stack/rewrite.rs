@@ -1,16 +1,16 @@
-//! A project rewritten so that it touches nothing outside the run: a pure function from what was read
-//! to what Compose is given.
+//! Rewrites a project so that it affects nothing outside the run: a pure function from the original
+//! project to the input of Compose.
 //!
 //! | in the file | in the copy |
 //! |---|---|
-//! | `container_name`, labels, log drivers | dropped: they are for the real one |
-//! | `ports` | the port of the gated service alone, on 127.0.0.1, chosen by the engine |
-//! | networks | of the run, without fixed addresses; the host's one is left |
-//! | named volumes | of the run, empty; external and remote ones as well |
-//! | binds, secrets, configs | what [`Made`] says: a copy-on-write layer, or a copy |
-//! | sockets of this machine | dropped: what is done through one would reach it |
-//! | `privileged`, `pid: host`, `userns_mode: host` | dropped: by these, a copy could reach this machine |
-//! | GPUs and devices | dropped where this machine has none |
+//! | `container_name`, labels, log drivers | removed: they belong to the original |
+//! | `ports` | only the port of the gated service, on 127.0.0.1, chosen by the engine |
+//! | networks | networks of the run, without fixed addresses; host networking is replaced |
+//! | named volumes | empty volumes of the run; external and remote ones too |
+//! | binds, secrets, configs | as in [`Made`]: a copy-on-write layer, or a copy |
+//! | sockets of this machine | removed: access through them would reach it |
+//! | `privileged`, `pid: host`, `userns_mode: host` | removed: a copy could use them to reach this machine |
+//! | GPUs and devices | removed if this machine has none |
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,26 +22,26 @@ use serde_json::{Map, Value, json};
 use lockproof_compose::{Mount, MountKind, Project, Service, document::to_json, volume::Type};
 use lockproof_model::state::Owner;
 
-/// What was made for the project, and how it is to be brought up.
+/// What was created for the project, and the settings of the copy.
 #[derive(Clone, Debug, Default)]
 pub struct Made {
-    /// What the mounts of the host became, by [`key`](bind_key) of the path.
+    /// The replacements of host mounts, by [`key`](bind_key) of the path.
     pub binds: BTreeMap<String, Vec<BoundTo>>,
-    /// The real names of volumes that Compose does not make, by the name in the file.
+    /// The real names of volumes that Compose does not create, by their name in the file.
     pub kept: BTreeMap<String, String>,
-    /// The images that run, by service.
+    /// The images to run, by service.
     pub images: BTreeMap<String, String>,
-    /// The labels of everything.
+    /// The labels of all objects.
     pub labels: HashMap<String, String>,
-    /// The start of every name.
+    /// The prefix of all names.
     pub prefix: String,
-    /// Whether there is no route out.
+    /// Whether the copy has no network access.
     pub isolated: bool,
     /// Whether the engine can give containers a GPU.
     pub gpu: bool,
 }
 
-/// One part of what a path of the host became.
+/// The replacement of a part of a host path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundTo {
     /// The path below the mount's target; empty for the mount itself.
@@ -50,7 +50,7 @@ pub struct BoundTo {
     pub source: Source,
 }
 
-/// Where the bytes of a bind are.
+/// The source of a replaced bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A volume by its real name.
@@ -59,7 +59,7 @@ pub enum Source {
     Path(String),
 }
 
-/// The services that are brought up: the active ones, the gated one, and what it needs.
+/// The services to start: the active ones, the gated one, and its dependencies.
 pub fn services<'p>(project: &'p Project, gated: &str) -> Vec<&'p Service> {
     let mut wanted: BTreeSet<&str> =
         project.services.iter().filter(|s| project.is_active(s)).map(|s| s.name.as_str()).collect();
@@ -74,18 +74,18 @@ pub fn services<'p>(project: &'p Project, gated: &str) -> Vec<&'p Service> {
     project.services.iter().filter(|s| wanted.contains(s.name.as_str())).collect()
 }
 
-/// The service whose port is published: the gated one, or the one whose network it shares.
+/// The service whose port is published: the gated one, or the one whose network it uses.
 pub fn door<'p>(project: &'p Project, gated: &'p str) -> &'p str {
     let mode = project.service(gated).and_then(|s| s.network_mode.as_ref());
     mode.and_then(|m| m.text.strip_prefix("service:")).unwrap_or(gated)
 }
 
-/// What a mount of the host is found by in [`Made::binds`].
+/// The key of a host mount in [`Made::binds`].
 pub fn bind_key(mount: &Mount) -> Option<&str> {
     (mount.owner() == Owner::Bind).then_some(mount.source.as_deref()).flatten()
 }
 
-/// The project as Compose is given it, and what was changed that may change how it behaves.
+/// The project for Compose, and notes about changes that may affect its behaviour.
 pub fn rewrite(project: &Project, gated: &str, port: u16, made: &Made) -> (Value, Vec<String>) {
     let active = services(project, gated);
     let names: BTreeSet<&str> = active.iter().map(|s| s.name.as_str()).collect();
@@ -108,7 +108,7 @@ struct Rewriter<'a> {
     networks: BTreeSet<String>,
 }
 
-/// Keys of a service that are dropped: replaced by what follows, or only for the real one.
+/// Keys of a service that are removed or replaced.
 const DROPPED: [&str; 17] = [
     "container_name",
     "extends",
@@ -153,7 +153,7 @@ impl Rewriter<'_> {
             copy.insert("ports".into(), json!([format!("127.0.0.1::{port}")]));
         }
         if self.made.isolated {
-            // An isolated network swallows packets: a look-up that cannot succeed must fail soon.
+            // An isolated network drops packets: let name lookups fail soon.
             copy.insert("dns_opt".into(), json!(["timeout:1", "attempts:1"]));
         }
         self.network_of(service, &mut copy);
@@ -166,7 +166,7 @@ impl Rewriter<'_> {
         Value::Object(copy)
     }
 
-    /// A copy must not be able to do to this machine what the real one may.
+    /// Removes privileges that would let the copy affect this machine.
     fn unprivileged(&mut self, service: &Service, copy: &mut Map<String, Value>) {
         let dropped: Vec<&str> =
             [("privileged", Value::Bool(true)), ("pid", "host".into()), ("userns_mode", "host".into())]
@@ -178,11 +178,11 @@ impl Rewriter<'_> {
             copy.remove(*key);
         }
         if !dropped.is_empty() {
-            self.note(service, format!("without {}, by which a copy could reach this machine", dropped.join(", ")));
+            self.note(service, format!("removed {}: a copy could use it to reach this machine", dropped.join(", ")));
         }
     }
 
-    /// What it waits for, without services that are not brought up.
+    /// Its dependencies, without services that are not started.
     fn needs(&self, copy: &mut Map<String, Value>) {
         for key in ["depends_on", "links"] {
             match copy.get_mut(key) {
@@ -207,7 +207,7 @@ impl Rewriter<'_> {
                 return;
             }
             if !matches!(mode.text.as_str(), "bridge" | "default") {
-                self.note(service, format!("`network_mode: {}` became a network of its own", mode.text));
+                self.note(service, format!("replaced `network_mode: {}` with a separate network", mode.text));
             }
         }
         let mut attached = Map::new();
@@ -246,7 +246,7 @@ impl Rewriter<'_> {
                 copy.remove("runtime");
             }
             if copy.remove("gpus").is_some() || reserved || runtime {
-                self.note(service, "its GPU is left out: the engine has none to give".to_owned());
+                self.note(service, "removed its GPU: the engine has none".to_owned());
             }
         }
         if let Some(Value::Array(devices)) = copy.get_mut("devices") {
@@ -256,7 +256,7 @@ impl Rewriter<'_> {
                 Path::new(path.split(':').next().unwrap_or(path)).exists()
             });
             if devices.len() < before {
-                self.note(service, "devices that this machine has not are left out".to_owned());
+                self.note(service, "removed devices that this machine does not have".to_owned());
             }
         }
     }
@@ -265,18 +265,18 @@ impl Rewriter<'_> {
         let target = escaped(&mount.target);
         if let Some(path) = bind_key(mount) {
             let Some(parts) = self.made.binds.get(path) else {
-                self.note(service, format!("{} is left out: {path} is no file and no directory", mount.target));
+                self.note(service, format!("removed {}: {path} is not a file or a directory", mount.target));
                 return Vec::new();
             };
             return parts.iter().map(|part| self.bound(mount, part, volumes)).collect();
         }
         match (mount.owner(), mount.kind) {
-            // `tmpfs:` stays as it stands; only entries of `volumes:` are written anew.
+            // `tmpfs:` is kept as written; only entries of `volumes:` are rewritten.
             (Owner::Tmpfs, MountKind::Volume(_)) => vec![json!({ "type": "tmpfs", "target": target })],
             (Owner::AnonymousVolume, _) => vec![json!({ "type": "volume", "target": target })],
             (Owner::Volume, MountKind::Volume(Type::Volume)) => {
                 let mut name = mount.source.clone().unwrap_or_default();
-                // Each directory of a volume is a volume of its own here: a new one would lack them.
+                // Each subpath becomes a separate volume: a new volume would not contain it.
                 if let Some(below) = &mount.subpath {
                     name = format!("{name}-{}", plain(below));
                 }
@@ -289,7 +289,7 @@ impl Rewriter<'_> {
                     }),
                 };
                 if real.is_some() && !volumes.contains_key(&name) {
-                    self.note(service, format!("the volume `{name}` is made elsewhere: an empty one stands for it"));
+                    self.note(service, format!("replaced the external volume `{name}` with an empty one"));
                 }
                 volumes.insert(name.clone(), declared);
                 vec![json!({
@@ -326,12 +326,12 @@ fn labels(labels: &HashMap<String, String>) -> Value {
     labels.iter().map(|(name, value)| (name.clone(), Value::from(escaped(value)))).collect::<Map<_, _>>().into()
 }
 
-/// Compose interpolates what it is given.
+/// Escapes `$`, because Compose interpolates its input.
 fn escaped(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// A name that every engine takes for a part of one.
+/// Replaces characters that engines do not allow in names.
 fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

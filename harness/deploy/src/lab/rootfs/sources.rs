@@ -1,26 +1,26 @@
-//! Which of the machine's apt sources make up its own distribution.
+//! Selects the apt sources of the machine's own distribution.
 //!
-//! Everything here is pure: text in, entries out. Both formats are read (`*.list`, one line an
-//! entry, and `*.sources`, deb822 stanzas); what is written is always deb822, because only that
-//! can carry a key that stands in the entry itself.
+//! Pure functions: text in, entries out. Both formats are read (`*.list`, one entry per line, and
+//! `*.sources`, deb822 stanzas). The output is always deb822, because only this format can contain
+//! an inline key.
 
 use std::fmt::Write as _;
 
-/// Components that Debian and Ubuntu publish. An entry with any other is somebody else's archive.
+/// The components of Debian and Ubuntu. An entry with any other is a third-party archive.
 const COMPONENTS: [&str; 7] =
     ["main", "contrib", "non-free", "non-free-firmware", "restricted", "universe", "multiverse"];
 
-/// What `/etc/os-release` says about the distribution.
+/// The distribution, from `/etc/os-release`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Release {
-    /// `ID`, then what it is like: `["ubuntu", "debian"]`.
+    /// `ID`, then `ID_LIKE`: `["ubuntu", "debian"]`.
     pub(super) ids: Vec<String>,
-    /// The distribution's own code name, then that of the one that it derives from.
+    /// The code name of the distribution, then that of its parent.
     pub(super) codenames: Vec<String>,
 }
 
 impl Release {
-    /// Reads os-release(5).
+    /// Parses os-release(5).
     pub(super) fn parse(text: &str) -> Self {
         let value = |key: &str| {
             text.lines()
@@ -46,7 +46,7 @@ impl Release {
         }
     }
 
-    /// Whether packages come from apt here.
+    /// Whether the system uses apt.
     pub(super) fn is_debian_like(&self) -> bool {
         self.ids.iter().any(|id| id == "debian" || id == "ubuntu")
     }
@@ -57,13 +57,13 @@ impl Release {
     }
 }
 
-/// One entry of binary packages.
+/// One entry for binary packages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Entry {
     pub(super) uris: Vec<String>,
     pub(super) suites: Vec<String>,
     pub(super) components: Vec<String>,
-    /// Everything else, as deb822 fields: `("Signed-By", "/usr/share/keyrings/….gpg")`.
+    /// The other options, as deb822 fields: `("Signed-By", "/usr/share/keyrings/….gpg")`.
     pub(super) options: Vec<(String, String)>,
 }
 
@@ -72,8 +72,8 @@ impl Entry {
         self.options.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Keeps the suites that are part of the release itself: back-ports, proposed updates and
-    /// third-party suites are not needed for a base system.
+    /// Keeps the suites of the release itself: a base system does not need back-ports, proposed
+    /// updates and third-party suites.
     fn narrowed_to(&self, codename: &str) -> Option<Self> {
         let own = ["", "-updates", "-security", "/updates"].map(|rest| format!("{codename}{rest}"));
         let suites: Vec<String> = self.suites.iter().filter(|suite| own.contains(suite)).cloned().collect();
@@ -87,9 +87,9 @@ impl Entry {
             .then(|| Self { suites, ..self.clone() })
     }
 
-    /// Whether the entry is plainly the distribution's own: signed with its archive key or,
-    /// where no key is named, kept under a path with its name. The latter holds for personal
-    /// archives, too, except that these say so.
+    /// Whether the entry clearly belongs to the distribution: signed with its archive key or,
+    /// without a named key, below a path with its name. The latter also applies to personal
+    /// archives, which are recognised by their path.
     fn is_plainly_of(&self, ids: &[String]) -> bool {
         match self.option("Signed-By") {
             Some(keys) => keys.split([' ', ',', '\n']).any(|key| {
@@ -101,23 +101,23 @@ impl Entry {
     }
 }
 
-/// The distribution's own entries, and the code name that they belong to.
+/// The distribution's entries, and their code name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Selection {
     pub(super) codename: String,
     pub(super) entries: Vec<Entry>,
 }
 
-/// Picks the entries of the distribution itself; `None` when they do not hold the release.
+/// Selects the entries of the distribution; `None` if they do not contain the release.
 ///
-/// Third-party archives borrow the distribution's code name as a suite, so the suite alone does
-/// not tell:
+/// Third-party archives use the distribution's code name as their suite, so the suite alone does
+/// not identify the distribution:
 ///
-/// | entry | taken |
+/// | entry | selected |
 /// |---|---|
 /// | another suite, component or medium | never |
-/// | signed with the distribution's key, or no key named and a path with its name | always |
-/// | anything else (a company's mirror with a key of its own) | when the line above has no release |
+/// | signed with the distribution's key, or no named key and a path with its name | always |
+/// | anything else (such as a company's mirror with its own key) | if the line above has no release |
 pub(super) fn select(entries: &[Entry], release: &Release) -> Option<Selection> {
     release.codenames.iter().find_map(|codename| {
         let candidates: Vec<Entry> = entries.iter().filter_map(|entry| entry.narrowed_to(codename)).collect();
@@ -129,7 +129,7 @@ pub(super) fn select(entries: &[Entry], release: &Release) -> Option<Selection> 
     })
 }
 
-/// Writes entries as deb822.
+/// Renders entries as deb822.
 pub(super) fn render(entries: &[Entry]) -> String {
     let mut text = String::new();
     for entry in entries {
@@ -146,7 +146,7 @@ pub(super) fn render(entries: &[Entry]) -> String {
     text
 }
 
-/// Reads the one-line format: `deb [signed-by=KEY] URI SUITE COMPONENT…`.
+/// Parses the one-line format: `deb [signed-by=KEY] URI SUITE COMPONENT…`.
 pub(super) fn parse_one_line(text: &str) -> Vec<Entry> {
     text.lines().filter_map(one_line).collect()
 }
@@ -171,8 +171,8 @@ fn one_line(line: &str) -> Option<Entry> {
     })
 }
 
-/// Field names are case-insensitive, so only the abbreviated ones need their long form.
-/// `arch+=…` and `arch-=…` change what the machine has; the new root has one architecture.
+/// Field names are case-insensitive, so only abbreviated ones need their long form. `arch+=…` and
+/// `arch-=…` are ignored: the new root has one architecture.
 fn one_line_option(option: &str) -> Option<(String, String)> {
     let (name, value) = option.split_once('=')?;
     if name.ends_with(['+', '-']) {
@@ -188,7 +188,7 @@ fn one_line_option(option: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.replace(',', " ")))
 }
 
-/// Reads deb822 stanzas, disabled ones and sources of source packages left out.
+/// Parses deb822 stanzas, without disabled entries and source packages.
 pub(super) fn parse_deb822(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut stanza: Vec<(String, String)> = Vec::new();
@@ -197,7 +197,7 @@ pub(super) fn parse_deb822(text: &str) -> Vec<Entry> {
         if line.trim().is_empty() {
             entries.extend(stanza_entry(std::mem::take(&mut stanza)));
         } else if line.starts_with('#') {
-            // A comment may stand within a stanza.
+            // A comment may be inside a stanza.
         } else if line.starts_with([' ', '\t']) {
             if let Some((_, value)) = stanza.last_mut() {
                 value.push('\n');
@@ -231,10 +231,10 @@ fn stanza_entry(stanza: Vec<(String, String)>) -> Option<Entry> {
     (binary && !entry.uris.is_empty()).then_some(entry)
 }
 
-/// The settings by which apt reaches its archives here: proxies, certificates, time-outs, checks
-/// of dates. Reads and writes the form of `apt-config dump`.
+/// The settings by which apt reaches its archives: proxies, certificates, time-outs, date checks.
+/// Input and output have the format of `apt-config dump`.
 ///
-/// Settings of what is downloaded (indexes of desktop software, translations) stay behind.
+/// Settings about what to download (desktop indexes, translations) are left out.
 pub(super) fn transport_settings(dump: &str) -> String {
     const STAY: [&str; 7] =
         ["indextargets", "languages", "compressiontypes", "gzipindexes", "changelogs", "cdrom", "pdiffs"];
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_the_same_from_either_format() {
+    fn both_formats_are_written_and_read_back_unchanged() {
         let entries = parse_one_line(
             "deb [signed-by=/k/a.gpg,/k/b.gpg trusted=yes] http://mirror.example/debian bookworm main\n",
         );

@@ -1,5 +1,4 @@
-//! Credentials that are none: forged tokens in every place where a token may stand, and sessions
-//! that nobody opened.
+//! Forged credentials: tokens in every possible place, and sessions that were never opened.
 
 use super::{Maker, Probe, Target};
 use crate::{
@@ -8,9 +7,9 @@ use crate::{
 };
 use lockproof_model::{finding::Rule, scheme::Presentation, secret};
 
-/// A token that is just wrong.
+/// A wrong token.
 pub(crate) const WRONG: &str = "lockproof";
-/// Tokens that nobody should have, whatever the lock.
+/// Tokens that no lock should accept.
 const GUESSES: [&str; 26] = [
     WRONG,
     "null",
@@ -39,7 +38,7 @@ const GUESSES: [&str; 26] = [
     "token",
     "$2b$12$",
 ];
-/// The hash of nothing, as several functions have it.
+/// The hash of an empty input, by several hash functions.
 const HASHES_OF_NOTHING: [&str; 5] = [
     "d41d8cd98f00b204e9800998ecf8427e",
     "da39a3ee5e6b4b0d3255bfef95601890afd80709",
@@ -47,14 +46,14 @@ const HASHES_OF_NOTHING: [&str; 5] = [
     "$2b$12$LQv3c1yqBWVHxkd0LHAkCOYz6TtxMQJqhN8/LewdBPj6hsxq9w5KS",
     "$2b$04$zVHmKQtGGQob.b/Nc7l9NO8UlrYcW05FiuCj/SxsFO/ZtiN9.mNzy",
 ];
-/// JSON web tokens that say that they need no signature: `{"alg":"none"}` and its spellings.
+/// JSON web tokens without a signature: `{"alg":"none"}` in several spellings.
 const UNSIGNED_JWT: [&str; 4] = [
     "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiIsImxvZ2dlZF9pbiI6dHJ1ZX0.",
     "eyJhbGciOiJOb25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiIsImxvZ2dlZF9pbiI6dHJ1ZX0.",
     "eyJhbGciOiJub25lIn0.eyJ1c2VyIjoiYWRtaW4ifQ.x",
     "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyIjoiYWRtaW4ifQ.AAAA",
 ];
-/// Headers in which other servers take a token.
+/// Token headers of other servers.
 const KEY_HEADERS: [&str; 10] = [
     "X-API-Key",
     "Api-Key",
@@ -67,7 +66,7 @@ const KEY_HEADERS: [&str; 10] = [
     "X-CSRF-Token",
     "X-Session-Token",
 ];
-/// Cookies by which other servers know a session.
+/// Session cookies of other servers.
 const COOKIES: [&str; 19] = [
     "token=lockproof",
     "auth=1",
@@ -89,7 +88,7 @@ const COOKIES: [&str; 19] = [
     "jwt=lockproof",
     "access_token=lockproof",
 ];
-/// Values that a session cookie has when nobody signs it.
+/// Unsigned values of a session cookie.
 const UNSIGNED_SESSIONS: [&str; 9] = [
     "1",
     "true",
@@ -101,7 +100,7 @@ const UNSIGNED_SESSIONS: [&str; 9] = [
     "eyJsb2dnZWRfaW4iOnRydWV9.AAAA",
     "gAAAAAA=",
 ];
-/// Keys that tutorials sign with.
+/// Signing keys from tutorials.
 const KNOWN_KEYS: [&str; 20] = [
     "secret",
     "changeme",
@@ -124,7 +123,7 @@ const KNOWN_KEYS: [&str; 20] = [
     "default",
     "admin",
 ];
-/// Credentials for `Basic`: admin:admin, lockproof:lockproof, `:`, admin:, and no base64 at all.
+/// Credentials for `Basic`: admin:admin, lockproof:lockproof, `:`, admin:, and invalid base64.
 const BASIC: [&str; 5] = ["YWRtaW46YWRtaW4=", "bG9ja3Byb29mOmxvY2twcm9vZg==", "Og==", "YWRtaW46", "*"];
 
 impl Maker<'_> {
@@ -153,7 +152,7 @@ impl Maker<'_> {
                     for odd in odd_values(value, self.keys) {
                         requests.push((Rule::LockForgedCredential, plain().header(header, odd)));
                     }
-                    // Twice: the first or the last may be the one that is looked at, or neither.
+                    // Twice: the lock may check the first, the last, or neither.
                     let wrong = filled(value, WRONG);
                     requests.push((
                         Rule::LockForgedCredential,
@@ -214,7 +213,7 @@ impl Maker<'_> {
     fn forged_tokens(&self) -> Vec<String> {
         let mut forged: Vec<String> =
             GUESSES.iter().chain(&HASHES_OF_NOTHING).chain(&UNSIGNED_JWT).map(|t| (*t).to_owned()).collect();
-        // One that looks as the real one does.
+        // A token of the same form as the real one.
         forged.push("$2b$12$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234".to_owned());
         let Some(keys) = self.keys else { return forged };
         let token = keys.token();
@@ -224,16 +223,16 @@ impl Maker<'_> {
         forged.push(token.chars().skip(1).collect());
         forged.push(token.chars().skip(length / 2).collect());
         forged.extend([format!("{token}x"), format!("x{token}"), format!("{token}{token}"), format!("{token}%00")]);
-        // Whoever reads a number in base 16 does not care for the case.
+        // A number in base 16 is the same in upper and lower case.
         if !token.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
             forged.extend([token.to_lowercase(), token.to_uppercase(), flip_case(token)]);
         }
         forged.push(token.chars().rev().collect());
         forged.push(format!("{}*", start(length / 2)));
-        // One character is another one: the first, and the last.
+        // With one character changed: the first, and the last.
         forged.push(token.char_indices().map(|(i, c)| if i == 0 { 'x' } else { c }).collect());
         forged.push(format!("{}{}", start(length.saturating_sub(1)), if token.ends_with('A') { 'B' } else { 'A' }));
-        // As many characters, but only the first eight are right.
+        // The same length, but only the first eight characters are correct.
         forged.push(format!("{}{}", start(8), "x".repeat(length.saturating_sub(8))));
         forged.push(secret::percent_encode(&secret::percent_encode(token)));
         forged.extend(keys.password().map(str::to_owned));
@@ -241,7 +240,7 @@ impl Maker<'_> {
         forged.extend(unsigned);
         forged.retain(|t| t != token);
         hide(token, &forged);
-        // These have names of their own, and a user's name is no secret.
+        // These have their own placeholders, and a user name is not a secret.
         forged.extend(signed);
         if let Some((user, _)) = token.split_once(':').filter(|_| self.scheme.is_basic()) {
             forged.extend([format!("{user}:"), user.to_owned(), format!("{user}:wrong"), format!("{user}:{user}")]);
@@ -281,7 +280,7 @@ impl Maker<'_> {
     }
 }
 
-/// The token's own header without a token in it.
+/// The token's header with an empty token.
 pub(crate) fn empty_values(pattern: &str) -> Vec<String> {
     let scheme = pattern.split('{').next().unwrap_or_default();
     let mut values = vec![String::new()];
@@ -291,7 +290,7 @@ pub(crate) fn empty_values(pattern: &str) -> Vec<String> {
     values
 }
 
-/// Values of the token's own header that are no token at all.
+/// Malformed values of the token's header.
 fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
     let scheme = pattern.split('{').next().unwrap_or_default();
     let mut values = vec!["lockproof".to_owned(), "\u{e4}".to_owned()];
@@ -319,8 +318,8 @@ fn odd_values(pattern: &str, keys: Option<&Keys>) -> Vec<String> {
     values
 }
 
-/// Keeps what is made from the token out of reports, which would give most of it away; where a shell
-/// can make it from the token, the evidence says how.
+/// Redacts values derived from the token, which would reveal most of it; if a shell can derive
+/// them, the evidence shows how.
 fn hide(token: &str, forged: &[String]) {
     let length = token.chars().count();
     for form in forged {
@@ -346,8 +345,7 @@ fn hide(token: &str, forged: &[String]) {
     }
 }
 
-/// Whether a text holds a piece of the token that is long enough to matter, in whatever case or
-/// direction.
+/// Whether a text contains a significant part of the token, in any case or direction.
 fn gives_away(token: &str, text: &str) -> bool {
     const PIECE: usize = 10;
     let token = token.to_lowercase();
@@ -364,13 +362,13 @@ fn flip_case(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// Session cookies that were changed: in many places, cut, with swapped parts, without a signature,
-/// with a header that asks for none, and signed with keys that everybody knows.
+/// Tampered session cookies: changed in many places, truncated, with swapped parts, without a
+/// signature, with `alg: none`, and signed with well-known keys.
 fn tampered(session: &str) -> Vec<String> {
     let mut changed = Vec::new();
     for pair in session.split("; ") {
         let Some((name, value)) = pair.split_once('=') else { continue };
-        // Values with `=` in them are sent in quotes, which are not part of them.
+        // Values that contain `=` are sent in quotes, which are not part of them.
         let value = value.trim_matches('"');
         let bytes = value.as_bytes();
         let length = bytes.len();
@@ -397,7 +395,7 @@ fn tampered(session: &str) -> Vec<String> {
                 format!("{name}={rest}.AAAA"),
                 format!("{name}={rest}.{}", "A".repeat(signature.len())),
                 format!("{name}={signature}.{rest}"),
-                // As much of the signature as a careless comparison asks for.
+                // As much of the signature as a careless comparison checks.
                 format!("{name}={rest}.{}", signature.get(..1).unwrap_or_default()),
             ]);
             for key in KNOWN_KEYS {
@@ -413,9 +411,9 @@ fn tampered(session: &str) -> Vec<String> {
     changed
 }
 
-/// A JSON web token with its own claims, as whoever has read them may make it: it says that it needs
-/// no signature, has none, or one with a key that everybody knows. Where such a key is the right one,
-/// a claim more makes it another token. Those that are signed come apart from the others.
+/// A JSON web token with the same claims, as made by someone who has read them: with `alg: none`,
+/// without a signature, or signed with a well-known key. If such a key is the right one, an added
+/// claim makes it a different token. The signed ones are returned separately.
 fn resigned(token: &str) -> (Vec<String>, Vec<String>) {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let [head, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { return Default::default() };
@@ -442,7 +440,7 @@ fn resigned(token: &str) -> (Vec<String>, Vec<String>) {
     (unsigned, signed)
 }
 
-/// The signature of a JSON web token with HS256.
+/// The HS256 signature of a JSON web token.
 fn sign(text: &str, key: &str) -> String {
     use base64::Engine as _;
     use hmac::{Hmac, Mac};

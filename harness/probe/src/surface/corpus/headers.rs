@@ -1,10 +1,10 @@
-//! Headers in which a request says of itself who it is or where it comes from.
+//! Headers in which a client claims an identity or an origin.
 
 use super::{Maker, Probe};
 use crate::message::Request;
 use lockproof_model::finding::Rule;
 
-/// Headers that name the caller's address, and addresses that a lock may trust.
+/// Headers with the client's address, and addresses that a lock may trust.
 const ADDRESS_HEADERS: [&str; 14] = [
     "X-Forwarded-For",
     "X-Real-IP",
@@ -90,7 +90,7 @@ const TRUSTED: [(&str, &str); 64] = [
     ("Range", "bytes=0-"),
     ("Content-Type", "multipart/form-data; boundary=x"),
 ];
-/// Headers in which a proxy passes on the original target.
+/// Headers with the original target, set by proxies.
 const REWRITES: [&str; 6] =
     ["X-Original-URL", "X-Rewrite-URL", "X-Original-URI", "X-Forwarded-Uri", "X-Forwarded-Path", "X-Forwarded-Prefix"];
 
@@ -113,7 +113,7 @@ impl Maker<'_> {
                 for public in ["/login", "/", "/favicon.ico", "/assets/x.js"] {
                     trick(target.plain.clone().header(name, public));
                 }
-                // The other way round: a public target, and the protected one in the header.
+                // The reverse: a public target, and the protected one in the header.
                 for public in ["/login", "/"] {
                     trick(
                         Request { target: public.to_owned(), ..target.plain.clone() }
@@ -121,9 +121,9 @@ impl Maker<'_> {
                     );
                 }
             }
-            // The version of the protocol is believed as well: health checks speak the old one.
+            // A lock may trust the protocol version: health checks use the old one.
             trick(Request { old_protocol: true, ..target.plain.clone() });
-            // The page's own origin: whoever sends it says that it is the server's own page.
+            // The server's own origin, which a client can claim.
             trick(target.plain.clone().header("Host", "lockproof").header("Origin", "http://lockproof"));
             trick(target.plain.clone().header("Host", "lockproof").header("Referer", "http://lockproof/"));
             trick(

@@ -1,5 +1,5 @@
-//! Other methods, and requests that ask for another method than they use. OPTIONS is never
-//! evidence: servers answer it themselves.
+//! Other methods, and method overrides. OPTIONS is never evidence, because servers answer it
+//! themselves.
 
 use http::Method;
 

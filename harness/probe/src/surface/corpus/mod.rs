@@ -1,8 +1,8 @@
-//! The corpus: for each way around a lock, the requests that show it.
+//! The corpus: the requests that show each kind of bypass.
 //!
-//! A probe is a request that must not get what the token gets. What it is compared with is the same
-//! route asked plainly with the token; and it says something only where the plain request without
-//! a credential is rejected, because otherwise the route itself is open, which is another finding.
+//! A probe is a request that must not get what the token gets. It is compared with the plain
+//! request with the token. It is significant only if the plain request without a credential is
+//! rejected; otherwise the route itself is open, which is another finding.
 
 pub(crate) mod credentials;
 mod headers;
@@ -19,21 +19,21 @@ use crate::{
 };
 use lockproof_model::{finding::Rule, scheme::Scheme};
 
-/// One probe.
+/// A probe.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// The rule that is broken when it gets through.
+    /// The rule that is broken if it is served.
     pub rule: Rule,
-    /// The route that it is about, as `accept: … route:` names it.
+    /// The route, as in `accept: … route:`.
     pub route: String,
-    /// What is sent, with the forgery or the trick in it.
+    /// The request to send, with the forged credential or the trick.
     pub request: Request,
-    /// What is sent with the token for comparison.
+    /// The request with the token, for comparison.
     pub reference: Request,
-    /// What is sent without a credential, and must be rejected for the probe to say something;
-    /// none: the probe is that request itself.
+    /// The request without a credential that must be rejected for the probe to be significant;
+    /// `None`: the probe itself.
     pub control: Option<Request>,
-    /// Whether the handler may change something.
+    /// Whether the handler may change data.
     pub changes: bool,
 }
 
@@ -52,17 +52,17 @@ impl Probe {
 /// A route below one prefix, with its plain request.
 #[derive(Clone, Debug)]
 struct Target {
-    /// The path with names in braces, prefix included.
+    /// The path with placeholders in braces, including the prefix.
     route: String,
     /// The plain request.
     plain: Request,
-    /// Whether the handler may change something.
+    /// Whether the handler may change data.
     changes: bool,
-    /// Whether the path ends in a segment that the caller chooses.
+    /// Whether the last segment of the path is a free name.
     free_ending: bool,
 }
 
-/// What a corpus is made for.
+/// The input of a corpus.
 struct Maker<'a> {
     scheme: &'a Scheme,
     keys: Option<&'a Keys>,
@@ -70,9 +70,9 @@ struct Maker<'a> {
     targets: Vec<Target>,
 }
 
-/// Every probe for a scheme, in the order in which they are sent: what changes nothing first.
+/// All probes of a scheme, in the order of sending: read-only requests first.
 ///
-/// Without keys, forgeries that are made from the token are left out.
+/// Without credentials, forgeries derived from the token are left out.
 pub fn probes(scheme: &Scheme, keys: Option<&Keys>, inventory: &[Route], fill: &Fill) -> Vec<Probe> {
     let maker = Maker { scheme, keys, fill, targets: targets(scheme, inventory, fill) };
     let mut probes = maker.routes();
@@ -108,14 +108,14 @@ fn targets(scheme: &Scheme, inventory: &[Route], fill: &Fill) -> Vec<Target> {
 }
 
 impl Maker<'_> {
-    /// Targets whose handlers only read, and answer soon: what most tricks are tried on.
+    /// Fast, read-only targets, for most tricks.
     fn reading(&self) -> impl Iterator<Item = &Target> {
         self.targets
             .iter()
             .filter(|t| !t.changes && t.plain.method == http::Method::GET && !t.route.ends_with("/object_info"))
     }
 
-    /// A few of them, where a trick does not depend on the route.
+    /// A few targets, for tricks that do not depend on the route.
     fn samples(&self) -> Vec<&Target> {
         const SAMPLES: [&str; 3] = ["/system_stats", "/api/system_stats", "/internal/logs"];
         let known: Vec<&Target> = self.reading().filter(|t| SAMPLES.contains(&t.route.as_str())).collect();

@@ -1,17 +1,17 @@
-//! The same route under another spelling: what the lock reads and what the router finds may differ.
+//! Other spellings of a route, which the lock and the router may parse differently.
 
 use super::{Maker, Probe, Target};
 use crate::message::Request;
 use lockproof_model::finding::Rule;
 
-/// Parameters by which a lock may be told that it does not matter here.
+/// Query parameters that may disable a lock.
 const PARAMETERS: [&str; 8] =
     ["public=1", "debug=1", "public=true", "debug=true", "test=1", "preview=1", "internal=1", "noauth=1"];
 
-/// Paths that locks leave public, to be worn as a disguise.
+/// Paths that locks usually leave public, used as a disguise.
 const PUBLIC: [&str; 6] = ["/login", "/assets", "/static", "/favicon.ico", "/public", "/health"];
 
-/// Routes whose last segment may be anything, for what depends on the lock alone.
+/// Routes with a free last segment, for tricks that depend only on the lock.
 const ANY_NAME: [&str; 3] = ["/history/{prompt_id}", "/api/history/{prompt_id}", "/userdata/{file}"];
 
 impl Maker<'_> {
@@ -20,7 +20,8 @@ impl Maker<'_> {
         let samples: Vec<&str> = self.samples().iter().map(|t| t.route.as_str()).collect();
         for target in self.reading() {
             let (path, query) = split(&target.plain.target);
-            // What a spelling does hardly depends on the route; the commonest are tried on each.
+            // The effect of a spelling hardly depends on the route; the most common ones are tried
+            // on every route.
             let sample = samples.contains(&target.route.as_str());
             for spelling in spellings(path).into_iter().filter(|s| sample || is_common(path, s)) {
                 probes.push(confused(target, &format!("{spelling}{query}")));
@@ -60,7 +61,7 @@ impl Maker<'_> {
             for parameter in PARAMETERS {
                 probes.push(confused(target, &format!("{path}{query}{separator}{parameter}")));
             }
-            // The absolute form, which a proxy would be sent.
+            // The absolute form, as sent to a proxy.
             for host in ["localhost", "127.0.0.1"] {
                 probes.push(confused(target, &format!("http://{host}{path}{query}")));
             }
@@ -95,7 +96,7 @@ impl Maker<'_> {
         }
     }
 
-    /// The scheme's own public paths first: those are the ones that its lock lets through.
+    /// The scheme's own public paths first: its lock lets these through.
     fn disguises(&self) -> Vec<String> {
         let own =
             self.scheme.public.iter().map(|route| route.path.trim_end_matches('*').trim_end_matches('/').to_owned());
@@ -159,14 +160,14 @@ fn spellings(path: &str) -> Vec<String> {
         format!("{head}\\{last}"),
         format!("{head}%5c{last}"),
     ];
-    // The fragment is cut off by whoever parses a target; the probe is the rest then.
+    // Servers cut off the fragment, so this probe would be another one.
     spelled.retain(|s| !s.contains('#') && s != path && s.starts_with('/'));
     spelled.sort();
     spelled.dedup();
     spelled
 }
 
-/// The spellings that are tried on every route: one for each thing that is read otherwise.
+/// The spellings for every route: one of each kind.
 fn is_common(path: &str, spelled: &str) -> bool {
     [format!("/{path}"), format!("/.{path}"), format!("{path}/"), format!("{path};"), path.to_uppercase()]
         .iter()

@@ -1,4 +1,4 @@
-//! Every route with nothing: bare and below `/api`.
+//! Every route without a credential: with and without `/api`.
 
 use super::{Maker, Probe};
 use crate::message::Request;
@@ -10,7 +10,7 @@ impl Maker<'_> {
             .iter()
             .map(|target| {
                 let bare = target.route.strip_prefix("/api").filter(|rest| rest.starts_with('/'));
-                // Where the bare route is open as well, the prefix has no part in it.
+                // If the plain route is open too, the prefix does not matter.
                 match bare.filter(|bare| self.targets.iter().any(|t| t.route == **bare)) {
                     None => {
                         Probe::plain(Rule::LockUnprotectedRoute, &target.route, target.plain.clone(), target.changes)

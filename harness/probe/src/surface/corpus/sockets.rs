@@ -1,4 +1,4 @@
-//! The web socket, and requests that only look like one.
+//! The WebSocket, and requests that only look like one.
 
 use super::{Maker, Probe};
 use crate::message::Request;
@@ -38,7 +38,7 @@ impl Maker<'_> {
                 forged.into_iter().map(|request| Probe::trick(Rule::LockWebsocket, path, &socket, request, false)),
             );
         }
-        // A lock that lets the web socket through may know it by its header alone.
+        // A lock that exempts the WebSocket may recognise it only by its header.
         for target in self.samples() {
             for request in [
                 upgrade(target.plain.clone()),

@@ -1,9 +1,9 @@
-//! Targets that end like a static file, which locks let through for the sake of the login page.
+//! Targets that end like a static file, which locks let through for the login page.
 
 use super::{Maker, Probe};
 use lockproof_model::finding::Rule;
 
-/// Suffixes that locks take for static files.
+/// Suffixes of static files.
 const SUFFIXES: [&str; 26] = [
     ".js",
     ".css",
@@ -32,7 +32,7 @@ const SUFFIXES: [&str; 26] = [
     ".Ico",
     ".lockproof",
 ];
-/// Endings of a query that a lock sees when it looks at the whole target.
+/// Endings of a query, for locks that check the whole target.
 const QUERIES: [&str; 6] = ["lockproof=.js", "lockproof=.css", "lockproof=.ico", "lockproof=a.png", ".js", "v=1.css"];
 
 impl Maker<'_> {
@@ -50,7 +50,7 @@ impl Maker<'_> {
                     target.changes,
                 ));
             }
-            // A suffix somewhere in the middle of the last segment.
+            // A suffix in the middle of the last segment.
             for middle in [".js.", ".css-", ".ico_"] {
                 let mut request = target.plain.clone();
                 request.target.push_str(&format!("{middle}x"));
