@@ -167,6 +167,9 @@ impl Matrix<'_> {
         results.extend(changed.collect::<Vec<_>>().await);
         let unsent = total.saturating_sub(results.len());
         results.extend(self.effects(&fill).await);
+        if !facts.hidden.is_empty() {
+            results.extend(self.planted(&fill).await);
+        }
         self.ask_again(facts, doubts, &mut results).await;
         self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
@@ -216,6 +219,9 @@ impl Matrix<'_> {
         }
         let Some(token) = facts.token(self, &probe.reference).await else { return (Decision::Indeterminate, true) };
         if facts.is_absent(&token) || token.status == StatusCode::METHOD_NOT_ALLOWED {
+            return (Decision::Rejected, false);
+        }
+        if facts.is_hidden(answer) && token.status == StatusCode::NOT_FOUND {
             return (Decision::Rejected, false);
         }
         if is_indeterminate(&token) {
@@ -321,6 +327,33 @@ impl Matrix<'_> {
         vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
     }
 
+    /// A lock that hides behind 404: a file that is there tells "missing for all" from "missing for
+    /// strangers". It is written with the token, under a name of ours, and asked for without.
+    async fn planted(&self, fill: &Fill) -> Vec<Result> {
+        let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
+        let file = format!("/userdata/{}-planted.json", fill.nonce);
+        let write = authorised(Request::post_json(&*file, "{}"), self.scheme, keys.token());
+        if !self.client.send(&write).await.is_ok_and(|answer| answer.status.is_success()) {
+            return Vec::new();
+        }
+        let mut results = Vec::new();
+        for (prefix, rule) in [("", Rule::LockUnprotectedRoute), ("/api", Rule::LockUnprotectedPrefix)] {
+            let request = Request::get(format!("{prefix}{file}"));
+            let outcome = when_asked(self.client, &request).await;
+            let token = when_asked(self.client, &authorised(request.clone(), self.scheme, keys.token())).await;
+            let decision = decide(&outcome, token.as_ref().ok());
+            let applies = token.is_ok_and(|token| token.status.is_success());
+            let route = format!("{prefix}/userdata/{{file}}");
+            let probe = Probe { rule, route, reference: request.clone(), request, control: None, changes: false };
+            if applies {
+                results.push(Result { probe, outcome: Some(outcome), decision, applies });
+            }
+        }
+        let delete = authorised(Request::new(Method::DELETE, file), self.scheme, keys.token());
+        let _removed = self.client.send(&delete).await;
+        results
+    }
+
     /// Removes what probes that got through, and their references, have written under our name.
     async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
         let Some(keys) = self.keys else { return };
@@ -416,6 +449,9 @@ pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Answer>)>,
     absent: Vec<Answer>,
+    /// The 404s by which the lock hides from strangers what is there. Where the token gets the same for a
+    /// name that nobody has, nothing can be told.
+    hidden: Vec<Answer>,
     /// Whether an answer takes long, whatever the work is.
     slow: bool,
 }
@@ -456,7 +492,27 @@ impl Facts {
                 matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
-        Self { controls, references, absent, slow }
+        let mut facts = Self { controls, references, absent, hidden: Vec::new(), slow };
+        facts.hidden = facts.hiding(matrix, corpus).await;
+        facts
+    }
+
+    /// The 404s that strangers get for what the token finds.
+    async fn hiding(&self, matrix: &Matrix<'_>, corpus: &[Probe]) -> Vec<Answer> {
+        let mut hidden: Vec<Answer> = Vec::new();
+        for control in corpus.iter().filter(|probe| !probe.changes).filter_map(|probe| probe.control.as_ref()) {
+            let Some(Ok(answer)) = self.control(control) else { continue };
+            let is_new = answer.status == StatusCode::NOT_FOUND && !hidden.iter().any(|known| alike(known, answer));
+            if is_new && self.token(matrix, control).await.is_some_and(|token| token.status.is_success()) {
+                hidden.push(answer.clone());
+            }
+        }
+        hidden
+    }
+
+    /// Whether an answer is the one by which the lock hides what is there.
+    fn is_hidden(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::NOT_FOUND && self.hidden.iter().any(|hidden| alike(hidden, answer))
     }
 
     fn control(&self, request: &Request) -> Option<&Outcome> {

@@ -171,7 +171,12 @@ fn judge(
         Ok(verdict) => {
             event.verdict = Some(verdict);
             if matches!(verdict, Verdict::LockedOut | Verdict::Leaky) {
-                findings.extend(diagnose::token(scene, &early.look, false, claimed.tried && claimed.undecided.is_none()));
+                findings.extend(diagnose::token(
+                    scene,
+                    &early.look,
+                    false,
+                    claimed.tried && claimed.undecided.is_none(),
+                ));
             }
         }
         Err(why) => event.undecided = Some(why),

@@ -114,7 +114,10 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
     }
     let body = &answer.body[..answer.body.len().min(LARGEST)];
     match serde_json::from_slice::<Value>(body) {
-        Ok(json) => strings(&json, "", &mut |name, value| add(Origin::Body, name, value)),
+        Ok(json) => strings(&json, "", &mut |name, value| match value.contains(char::is_whitespace) {
+            true => in_text(value, &mut |name, value| add(Origin::Body, name, value)),
+            false => add(Origin::Body, name, value),
+        }),
         Err(_) => in_text(&String::from_utf8_lossy(body), &mut |name, value| add(Origin::Body, name, value)),
     }
     found.into_iter().take(MOST).chain(found_together).collect()
@@ -244,6 +247,10 @@ mod tests {
                 r#"<script>const API_KEY = "lab-0123";</script><input name="csrf" value="c0ffee00">"#
             )),
             ["Body API_KEY=lab-0123"]
+        );
+        assert_eq!(
+            values(&Reply::json(401, r#"{"trace":"compared with q7w8e9r0t1y2u3i4 in check()"}"#)),
+            ["Body =q7w8e9r0t1y2u3i4"]
         );
         assert_eq!(values(&Reply::new(200, "text/plain", "your pass: q7w8e9r0t1y2u3i4.")), ["Body =q7w8e9r0t1y2u3i4."]);
     }

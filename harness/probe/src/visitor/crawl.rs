@@ -117,9 +117,12 @@ impl Site {
         }
         let scripts: Vec<String> = scripts.into_iter().take(SCRIPTS).collect();
         let mut reads = BTreeSet::new();
-        for (_, script) in get(visitor, &scripts).await.iter().filter(|(_, answer)| answer.status.is_success()) {
-            let text = String::from_utf8_lossy(&script.body[..script.body.len().min(LARGEST)]);
-            add_calls(&text, &mut forms, &mut reads);
+        for (path, script) in get(visitor, &scripts).await {
+            if script.status.is_success() && !absent.is(&path, &script) {
+                let text = String::from_utf8_lossy(&script.body[..script.body.len().min(LARGEST)]).into_owned();
+                add_calls(&text, &mut forms, &mut reads);
+                read.push((Request::get(path), script));
+            }
         }
         reads.retain(|path| !known.contains(path));
         for (path, answer) in get(visitor, &reads.into_iter().take(PAGES).collect::<Vec<_>>()).await {
@@ -176,7 +179,7 @@ impl Site {
                     Request::new(Method::POST, &*path).header("Content-Type", "application/x-www-form-urlencoded");
                 self.read.push((request, answer));
                 let form = Form::new(&path, "", usual_fields(purpose), Vec::new(), Encoding::Form);
-                self.forms.push(Form { purpose, is_seen: false, ..form });
+                self.forms.push(Form { purpose, ..form });
             }
         }
         self.read.extend(absent.samples().map(|(path, answer)| (Request::new(Method::POST, path), answer.clone())));
