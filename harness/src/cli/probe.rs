@@ -140,7 +140,9 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         talk.line("the login form opens no session with this name and password: sessions were not probed");
     }
 
-    let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let mut report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let verdict = report.subjects.first().and_then(|subject| subject.events.first()?.verdict);
+    examiner.assess(verdict, &claimed, &mut report.findings).await;
     if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
         talk.line(
             "left undecided: whether the login form lets a visitor in (--mutating tries it, on a server that is yours)",

@@ -22,6 +22,7 @@ use lockproof_probe::{
     look::{Look, Seen, Works},
     matrix::{Found, evidence},
     message::in_words,
+    visitor::Step,
     watch::Exposure,
     wear::Worn,
 };
@@ -104,6 +105,13 @@ pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
         // The credential went with the volumes, as was asked for.
         finding.severity = Severity::Warning;
     }
+    finding
+}
+
+/// Any web page can act with a visitor's session.
+pub fn cross_site(scene: Scene<'_>, steps: &[Step]) -> Finding {
+    let mut finding = scene.finding(Rule::LockCrossSite, Rule::LockCrossSite.facts().title.clone());
+    finding.evidence = steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();
     finding
 }
 

@@ -117,7 +117,7 @@ fn method(rest: &str) -> String {
 }
 
 /// Whether a path stands in the inventory, whatever its names are called.
-fn is_known(path: &str) -> bool {
+pub(crate) fn is_known(path: &str) -> bool {
     let shape = |path: &str| -> Vec<String> {
         path.split('?')
             .next()

@@ -90,11 +90,12 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
         }
     }
     // Some sessions need all of their cookies.
-    if let Some((first, rest)) =
-        answer.cookies().and_then(|all| Some(all.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))?))
+    let all = answer.cookies().unwrap_or_default();
+    if let Some((first, rest)) = all.split_once('=')
         && rest.contains("; ")
     {
-        found_together.push(Candidate { is_weak: false, origin: Origin::Cookie, name: first, value: rest });
+        let (name, value) = (first.to_owned(), rest.to_owned());
+        found_together.push(Candidate { is_weak: false, origin: Origin::Cookie, name, value });
     }
     for (name, value) in &answer.headers {
         if !USUAL.contains(&name.as_str())

@@ -159,6 +159,7 @@ impl Gate<'_> {
         }
         expect::mark_accepted(&mut findings, &self.plan.accept, today());
         let verdict = examine::verdict(&early, &claimed, &findings);
+        self.examiner(current, event).assess(verdict.as_ref().ok().copied(), &claimed, &mut findings).await;
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         if matches!(verdict, Ok(Verdict::LockedOut | Verdict::Leaky)) {
