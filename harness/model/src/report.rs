@@ -480,6 +480,7 @@ impl Report {
         for finding in &mut report.findings {
             text(&mut finding.subject);
             text(&mut finding.message);
+            maybe(&mut finding.impact);
             text(&mut finding.remedy);
             list(&mut finding.evidence);
             list(&mut finding.routes);

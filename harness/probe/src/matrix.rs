@@ -13,7 +13,7 @@ use http::Method;
 
 use super::{
     attribute::attribute,
-    decide::Decision,
+    decide::{Decision, decide},
     doubt::Doubts,
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
@@ -127,6 +127,9 @@ impl Matrix<'_> {
         results.extend(changed.collect::<Vec<_>>().await);
         let unsent = total.saturating_sub(results.len());
         results.extend(self.effects(&fill).await);
+        if !facts.hidden.is_empty() {
+            results.extend(self.planted(&fill).await);
+        }
         self.ask_again(facts, doubts, &mut results).await;
         self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
@@ -205,6 +208,33 @@ impl Matrix<'_> {
             changes: true,
         };
         vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
+    }
+
+    /// A lock that hides behind 404: a file that is there tells "missing for all" from "missing for
+    /// strangers". It is written with the token, under a name of ours, and asked for without.
+    async fn planted(&self, fill: &Fill) -> Vec<Result> {
+        let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
+        let file = format!("/userdata/{}-planted.json", fill.nonce);
+        let write = authorised(Request::post_json(&*file, "{}"), self.scheme, keys.token());
+        if !self.client.send(&write).await.is_ok_and(|answer| answer.status.is_success()) {
+            return Vec::new();
+        }
+        let mut results = Vec::new();
+        for (prefix, rule) in [("", Rule::LockUnprotectedRoute), ("/api", Rule::LockUnprotectedPrefix)] {
+            let request = Request::get(format!("{prefix}{file}"));
+            let outcome = when_asked(self.client, &request).await;
+            let token = when_asked(self.client, &authorised(request.clone(), self.scheme, keys.token())).await;
+            let decision = decide(&outcome, token.as_ref().ok());
+            let applies = token.is_ok_and(|token| token.status.is_success());
+            let route = format!("{prefix}/userdata/{{file}}");
+            let probe = Probe { rule, route, reference: request.clone(), request, control: None, changes: false };
+            if applies {
+                results.push(Result { probe, outcome: Some(outcome), decision, applies });
+            }
+        }
+        let delete = authorised(Request::new(Method::DELETE, file), self.scheme, keys.token());
+        let _removed = self.client.send(&delete).await;
+        results
     }
 
     /// Removes what successful probes and their references wrote.

@@ -142,7 +142,9 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         talk.line("the login form rejected this name and password: sessions are not probed");
     }
 
-    let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let mut report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let verdict = report.subjects.first().and_then(|subject| subject.events.first()?.verdict);
+    examiner.assess(verdict, &claimed, &mut report.findings).await;
     if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
         talk.line(
             "undecided: whether a visitor can log in through the login form (use --mutating, on a server \

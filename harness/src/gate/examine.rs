@@ -8,6 +8,7 @@ use crate::{gate::diagnose, state_map::StateMap};
 use lockproof_deploy::{install::Installed, layout::Layout};
 use lockproof_model::{
     finding::{Finding, Rule},
+    names::USERNAME,
     report::ProbeCounts,
     scheme::Scheme,
     state::State,
@@ -16,12 +17,15 @@ use lockproof_model::{
 use lockproof_probe::{
     claim::empty_token,
     client::Client,
+    cross_site::cross_site,
     decide::Decision,
+    impact::impact,
     judge,
-    keys::Keys,
+    keys::{Keys, authorised},
     leak::{self, Leak, SeenBy},
     look::{Look, Reference, Works, look, patiently},
     matrix::{Counts, Found, Matrix},
+    message::Request,
     surface::routes::Route,
     visitor::Visitor,
     wear::Worn,
@@ -82,6 +86,8 @@ pub struct Claimed {
     pub tried: bool,
     /// Why not all of them could be.
     pub undecided: Option<String>,
+    /// A request by which a visitor got in.
+    pub key: Option<Request>,
 }
 
 impl Examiner<'_> {
@@ -139,8 +145,36 @@ impl Examiner<'_> {
             let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;
             early.shown = !found.leaks.is_empty() || searched.iter().any(|l| l.seen_by == SeenBy::Anybody);
             early.findings.extend(diagnose::leaks(self.scene, &found, &searched));
+            // Only where the form has opened a session before: on a first run it would set the password.
+            if early.look.session == Works::Yes
+                && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
+            {
+                early.findings.push(diagnose::cross_site(self.scene, &steps));
+            }
         }
         early
+    }
+
+    /// Says in the findings by which somebody gets in what he could do.
+    pub async fn assess(&self, verdict: Option<Verdict>, claimed: &Claimed, findings: &mut [Finding]) {
+        let is_way_in = |finding: &Finding| match finding.rule {
+            Rule::LockOpen | Rule::LockClaimable | Rule::LockEmptyToken => true,
+            rule => rule.is_leak() && finding.routes.iter().any(|route| route.ends_with("/prompt")),
+        };
+        if !matches!(verdict, Some(Verdict::Open | Verdict::Claimable | Verdict::Leaky)) {
+            return;
+        }
+        let mut ways: Vec<&mut Finding> = findings.iter_mut().filter(|finding| is_way_in(finding)).collect();
+        if ways.is_empty() {
+            return;
+        }
+        let admitted = |request: Request| match (verdict, &claimed.key, self.keys) {
+            (Some(Verdict::Open), ..) | (_, None, None) => request,
+            (_, Some(key), _) => key.lending_to(request),
+            (_, None, Some(keys)) => authorised(request, self.scheme, keys.token()),
+        };
+        let told = impact(self.client, admitted).await;
+        ways.iter_mut().for_each(|finding| finding.impact = Some(told.clone()));
     }
 
     /// Whether the lock changed after the hundreds of rejected requests of the matrix.
@@ -168,6 +202,7 @@ impl Examiner<'_> {
         if let Some(claim) = empty_token(self.client, self.scheme, look).await {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
+            claimed.key = claim.steps.last().map(|step| step.request.clone());
         }
         if !forms {
             return claimed;
@@ -180,6 +215,7 @@ impl Examiner<'_> {
         if let Some(claim) = visited.claim {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
+            claimed.key = claim.steps.last().map(|step| step.request.clone());
         } else if let Some(leak) = match (shown, self.keys) {
             (None, Some(keys)) => leak::in_answer_to_login(self.client, self.scheme, keys).await,
             (shown, _) => shown,

@@ -218,6 +218,7 @@ impl View {
             let more = format!("… and {} more", evidence.len() - shown);
             lines.push(format!("    {}", self.paint.dim(&more)));
         }
+        lines.extend(group.impact.into_iter().flat_map(|impact| self.wrapped(2, "impact: ", impact)));
         lines.extend(self.wrapped(2, "remedy: ", group.remedy));
         lines.join("\n")
     }

@@ -149,8 +149,6 @@ pub(super) struct Form {
     pub(super) buttons: Vec<(String, String)>,
     /// How it is sent as far as is known.
     pub(super) encoding: Encoding,
-    /// Whether somebody was seen to ask for it, or it is only usual.
-    pub(super) is_seen: bool,
 }
 
 impl Form {
@@ -170,7 +168,7 @@ impl Form {
             .or_else(|| Purpose::from_words(bare))
             .or_else(|| Purpose::from_words(&names.join(" ")))
             .unwrap_or(Purpose::LogIn);
-        Self { path: path.to_owned(), purpose, fields, buttons, encoding, is_seen: true }
+        Self { path: path.to_owned(), purpose, fields, buttons, encoding }
     }
 
     /// Whether a field of it is filled in with a password.

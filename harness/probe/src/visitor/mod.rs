@@ -11,6 +11,7 @@ mod crawl;
 mod form;
 mod html;
 mod oracle;
+mod scene;
 mod script;
 mod tries;
 
@@ -22,6 +23,9 @@ use form::Purpose;
 use html::on_this_server;
 use http::Method;
 use oracle::Oracle;
+
+pub use self::scene::Visitor;
+pub use crate::step::Step;
 
 use crate::{
     claim::Claim,
@@ -41,26 +45,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CANDIDATES: usize = 160;
 /// How many links of one answer are followed.
 const LINKS: usize = 2;
-
-/// One request of a chain and what it got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The request.
-    pub request: Request,
-    /// What it got, in words.
-    pub got: String,
-}
-
-/// A visit: the server, and what is known of its lock.
-#[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
-    client: &'a Client,
-    scheme: &'a Scheme,
-    keys: Option<&'a Keys>,
-    routes: &'a [Route],
-    look: &'a Look,
-    patience: Duration,
-}
 
 /// What a visitor has got.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,8 @@ use crate::{
 use lockproof_model::secret;
 
 /// Passwords that products are shipped with.
-const DEFAULTS: [(&str, &str); 3] = [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui")];
+const DEFAULTS: [(&str, &str); 4] =
+    [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui"), ("guest", "guest")];
 /// By which a form lets guests in, one by one as they are told.
 const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
 /// How many forms an account that was made is shown to.
@@ -49,11 +50,14 @@ enum Tried {
 }
 
 impl Visit<'_> {
-    /// Tries every form, the shortest chains first.
+    /// Tries every form: first what costs no wrong try or one, because a lock may count them; last the
+    /// passwords that products are shipped with.
     pub(super) async fn try_forms(&mut self, site: &Site) -> Option<Claim> {
         let of = |purpose: Purpose| site.forms.iter().filter(move |form| form.purpose == purpose);
-        for form in of(Purpose::LogIn) {
-            let found = self.log_in(form).await;
+        let made_up = MadeUp::new();
+        let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
+        for form in of(Purpose::LogIn).take(1) {
+            let found = self.come_in(form, &made_up).await;
             if found.is_some() {
                 return found;
             }
@@ -63,9 +67,20 @@ impl Visit<'_> {
                 return Some(self.claim(form, "lets a visitor in as a guest", steps));
             }
         }
-        let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
         for form in of(Purpose::Register).chain(of(Purpose::Reset)) {
             let found = self.make_account(form, &doors).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        for form in of(Purpose::LogIn).skip(1) {
+            let found = self.come_in(form, &made_up).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        for (index, form) in of(Purpose::LogIn).enumerate() {
+            let found = self.guess(form, &made_up, index == 0).await;
             if found.is_some() {
                 return found;
             }
@@ -73,35 +88,41 @@ impl Visit<'_> {
         None
     }
 
-    /// A form that lets in who has a password, in both encodings.
-    async fn log_in(&mut self, form: &Form) -> Option<Claim> {
-        let made_up = MadeUp::new();
+    /// What a form gives to whoever makes a password up, or asks to be a guest.
+    async fn come_in(&mut self, form: &Form, made_up: &MadeUp) -> Option<Claim> {
         let form = &with_usual_fields(form);
-        let just = made_up.credentials();
         // On a first run, whatever is posted first becomes the password.
-        if let Tried::In(steps) = self.send(form, form.encoding, &just, &[]).await? {
+        if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &[]).await? {
             return Some(self.claim(form, "takes a password that a visitor has just made up", steps));
         }
-        if let Some(steps) = self.ask_as_guest(form).await {
-            return Some(self.claim(form, "lets a visitor in as a guest", steps));
-        }
+        let steps = self.ask_as_guest(form).await?;
+        Some(self.claim(form, "lets a visitor in as a guest", steps))
+    }
+
+    /// The passwords that are worth a guess, in both encodings; and the other buttons of a page.
+    async fn guess(&mut self, form: &Form, made_up: &MadeUp, is_first: bool) -> Option<Claim> {
+        let form = &with_usual_fields(form);
+        let just = made_up.credentials();
         for encoding in [form.encoding, form.encoding.other()] {
             let mut tries = Vec::new();
             if encoding != form.encoding {
                 tries.push((just, "takes a password that a visitor has just made up".to_owned()));
             }
             // A lock that counts wrong tries has been asked for these at its first form.
-            if !self.brake.has_blocked() || form.is_seen && encoding == form.encoding {
+            if !self.brake.has_blocked() || is_first && encoding == form.encoding {
                 for (user, password) in DEFAULTS {
                     let how = format!("takes a default password ({user}/{password})");
                     tries.push((Credentials { user, password, guest: false }, how));
                 }
             }
-            let nothing = Credentials { user: "", password: "", guest: false };
-            tries.push((nothing, "takes an empty password".to_owned()));
-            tries.push((Credentials { password: "", ..just }, "takes an empty password".to_owned()));
-            // The first time it may only have set the password, and let nobody in yet.
-            tries.push((just, "takes a password that a visitor has made up before".to_owned()));
+            for user in ["", just.user] {
+                let empty = Credentials { user, password: "", guest: false };
+                tries.push((empty, "takes an empty password".to_owned()));
+            }
+            if is_first && encoding == form.encoding {
+                // The first time it may only have set the password, and let nobody in yet.
+                tries.push((just, "takes a password that a visitor has made up before".to_owned()));
+            }
             for (with, how) in tries {
                 match self.send(form, encoding, &with, &[]).await? {
                     Tried::In(steps) => return Some(self.claim(form, &how, steps)),
@@ -114,7 +135,7 @@ impl Visit<'_> {
         // A page may have more buttons than the one that logs in: to reset, to register.
         for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
             let pressed = [(name.as_str(), value.as_str())];
-            if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &pressed).await? {
+            if let Tried::In(steps) = self.send(form, form.encoding, &just, &pressed).await? {
                 return Some(self.claim(form, "has a button that gives access to whoever presses it", steps));
             }
         }
@@ -131,7 +152,8 @@ impl Visit<'_> {
             .chain(GUEST)
             .collect();
         for encoding in [form.encoding, form.encoding.other()] {
-            let guest = Credentials { user: "guest", password: "guest", guest: true };
+            // Without a password, which would count as a wrong one.
+            let guest = Credentials { user: "guest", password: "", guest: true };
             let Tried::In(steps) = self.send(&with_usual_fields(form), encoding, &guest, &distinct(&flags)).await?
             else {
                 continue;
