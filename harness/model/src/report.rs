@@ -129,6 +129,10 @@ pub struct SubjectReport {
     /// Why it could not be brought up or not be gated to the end, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What `probe --mutating` wrote on the server, or changed there, and could not take back; absent where
+    /// there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// Where its time went; absent where nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
@@ -350,7 +354,7 @@ pub enum ReplayOutcome {
     Changed,
     /// It did not run to its end.
     Failed,
-    /// The subject lacks what it needs.
+    /// It was not compared: the subject lacks what it needs, or there is nothing to compare with.
     Skipped,
 }
 
@@ -430,10 +434,13 @@ impl Report {
         let list = |t: &mut Vec<String>| t.iter_mut().for_each(text);
         let mut report = self.clone();
         maybe(&mut report.config);
-        for SubjectReport { name, image, layout, states, events, replays, error, timings: _ } in &mut report.subjects {
+        for SubjectReport { name, image, layout, states, events, replays, error, left_behind, timings: _ } in
+            &mut report.subjects
+        {
             text(name);
             text(image);
             maybe(error);
+            list(left_behind);
             let LayoutReport { code_dir, custom_nodes, python } = layout;
             [code_dir, custom_nodes, python].into_iter().for_each(maybe);
             states.iter_mut().for_each(|state| list(&mut state.paths));

@@ -19,5 +19,6 @@ mod pulse;
 pub mod sentinel;
 pub mod server;
 pub mod surface;
+mod tidy;
 pub mod watch;
 pub mod wear;

@@ -20,6 +20,7 @@ use super::{
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
     pulse::Pulse,
+    tidy::Tidy,
 };
 use crate::{
     keys::{Keys, authorised},
@@ -72,6 +73,8 @@ pub struct Found {
     pub opened: Option<(Request, Outcome)>,
     /// The probes by their decision.
     pub counts: Counts,
+    /// What was written and could not be removed, a line for each.
+    pub left: Vec<String>,
 }
 
 /// The probes by their decision.
@@ -168,7 +171,7 @@ impl Matrix<'_> {
         let unsent = total.saturating_sub(results.len());
         results.extend(self.effects(&fill).await);
         self.ask_again(facts, doubts, &mut results).await;
-        self.tidy(facts, &results, &fill).await;
+        let left = self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
         let (broken, silent): (Vec<_>, Vec<_>) =
             results.iter().filter(|r| r.decision == Decision::Indeterminate).partition(|r| has_broken(r));
@@ -182,7 +185,7 @@ impl Matrix<'_> {
                 result.probe.rule.id()
             );
         }
-        let mut found = Found { opened, ..self.add_up(results).await };
+        let mut found = Found { opened, left, ..self.add_up(results).await };
         found.counts.planned = total as u64;
         found.counts.unanswered = (unsent + silent) as u64;
         found.counts.broken = broken.saturating_sub(found.malformed.len()) as u64;
@@ -298,7 +301,7 @@ impl Matrix<'_> {
     /// without a credential, under a name of ours, and looked for with the token.
     async fn effects(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
-        let target = format!("/userdata/{}-effect", fill.nonce);
+        let target = late_effect(fill);
         let write = Request::new(Method::POST, &*target).body("lockproof");
         let refused = self.client.send(&write).await;
         if !refused.as_ref().is_ok_and(is_refusal) {
@@ -308,8 +311,6 @@ impl Matrix<'_> {
         if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
             return Vec::new();
         }
-        let delete = authorised(Request::new(Method::DELETE, &*target), self.scheme, keys.token());
-        let _removed = self.client.send(&delete).await;
         let probe = Probe {
             rule: Rule::LockUnprotectedRoute,
             route: "/userdata/{file}".to_owned(),
@@ -321,21 +322,20 @@ impl Matrix<'_> {
         vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
     }
 
-    /// Removes what probes that got through, and their references, have written under our name.
-    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
-        let Some(keys) = self.keys else { return };
+    /// Removes what probes that got through, and their references, have written under our name; gives what
+    /// could not be removed.
+    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) -> Vec<String> {
+        if !self.mutating {
+            return Vec::new();
+        }
+        let late = late_effect(fill);
         let written = results
             .iter()
             .filter(|r| r.decision.let_through() && r.probe.request.method == Method::POST)
             .map(|r| &r.probe.request)
             .chain(facts.asked(&Method::POST));
-        let mut targets: Vec<&str> = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce)).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        for target in targets.into_iter().filter(|t| t.contains("/userdata/") && !t.contains("/move/")) {
-            let delete = authorised(Request::new(Method::DELETE, target), self.scheme, keys.token());
-            let _removed = self.client.send(&delete).await;
-        }
+        let targets = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce));
+        Tidy { client: self.client, scheme: self.scheme, keys: self.keys }.remove(targets.chain([late.as_str()])).await
     }
 
     async fn add_up(&self, results: Vec<Result>) -> Found {
@@ -381,6 +381,11 @@ impl Matrix<'_> {
         let held = anonymous.is_ok_and(|a| is_refusal(&a)) && token.is_ok_and(|a| a.status.is_success());
         held && again.is_ok_and(|a| a.status.is_server_error())
     }
+}
+
+/// The file by which a refusal that comes too late shows.
+fn late_effect(fill: &Fill) -> String {
+    format!("/userdata/{}-effect", fill.nonce)
 }
 
 /// Whether a request with another method than GET asks to be taken for one.

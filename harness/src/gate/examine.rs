@@ -58,6 +58,8 @@ pub struct Early {
     pub worn: Option<Worn>,
     /// Why the probes say little: the server asked for more patience than there is.
     pub throttled: Option<&'static str>,
+    /// What was written on the server and could not be removed, a line for each.
+    pub left: Vec<String>,
 }
 
 /// Said of a server that answers many requests with 429.
@@ -90,8 +92,15 @@ impl Examiner<'_> {
 
     /// The matrix and the leaks, after a look that showed whether it is open anyway.
     pub async fn after(&self, look: Look) -> Early {
-        let mut early =
-            Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None, throttled: None };
+        let mut early = Early {
+            look,
+            findings: Vec::new(),
+            counts: Counts::default(),
+            shown: false,
+            worn: None,
+            throttled: None,
+            left: Vec::new(),
+        };
         // An open door needs no picklock; and without a token that works there is nothing to compare.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
             return early;
@@ -105,6 +114,7 @@ impl Examiner<'_> {
         };
         let mut found = matrix.run(self.progress).await;
         early.counts = found.counts;
+        early.left = std::mem::take(&mut found.left);
         early.throttled = self.client.is_out_of_patience().then_some(THROTTLED);
         if early.throttled.is_none() {
             early.worn = self.worn(&early.look).await;

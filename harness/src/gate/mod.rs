@@ -22,6 +22,7 @@ use expect::Losses;
 use lockproof_deploy::{
     deployment::stack,
     engine::{Engine, Run, sweep::Whose},
+    given,
     subject::Subject,
 };
 use lockproof_model::{
@@ -164,6 +165,7 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
             }),
         };
         let image = image.map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
+        given::check_with_image(subject, &image.facts)?;
         if !checked {
             engine.check_shares_this_machine(run, &image.name).await?;
             checked = true;
@@ -204,7 +206,10 @@ async fn subject_to_end(work: subject::Work<'_>) {
         tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
         open.report.error = Some(error.one_line());
-        open.error = Some(error);
+        // The exit code 3 of an earlier error goes before 4.
+        if open.error.as_ref().is_none_or(|earlier| earlier.kind() != ErrorKind::Environment) {
+            open.error = Some(error);
+        }
     }
     listener.done(&subject.name);
 }

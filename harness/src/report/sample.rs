@@ -102,6 +102,7 @@ fn original_bug() -> SubjectReport {
             },
         ],
         error: None,
+        left_behind: Vec::new(),
         timings: None,
     }
 }
@@ -141,6 +142,7 @@ fn half_fixed() -> SubjectReport {
         ],
         replays: Vec::new(),
         error: None,
+        left_behind: Vec::new(),
         timings: None,
     }
 }

@@ -53,7 +53,13 @@ impl Gate<'_> {
         };
         let step = |step: &str| self.listener.step(&self.subject.name, step);
         let mut replayed = self.replays.run(self.scene(event), behind, &step).await?;
-        self.ledger.open().report.replays.append(&mut replayed.reports);
+        let mut ledger = self.ledger.open();
+        ledger.report.replays.append(&mut replayed.reports);
+        if let Some(error) = replayed.error {
+            tracing::error!("{}: {error}", self.subject.name);
+            ledger.report.error.get_or_insert(error.one_line());
+            ledger.error.get_or_insert(error);
+        }
         Ok(replayed.findings)
     }
 }
