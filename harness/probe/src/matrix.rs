@@ -303,12 +303,14 @@ impl Matrix<'_> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
         let target = late_effect(fill);
         let write = Request::new(Method::POST, &*target).body("lockproof");
-        let refused = self.client.send(&write).await;
-        if !refused.as_ref().is_ok_and(is_refusal) {
-            return Vec::new();
-        }
-        let seen = self.client.send(&authorised(Request::get(&*target), self.scheme, keys.token())).await;
-        if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
+        let refused = when_asked(self.client, &write).await;
+        let look = authorised(Request::get(&*target), self.scheme, keys.token());
+        let decision = match &refused {
+            Ok(answer) if !is_refusal(answer) && !is_indeterminate(answer) => return Vec::new(),
+            Ok(answer) if is_refusal(answer) => written_all_the_same(&when_asked(self.client, &look).await),
+            _ => Decision::Indeterminate,
+        };
+        if decision == Decision::Rejected {
             return Vec::new();
         }
         let probe = Probe {
@@ -319,7 +321,7 @@ impl Matrix<'_> {
             control: None,
             changes: true,
         };
-        vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
+        vec![Result { probe, outcome: Some(refused), decision, applies: true }]
     }
 
     /// Removes what probes that got through, and their references, have written under our name; gives what
@@ -380,6 +382,16 @@ impl Matrix<'_> {
         let again = self.client.send(&probe.request).await;
         let held = anonymous.is_ok_and(|a| is_refusal(&a)) && token.is_ok_and(|a| a.status.is_success());
         held && again.is_ok_and(|a| a.status.is_server_error())
+    }
+}
+
+/// What the file of a refused write means, as the token gets it.
+fn written_all_the_same(seen: &Outcome) -> Decision {
+    match seen {
+        Ok(answer) if is_indeterminate(answer) => Decision::Indeterminate,
+        Ok(answer) if answer.status.is_success() && answer.body.as_ref() == b"lockproof" => Decision::Passed,
+        Ok(_) => Decision::Rejected,
+        Err(_) => Decision::Indeterminate,
     }
 }
 
@@ -517,4 +529,26 @@ impl Facts {
 /// A hit in words, for evidence.
 pub fn evidence(hit: &Hit, base: &str) -> String {
     format!("{}  →  {}", hit.probe.request.curl(base), in_words(&hit.outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_write_of_which_nobody_says_what_became_is_undecided() {
+        let answer = |status: u16, body: &'static str| {
+            Ok(Answer {
+                status: StatusCode::from_u16(status).expect("a status"),
+                headers: http::HeaderMap::new(),
+                body: body.into(),
+                frame: None,
+            })
+        };
+        assert_eq!(written_all_the_same(&answer(200, "lockproof")), Decision::Passed);
+        assert_eq!(written_all_the_same(&answer(200, "another")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(404, "")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(503, "")), Decision::Indeterminate);
+        assert_eq!(written_all_the_same(&Err(super::super::message::Fault::Timeout)), Decision::Indeterminate);
+    }
 }

@@ -135,8 +135,10 @@ impl Examiner<'_> {
         early.findings = diagnose::matrix(self.scene, &found);
         if let Some(keys) = self.keys {
             let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;
-            early.shown = !found.leaks.is_empty() || searched.iter().any(|l| l.seen_by == SeenBy::Anybody);
-            early.findings.extend(diagnose::leaks(self.scene, &found, &searched));
+            early.counts.unanswered += searched.unanswered;
+            early.counts.planned += searched.unanswered;
+            early.shown = !found.leaks.is_empty() || searched.leaks.iter().any(|l| l.seen_by == SeenBy::Anybody);
+            early.findings.extend(diagnose::leaks(self.scene, &found, &searched.leaks));
         }
         early
     }

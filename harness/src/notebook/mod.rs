@@ -220,6 +220,17 @@ pub fn check(path: &Path) -> Result<()> {
     file::File::read(path).map(|_| ())
 }
 
+/// Whether the text of a notebook can be replayed: it is read, prepared and written back.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_text(text: &str) -> Result<()> {
+    let file = file::File::parse(text.to_owned(), Path::new("a.ipynb"))?;
+    let parameters = Map::from_iter([("a".to_owned(), 1.into())]);
+    let prepared = file.prepare(&parameters);
+    file.with_outputs(&prepared.notebook).map(|_| ())
+}
+
 /// The name of a replay in reports.
 fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())

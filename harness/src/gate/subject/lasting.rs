@@ -28,12 +28,12 @@ impl Gate<'_> {
     /// What became of the data: written down, and told where some is lost.
     pub(super) async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
         let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
-        let losses = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
+        let seen = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
         let mut ledger = self.ledger.open();
         if let Some(state) = ledger.report.states.iter_mut().find(|s| s.state == State::Data) {
-            state.survives.entry(event).or_default().observed = Some(losses.is_empty());
+            state.survives.entry(event).or_default().observed = seen.lasted();
         }
-        let found = canary::state::finding(&losses, self.subject, event, &current.layout, &current.installed);
+        let found = canary::state::finding(&seen.losses, self.subject, event, &current.layout, &current.installed);
         if found.is_some() {
             // They are planted again, which puts this state back.
             current.canaries = None;
