@@ -492,6 +492,66 @@ mod tests {
     }
 
     #[test]
+    fn replays_that_were_all_skipped_show_nothing() {
+        let with = |outcomes: &[ReplayOutcome]| {
+            let replay = |outcome: &ReplayOutcome| ReplayReport {
+                name: "a".to_owned(),
+                event: Event::Installed,
+                outcome: *outcome,
+                why: None,
+            };
+            SubjectReport { replays: outcomes.iter().map(replay).collect(), ..SubjectReport::default() }
+        };
+        assert!(!with(&[]).has_replayed_nothing(), "none were asked for");
+        assert!(with(&[ReplayOutcome::Skipped, ReplayOutcome::Skipped]).has_replayed_nothing());
+        assert!(!with(&[ReplayOutcome::Skipped, ReplayOutcome::Same]).has_replayed_nothing());
+        assert!(!with(&[ReplayOutcome::Failed]).has_replayed_nothing());
+    }
+
+    #[test]
+    fn the_published_schema_describes_a_report() {
+        let schema = json_schema();
+        assert!(schema["properties"]["exit_code"].is_object(), "{schema}");
+    }
+
+    #[test]
+    fn every_text_of_a_report_can_be_changed_and_no_name() {
+        let mut event = EventReport::new(Event::Kill, Verdict::Locked);
+        (event.skipped, event.undecided) = (Some("x".to_owned()), Some("x".to_owned()));
+        let text = || "x".to_owned();
+        let subject = SubjectReport {
+            name: text(),
+            image: text(),
+            layout: LayoutReport { code_dir: Some(text()), custom_nodes: Some(text()), python: Some(text()) },
+            states: vec![StateReport {
+                state: State::Plugin,
+                paths: vec![text()],
+                owner: None,
+                survives: BTreeMap::new(),
+            }],
+            events: vec![event],
+            replays: vec![ReplayReport {
+                name: text(),
+                event: Event::Kill,
+                outcome: ReplayOutcome::Failed,
+                why: Some(text()),
+            }],
+            error: Some(text()),
+            left_behind: vec![text()],
+            timings: None,
+        };
+        let mut finding = Finding::new(crate::finding::Rule::LockOpen, "x", None, "x").evidence("x").remedy("x");
+        (finding.routes, finding.file) = (vec![text()], Some(text()));
+        let mut report = Report::new(Timestamp::UNIX_EPOCH, Duration::ZERO, 0, vec![subject], vec![finding]);
+        report.config = Some(text());
+        let changed = report.map_text(|text| format!("{text}y"));
+        let json = serde_json::to_string(&changed).expect("it is data");
+        assert!(!json.contains("\"x\""), "{json}");
+        assert_eq!(json.matches("\"xy\"").count(), 19, "{json}");
+        assert_eq!(changed.findings[0].rule, crate::finding::Rule::LockOpen);
+    }
+
+    #[test]
     fn what_was_seen_goes_before_what_was_expected() {
         let lost = |predicted, observed| Survival { predicted, observed }.lost();
         assert!(lost(Some(false), None));
