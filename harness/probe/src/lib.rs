@@ -27,6 +27,7 @@ mod service;
 mod stand_in;
 pub mod step;
 pub mod surface;
+mod tidy;
 pub mod visitor;
 pub mod watch;
 pub mod wear;

@@ -13,12 +13,13 @@ use http::Method;
 
 use super::{
     attribute::attribute,
-    decide::{Decision, decide},
+    decide::{Decision, decide, is_indeterminate},
     doubt::Doubts,
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
     oracle::{CHANGING_SLOW, Facts, IN_FLIGHT, Result},
     pulse::Pulse,
+    tidy::Tidy,
 };
 use crate::{
     keys::{Keys, authorised},
@@ -60,6 +61,8 @@ pub struct Found {
     pub opened: Option<(Request, Outcome)>,
     /// The number of probes by decision.
     pub counts: Counts,
+    /// What was written and could not be removed, a line for each.
+    pub left: Vec<String>,
 }
 
 /// The number of probes by decision.
@@ -131,7 +134,7 @@ impl Matrix<'_> {
             results.extend(self.planted(&fill).await);
         }
         self.ask_again(facts, doubts, &mut results).await;
-        self.tidy(facts, &results, &fill).await;
+        let left = self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
         let (broken, silent): (Vec<_>, Vec<_>) =
             results.iter().filter(|r| r.decision == Decision::Indeterminate).partition(|r| has_broken(r));
@@ -145,7 +148,7 @@ impl Matrix<'_> {
                 result.probe.rule.id()
             );
         }
-        let mut found = Found { opened, ..self.add_up(results).await };
+        let mut found = Found { opened, left, ..self.add_up(results).await };
         found.counts.planned = total as u64;
         found.counts.unanswered = (unsent + silent) as u64;
         found.counts.broken = broken.saturating_sub(found.malformed.len()) as u64;
@@ -187,18 +190,18 @@ impl Matrix<'_> {
     /// without a credential, under a name of ours, and looked for with the token.
     async fn effects(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
-        let target = format!("/userdata/{}-effect", fill.nonce);
+        let target = late_effect(fill);
         let write = Request::new(Method::POST, &*target).body("lockproof");
-        let refused = self.client.send(&write).await;
-        if !refused.as_ref().is_ok_and(is_refusal) {
+        let refused = when_asked(self.client, &write).await;
+        let look = authorised(Request::get(&*target), self.scheme, keys.token());
+        let decision = match &refused {
+            Ok(answer) if !is_refusal(answer) && !is_indeterminate(answer) => return Vec::new(),
+            Ok(answer) if is_refusal(answer) => written_all_the_same(&when_asked(self.client, &look).await),
+            _ => Decision::Indeterminate,
+        };
+        if decision == Decision::Rejected {
             return Vec::new();
         }
-        let seen = self.client.send(&authorised(Request::get(&*target), self.scheme, keys.token())).await;
-        if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
-            return Vec::new();
-        }
-        let delete = authorised(Request::new(Method::DELETE, &*target), self.scheme, keys.token());
-        let _removed = self.client.send(&delete).await;
         let probe = Probe {
             rule: Rule::LockUnprotectedRoute,
             route: "/userdata/{file}".to_owned(),
@@ -207,7 +210,7 @@ impl Matrix<'_> {
             control: None,
             changes: true,
         };
-        vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
+        vec![Result { probe, outcome: Some(refused), decision, applies: true }]
     }
 
     /// A lock that hides behind 404: a file that is there tells "missing for all" from "missing for
@@ -237,21 +240,20 @@ impl Matrix<'_> {
         results
     }
 
-    /// Removes what successful probes and their references wrote.
-    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
-        let Some(keys) = self.keys else { return };
+    /// Removes what probes that got through, and their references, have written under our name; gives what
+    /// could not be removed.
+    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) -> Vec<String> {
+        if !self.mutating {
+            return Vec::new();
+        }
+        let late = late_effect(fill);
         let written = results
             .iter()
             .filter(|r| r.decision.let_through() && r.probe.request.method == Method::POST)
             .map(|r| &r.probe.request)
             .chain(facts.asked(&Method::POST));
-        let mut targets: Vec<&str> = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce)).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        for target in targets.into_iter().filter(|t| t.contains("/userdata/") && !t.contains("/move/")) {
-            let delete = authorised(Request::new(Method::DELETE, target), self.scheme, keys.token());
-            let _removed = self.client.send(&delete).await;
-        }
+        let targets = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce));
+        Tidy { client: self.client, scheme: self.scheme, keys: self.keys }.remove(targets.chain([late.as_str()])).await
     }
 
     async fn add_up(&self, results: Vec<Result>) -> Found {
@@ -299,6 +301,21 @@ impl Matrix<'_> {
     }
 }
 
+/// What the file of a refused write means, as the token gets it.
+fn written_all_the_same(seen: &Outcome) -> Decision {
+    match seen {
+        Ok(answer) if is_indeterminate(answer) => Decision::Indeterminate,
+        Ok(answer) if answer.status.is_success() && answer.body.as_ref() == b"lockproof" => Decision::Passed,
+        Ok(_) => Decision::Rejected,
+        Err(_) => Decision::Indeterminate,
+    }
+}
+
+/// The file by which a refusal that comes too late shows.
+fn late_effect(fill: &Fill) -> String {
+    format!("/userdata/{}-effect", fill.nonce)
+}
+
 /// Whether the server itself answered, and says nothing of its lock: it broke, or the token's own answer did.
 fn has_broken(result: &Result) -> bool {
     let answered = result.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
@@ -318,4 +335,26 @@ fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
 /// A hit in words, for evidence.
 pub fn evidence(hit: &Hit, base: &str) -> String {
     format!("{}  →  {}", hit.probe.request.curl(base), in_words(&hit.outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_write_of_which_nobody_says_what_became_is_undecided() {
+        let answer = |status: u16, body: &'static str| {
+            Ok(Answer {
+                status: http::StatusCode::from_u16(status).expect("a status"),
+                headers: http::HeaderMap::new(),
+                body: body.into(),
+                frame: None,
+            })
+        };
+        assert_eq!(written_all_the_same(&answer(200, "lockproof")), Decision::Passed);
+        assert_eq!(written_all_the_same(&answer(200, "another")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(404, "")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(503, "")), Decision::Indeterminate);
+        assert_eq!(written_all_the_same(&Err(super::super::message::Fault::Timeout)), Decision::Indeterminate);
+    }
 }
