@@ -38,9 +38,9 @@ use crate::{
 };
 use lockproof_model::scheme::Scheme;
 
-/// How long the pauses of a lock that blocks after wrong tries are waited for altogether: two rounds of
-/// comfyui-sentinel's, 60 s and 90 s.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long the pauses of a lock that blocks after wrong tries are waited for altogether: comfyui-sentinel's
+/// is 60 s for each wrong try from the third on, of which three are needed.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// How many different candidates are tried altogether.
 const CANDIDATES: usize = 160;
 /// How many links of one answer are followed.

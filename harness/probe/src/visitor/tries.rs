@@ -17,6 +17,8 @@ use lockproof_model::secret;
 /// Passwords that products are shipped with.
 const DEFAULTS: [(&str, &str); 4] =
     [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui"), ("guest", "guest")];
+/// How many of them are tried on a lock that makes whoever is wrong wait.
+const LIKELIEST: usize = 2;
 /// By which a form lets guests in, one by one as they are told.
 const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
 /// How many forms an account that was made is shown to.
@@ -104,26 +106,31 @@ impl Visit<'_> {
         let form = &with_usual_fields(form);
         let just = made_up.credentials();
         for encoding in [form.encoding, form.encoding.other()] {
+            let main = is_first && encoding == form.encoding;
+            let made_up_before = |how: &str| (just, format!("takes a password that a visitor has {how}"), true);
             let mut tries = Vec::new();
             if encoding != form.encoding {
-                tries.push((just, "takes a password that a visitor has just made up".to_owned()));
+                tries.push(made_up_before("just made up"));
             }
-            // A lock that counts wrong tries has been asked for these at its first form.
-            if !self.brake.has_blocked() || is_first && encoding == form.encoding {
-                for (user, password) in DEFAULTS {
-                    let how = format!("takes a default password ({user}/{password})");
-                    tries.push((Credentials { user, password, guest: false }, how));
-                }
-            }
+            // These cost no wrong try where a password is asked for at all.
             for user in ["", just.user] {
                 let empty = Credentials { user, password: "", guest: false };
-                tries.push((empty, "takes an empty password".to_owned()));
+                tries.push((empty, "takes an empty password".to_owned(), true));
             }
-            if is_first && encoding == form.encoding {
+            for (index, (user, password)) in DEFAULTS.into_iter().enumerate() {
+                let how = format!("takes a default password ({user}/{password})");
+                tries.push((Credentials { user, password, guest: false }, how, main && index < LIKELIEST));
+            }
+            if main {
                 // The first time it may only have set the password, and let nobody in yet.
-                tries.push((just, "takes a password that a visitor has made up before".to_owned()));
+                let (with, how, _) = made_up_before("made up before");
+                tries.push((with, how, false));
             }
-            for (with, how) in tries {
+            for (with, how, is_likely) in tries {
+                // Where a lock counts wrong tries, its first form is asked for the likeliest, and no other.
+                if self.brake.has_blocked() && !is_likely {
+                    continue;
+                }
                 match self.send(form, encoding, &with, &[]).await? {
                     Tried::In(steps) => return Some(self.claim(form, &how, steps)),
                     // It does not read this encoding: the other tries would say no more.
