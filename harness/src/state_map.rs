@@ -25,7 +25,7 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// What tells a state from another: enough to see whether it is still the same.
+/// A fingerprint of a state, to detect changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Print {
     /// The files in a directory.
@@ -36,7 +36,7 @@ enum Print {
     Bytes(Option<Vec<u8>>),
 }
 
-/// How the lock came to be there, as far as it decides what comes back by itself.
+/// How the lock was installed, as far as it decides whether it is restored by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Whether lockproof installed it; a deployment that installs its own lock may do so again.
@@ -164,7 +164,7 @@ impl StateMap {
         layout: &Layout,
         installed: &Installed,
     ) -> Result<BTreeMap<State, bool>> {
-        // Which they are was read from the plugin, which may be gone by now.
+        // Their names come from the plugin, which may be lost by now.
         let dependencies = self.prints.values().find_map(|print| match print {
             Print::Names(names) => Some(names),
             _ => None,

@@ -2,7 +2,7 @@
 //! events that happen to them, the lock's installation, and the lab. It knows nothing of the command
 //! line, of a gate, or of the audit of compose files.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod deployment;

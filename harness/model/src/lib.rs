@@ -2,7 +2,7 @@
 //! schemes, errors and exit codes, secrets, the shape of `lockproof.yaml`, and the report. Nothing here
 //! talks to a server or an engine.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod config;

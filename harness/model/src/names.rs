@@ -3,5 +3,5 @@
 /// The lab's image, without its tag.
 pub const LAB_REPOSITORY: &str = "lockproof/comfyui-lab";
 
-/// The name for the login form where none is given.
+/// The default user name for the login form.
 pub const USERNAME: &str = "lockproof";

@@ -111,7 +111,7 @@ impl Outcome {
     }
 }
 
-/// One deployment under test.
+/// A deployment under test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubjectReport {
     /// Its name.
@@ -132,7 +132,7 @@ pub struct SubjectReport {
     /// Where the probed routes come from; absent where it did not come up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<RouteReport>,
-    /// Where its time went; absent where nothing was run.
+    /// The time spent in each phase; absent if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
 }
@@ -164,7 +164,7 @@ pub struct RouteReport {
     pub middlewares: Vec<String>,
 }
 
-/// Where the time of one subject went.
+/// The time spent on one subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
     /// The number of server starts.
@@ -183,7 +183,7 @@ pub enum Phase {
     Install,
     /// The server's own list of routes is read, from a start of its own.
     Inventory,
-    /// Waiting until fewer other servers start.
+    /// Waiting for other servers to start.
     Queue,
     /// Performing the event: stopping, killing, removing or creating containers.
     Event,
@@ -446,8 +446,8 @@ impl Report {
         self.map_text(secret::redact)
     }
 
-    /// The same report with `change` applied to every free text; names of rules, events and the
-    /// like are not text.
+    /// The report with `change` applied to every free text; names of rules and events are not
+    /// changed.
     pub fn map_text(&self, change: impl Fn(&str) -> String) -> Self {
         let text = |t: &mut String| *t = change(t);
         let maybe = |t: &mut Option<String>| t.iter_mut().for_each(text);

@@ -10,16 +10,16 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A mount of the subject with its owner, whoever asked for it: the file or the image.
+/// A mount of the container with its owner, declared by the configuration or the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// The path in the container.
     pub target: String,
-    /// Who owns what lies there.
+    /// The owner of the content.
     pub owner: Owner,
     /// Whether it is read-only.
     pub read_only: bool,
-    /// The host's path of a bind, or the name of a volume in the file.
+    /// The host path of a bind mount, or the name of a volume in the file.
     pub source: Option<String>,
 }
 
@@ -28,13 +28,13 @@ pub struct Mounted {
 pub struct StateEntry {
     /// Which.
     pub state: State,
-    /// Its paths in the container, without links.
+    /// Its paths in the container, with links resolved.
     pub paths: Vec<String>,
-    /// Who owns the one of them that survives least; `None` when there is no path.
+    /// The owner of the path that persists least; `None` if there is no path.
     pub owner: Option<Owner>,
-    /// The mount on which that one lies.
+    /// The mount of that path.
     pub mount: Option<Mounted>,
-    /// Whether it will survive each event; `None`: it cannot be known.
+    /// The prediction for each event; `None`: unknown.
     pub predicted: BTreeMap<Event, Option<bool>>,
 }
 

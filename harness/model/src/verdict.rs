@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
-/// A verdict, worst first, so that the worst of several is their minimum.
+/// A verdict. The worst comes first, so that the worst of several is their minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -47,7 +47,7 @@ impl Verdict {
         self == expected || wiped
     }
 
-    /// One sentence for a person who sees the word for the first time.
+    /// An explanation in one sentence.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Open => "anonymous requests get everything, as if there were no lock",

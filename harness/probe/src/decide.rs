@@ -75,7 +75,7 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     }
 }
 
-/// Keys by which an object says what went wrong, and not what was asked for.
+/// The keys of an error object.
 pub(crate) const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
 
 /// Whether a rejection contains the data that the token gets: an object with the same keys and

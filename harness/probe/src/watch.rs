@@ -91,7 +91,7 @@ pub trait Host: Send + Sync + 'static {
     fn life(&self, container: &str) -> impl Future<Output = Option<Life>> + Send;
 }
 
-/// A watch that is under way.
+/// A running watch.
 #[derive(Debug)]
 pub struct Watch {
     stop: CancellationToken,
@@ -99,7 +99,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch the container that `container` follows.
+    /// Starts watching the container that `container` follows.
     pub fn begin(host: impl Host, container: watch::Receiver<String>, guarded: Vec<Guarded>) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(host, container, guarded, stop.clone()));
@@ -158,7 +158,7 @@ async fn run(
         }
         let after = match host.life(&id).await {
             Some(after) if after.is_same(&life) && *container.borrow() == id => after,
-            // Somebody else may have answered: the batch says nothing.
+            // Another container may have answered, so the batch does not count.
             _ => {
                 public = None;
                 continue;

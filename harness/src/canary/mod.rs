@@ -124,7 +124,7 @@ impl Canaries {
     }
 }
 
-/// A small picture that no other run makes.
+/// A small picture, unique to this run.
 fn picture(nonce: &str) -> Vec<u8> {
     let bytes = nonce.as_bytes();
     let pixel = |x: u32, y: u32| {

@@ -64,7 +64,7 @@ pub(super) struct Arguments {
     /// The output format of findings.
     #[arg(long, value_enum, default_value_t = Format::Auto, env = "LOCKPROOF_AUDIT_FORMAT")]
     format: Format,
-    /// The severity from which on a finding makes the exit code 1.
+    /// The lowest severity that fails the run (exit code 1).
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// A JSON report from an earlier run. Its findings do not count.
@@ -227,7 +227,7 @@ fn read(arguments: &Arguments) -> (Vec<Project>, Vec<Error>) {
     (projects, errors)
 }
 
-/// What goes before the name of a service: its file, where there are several.
+/// The prefix of a subject's name: its file when several are audited, else empty.
 fn prefix(project: &Project, several: bool) -> String {
     if several { format!("{}: ", file_of(project)) } else { String::new() }
 }

@@ -11,7 +11,7 @@ pub(super) fn complain(style: &Style, error: &Error) {
     let _unwritable = writeln!(std::io::stderr(), "{red}: {error}");
 }
 
-/// Writes a result to standard output. A reader that has gone away is no error of ours.
+/// Writes a result to standard output. A closed pipe is not an error.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     /// Also trust the certificates in this PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The severity from which on a finding makes the exit code 1.
+    /// The lowest severity that fails the run (exit code 1).
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
@@ -183,7 +183,7 @@ fn judge(
     report
 }
 
-/// The password, which says nothing without a token to compare with.
+/// The password. Without a token it is an error, because there is no answer to compare with.
 fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     let Some(name) = &arguments.password_env else { return Ok(None) };
     if !has_token {
@@ -199,7 +199,7 @@ fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     }
 }
 
-/// A first word with the server: is it there, is it ComfyUI, does something stand before it?
+/// Checks that the server answers, that it is ComfyUI, and whether a proxy is in front of it.
 async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Talk) -> Result<()> {
     let plain = Request::get("/system_stats");
     let anonymous = client.send(&plain).await.map_err(|fault| {

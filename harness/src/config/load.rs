@@ -22,7 +22,7 @@ pub fn load(path: &Path) -> Result<ConfigFile> {
         ErrorKind::FileTooLarge => {
             Error::usage(format!("{shown} has more than {LARGEST} bytes, the limit of a configuration"))
                 .at(&shown)
-                .fix("give the right file with --config")
+                .fix("check the path given with --config")
         }
         _ => unreadable(path, &e),
     })?;

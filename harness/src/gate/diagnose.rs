@@ -157,7 +157,7 @@ pub fn name_handlers(finding: &mut Finding, routes: &[Route]) {
     finding.evidence.extend(handlers.into_iter().take(HANDLERS));
 }
 
-/// The token where it should not be.
+/// The token in an answer.
 pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding> {
     let line = |leak: &Leak| format!("{}  →  {}, with the token in it", leak.request.curl(scene.base), leak.got);
     let mut findings = Vec::new();
@@ -196,7 +196,7 @@ pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
     scene.finding(Rule::LockWearsOut, worn.how).evidence(format!("{}  →  {}", worn.request.curl(scene.base), worn.got))
 }
 
-/// The token of record is rejected: either the credential has changed, or nobody gets in.
+/// The token of record is rejected: the credential has changed, or nobody gets in.
 ///
 /// `tried`: whether a visitor has tried to get in, and could not.
 pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Option<Finding> {

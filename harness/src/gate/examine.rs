@@ -49,7 +49,7 @@ pub struct Examiner<'a> {
 /// The results of the first half, which does not change who has access.
 #[derive(Clone, Debug)]
 pub struct Early {
-    /// Sentinels, token, session.
+    /// Checks sentinels, token and session.
     pub look: Look,
     /// The findings.
     pub findings: Vec<Finding>,
@@ -205,7 +205,7 @@ pub struct Known<'a> {
     pub lost: &'a [State],
     /// What was found by other means.
     pub further: Vec<Finding>,
-    /// Whether the credential holds another token now, and that one works.
+    /// Whether the credential file contains a new token that works.
     pub changed_token: bool,
 }
 
@@ -256,7 +256,7 @@ pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
     }
 }
 
-/// Puts the findings of both halves together: each cause once.
+/// Merges the findings of both halves: each cause once.
 pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding> {
     let mut findings = early.findings.clone();
     // The empty token is reported once, as the cause of `claimable`.
@@ -279,7 +279,7 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     // If the token is shown to a visitor, the visitor gets access from the server itself.
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
-    // A handler of the server that breaks by itself (`broken`) has answered; nobody did where these are.
+    // A handler that fails (`broken`) has answered; these probes got no answer at all.
     // A lock that wears out is told as that, and fails, whatever its last answers were.
     let worn = findings.iter().any(|f| f.rule == Rule::LockWearsOut && !f.accepted);
     let silent = if worn { 0 } else { early.counts.unanswered };

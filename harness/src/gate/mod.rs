@@ -37,7 +37,7 @@ use lockproof_model::{
 };
 use shared::Shared;
 
-/// What decides the exit code beside the plan.
+/// The options of a run besides the plan.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The lowest severity that counts.
@@ -56,8 +56,8 @@ impl Default for Options {
     }
 }
 
-/// Runs a plan on an engine, and removes everything that it made, whatever happens but SIGKILL;
-/// what an earlier run left that was killed is removed first.
+/// Runs a plan on an engine. Removes all its objects, except after SIGKILL. First removes the
+/// objects of earlier killed runs.
 ///
 /// # Errors
 /// An environment error if the engine cannot be used at all. Errors of one subject are in the

@@ -2,6 +2,6 @@
 
 use super::{format::Format, html, json, junit, markdown, ndjson, sarif};
 
-/// Every format, in the order in which messages name them.
+/// All formats, in the order of messages.
 pub const FORMATS: [&dyn Format; 6] =
     [&json::Json, &junit::Junit, &sarif::Sarif, &html::Html, &markdown::Markdown, &ndjson::Ndjson];

@@ -196,7 +196,7 @@ impl ComfyUi {
         request
     }
 
-    /// The same, of the image that was found under its name.
+    /// The same with the resolved image.
     pub(super) fn of_image(mut self, image: &str) -> Self {
         (self.name, self.tag) = split(image);
         self

@@ -240,9 +240,9 @@ impl Deployment {
         }
         match up {
             Ok(()) if self.container_id().is_empty() => {
-                Err(Error::environment("Compose has made no container of the service"))
+                Err(Error::environment("Compose did not create a container for the service"))
             }
-            // One whose process cannot be started at all is down, and says why.
+            // A container whose process cannot start is down, and its state has the reason.
             Err(e) if !matches!(self.life().await, Ok(Life { running: false, .. })) => Err(e),
             Err(e) if !self.life().await?.never_ran() => Err(e),
             _ => Ok(()),

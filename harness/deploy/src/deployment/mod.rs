@@ -57,7 +57,7 @@ pub struct Deployment {
     container: watch::Sender<String>,
     /// Who makes its containers.
     made_by: MadeBy,
-    /// Its place among those that start.
+    /// Its start permits.
     admission: Admission,
 }
 
@@ -224,7 +224,7 @@ impl Deployment {
         Host { engine: self.engine.clone(), port: self.subject.port }
     }
 
-    /// How the container is.
+    /// The current state of the container.
     ///
     /// # Errors
     /// An environment error if the engine does not answer or the container is gone.

@@ -173,7 +173,7 @@ fn header(kind: tar::EntryType, mode: u32, owner: Ownership) -> tar::Header {
     header
 }
 
-/// An archive could not be built from files of this machine.
+/// The error for a local file that cannot be archived.
 pub fn unreadable(what: &Path, error: &std::io::Error) -> Error {
     Error::environment(format!("cannot read {}", what.display())).detail(error).fix("check its permissions")
 }
@@ -333,7 +333,7 @@ fn check_links(path: &str, links: usize) -> Result<()> {
         .fix("remove the link, or let it point to a file"))
 }
 
-/// The bytes of the first file in an archive; `None` when it holds none.
+/// The content of the first file in an archive; `None` if it contains none.
 pub fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;

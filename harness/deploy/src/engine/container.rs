@@ -31,7 +31,7 @@ const LONGEST_LINE: usize = 16 * 1024 * 1024;
 /// How many lines of standard error are kept.
 const MOST_ERRORS: usize = 1000;
 
-/// What a container is made from.
+/// The specification of a container.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
     /// Its name.
@@ -288,7 +288,7 @@ impl Engine {
     /// Restarts a container.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn restart(&self, id: &str, grace: Duration) -> Result<()> {
         let options = RestartContainerOptionsBuilder::default().t(seconds(grace)).build();
         self.docker.restart_container(id, Some(options)).await.map_err(|e| failed("restarting the container", &e))

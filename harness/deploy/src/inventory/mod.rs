@@ -39,7 +39,7 @@ pub struct Inventory {
 pub struct ServerRoute {
     /// The method; `*` for all.
     pub method: String,
-    /// The path, with names in braces.
+    /// The path, with placeholders in braces.
     pub path: String,
     /// The function that answers.
     #[serde(flatten)]

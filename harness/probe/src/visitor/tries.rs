@@ -31,7 +31,7 @@ impl MadeUp {
     /// Letters and digits; and what rules for passwords ask for besides.
     fn new() -> Self {
         let made = Self { user: secret::random(12), password: format!("{}A1!", secret::random(21)) };
-        // Nobody's, and others each time: reports would differ in them and in nothing else.
+        // Random, so they are replaced: reports would otherwise differ in every run.
         secret::register_as(&made.user, "A-VISITOR");
         secret::register_as(&made.password, "MADE-UP");
         made
@@ -100,7 +100,7 @@ impl Visit<'_> {
             let nothing = Credentials { user: "", password: "", guest: false };
             tries.push((nothing, "takes an empty password".to_owned()));
             tries.push((Credentials { password: "", ..just }, "takes an empty password".to_owned()));
-            // The first time it may only have set the password, and let nobody in yet.
+            // The first attempt may only have set the password, without a login.
             tries.push((just, "takes a password that a visitor has made up before".to_owned()));
             for (with, how) in tries {
                 match self.send(form, encoding, &with, &[]).await? {
@@ -111,7 +111,7 @@ impl Visit<'_> {
                 }
             }
         }
-        // A page may have more buttons than the one that logs in: to reset, to register.
+        // A page may have other buttons than the login: to reset, to register.
         for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
             let pressed = [(name.as_str(), value.as_str())];
             if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &pressed).await? {

@@ -30,7 +30,7 @@ use lockproof_probe::{
 
 /// The pause between two checks whether the server behind a proxy is up.
 const BEHIND: Duration = Duration::from_millis(200);
-/// A subject whose lock is in, and in force.
+/// A subject with its lock installed and in effect.
 struct Up {
     deployment: Deployment,
     client: Client,

@@ -91,7 +91,7 @@ async fn listed_by(deployment: &mut Deployment, work: Work<'_>) -> Result<Invent
     }
     deployment.start().await?;
     let Readiness::Ready { client, .. } = deployment.wait_ready().await? else {
-        return Err(Error::undecided("the server does not come up"));
+        return Err(Error::undecided("the server does not start"));
     };
     let layout = layout::detect(deployment, &client).await?;
     if work.subject.lock.install.is_some() {

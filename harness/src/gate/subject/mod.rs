@@ -49,7 +49,7 @@ use lockproof_replay as replay;
 /// How long the exposure watch continues after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
-/// Gates one subject, writing into its ledger as it goes.
+/// Gates one subject, and writes its ledger during the run.
 ///
 /// # Errors
 /// The error that stopped it; the results so far are in the ledger.

@@ -85,7 +85,7 @@ pub(super) struct Walk<'a> {
     pub(super) started: usize,
     /// Where a way may leave under a condition: what comes behind is under a condition, too.
     leaves: Leaves,
-    /// The lines before the program that is walked.
+    /// The number of lines before the current program.
     offset: usize,
     /// The current text, and its local file name, if any.
     pub(super) source: String,
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
                 }
                 return Flow::On;
             }
-            // What comes behind `||` is not on the way of what goes well.
+            // A command after `||` is not part of the successful path.
             if *and {
                 flow = ended;
             }
@@ -623,7 +623,7 @@ impl<'a> Walk<'a> {
         self.returned(conditions, leaves);
         self.state.arguments = outer;
         self.depth -= 1;
-        // `return` ends the function only.
+        // `return` ends only the function.
         if flow == Flow::Returns { Flow::On } else { flow }
     }
 

@@ -124,7 +124,7 @@ impl Stack {
         Ok(engine.containers_with(&[&self.of_project(), &service]).await?.into_iter().next())
     }
 
-    /// `down`, and what a `down` forgets: the anonymous volumes.
+    /// `down`, followed by the removal of anonymous volumes, which `down` leaves.
     pub(super) async fn down(&self, engine: &Engine, run: &Run, arguments: &[&str]) -> Result<()> {
         let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
         let journal = self.journal(engine, run, &anonymous).await?;
