@@ -178,7 +178,7 @@ impl StateMap {
         Ok(self.prints.iter().filter_map(|(state, print)| Some((*state, print.is_kept(now.get(state)?)))).collect())
     }
 
-    /// The verdict that the map promises after `event`.
+    /// The predicted verdict after `event`.
     pub fn predict(&self, scheme: &Scheme, installed: Verdict, event: Event) -> Option<Verdict> {
         let survives = |entry: &StateEntry| (entry.state, entry.predicted.get(&event).copied().flatten());
         state_map::predict(scheme, installed, self.entries.iter().map(survives))

@@ -43,11 +43,11 @@ impl Audit {
 pub struct Subject {
     /// Its name in reports.
     pub name: String,
-    /// The service.
+    /// The service's name in the compose file.
     pub service: String,
     /// The image reference, or how the image is built.
     pub image: String,
-    /// Where things are.
+    /// The known facts about it.
     pub facts: Facts,
     /// Where each state is stored.
     pub readings: Vec<Reading>,

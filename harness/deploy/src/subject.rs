@@ -166,7 +166,7 @@ pub struct Mount {
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
     /// A named volume, with its name in the file.

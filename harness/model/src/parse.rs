@@ -1,9 +1,9 @@
-//! YAML made into our own file types. A mistake is shown with its place, the line it stands in, and the
-//! nearest thing that would have been right.
+//! Parses YAML into lockproof's file types. Errors show the position, the source line and the nearest
+//! valid name.
 
 use crate::error::{Error, Result};
 
-/// Parses YAML into any of our own file types.
+/// Parses YAML into any of lockproof's file types.
 ///
 /// # Errors
 /// A usage error with line and column, the source line, and the nearest valid name.

@@ -39,14 +39,14 @@ pub struct StateEntry {
 }
 
 impl StateEntry {
-    /// A place of which only who owns it matters: for the remedy that would have kept what lies there.
+    /// An entry with only a path and an owner, for a remedy.
     pub fn at(state: State, path: String, owner: Owner, mount: Option<Mounted>) -> Self {
         Self { state, paths: vec![path], owner: Some(owner), mount, predicted: BTreeMap::new() }
     }
 }
 
-/// The verdict that is promised where these states survive, or not: the worst of the installed one and of
-/// what the scheme says of each lost state. `None` when a state that cannot be known might make it worse.
+/// The predicted verdict: the worst of the installed verdict and of `on_loss` for each lost state. `None`
+/// if an unknown state could make it worse.
 pub fn predict(
     scheme: &Scheme,
     installed: Verdict,

@@ -68,7 +68,7 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         Decision::Served
     } else if status == StatusCode::FORBIDDEN || status.is_redirection() {
-        // Refused or sent elsewhere, whoever asks: the lock may have had no part in it.
+        // Rejected or redirected for everyone, so perhaps not by the lock.
         Decision::Rejected
     } else {
         Decision::Passed

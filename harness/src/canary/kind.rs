@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In words.
+    /// The kind with an article, for messages.
     pub fn words(self) -> &'static str {
         match self {
             Self::Input => "an input image",

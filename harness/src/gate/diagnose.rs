@@ -196,9 +196,9 @@ pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
     scene.finding(Rule::LockWearsOut, worn.how).evidence(format!("{}  →  {}", worn.request.curl(scene.base), worn.got))
 }
 
-/// The token of record is rejected: the credential has changed, or nobody gets in.
+/// The token of record is rejected: the credential has changed, or there is no other way in.
 ///
-/// `tried`: whether a visitor has tried to get in, and could not.
+/// `tried`: whether a visitor tried to get in, without success.
 pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Option<Finding> {
     if look.token != Works::No {
         return None;
@@ -212,7 +212,7 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Optio
             .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
             .evidence("the token in the credential file works")
     } else {
-        let others = if tried { "nobody gets in" } else { "whether a visitor gets in was not tried" };
+        let others = if tried { "there is no other way in" } else { "other ways in were not tested" };
         scene.finding(Rule::LockLockedOut, format!("the token of record is rejected, and {others}"))
     };
     Some(shown.into_iter().fold(finding, Finding::evidence))

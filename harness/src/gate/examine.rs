@@ -156,8 +156,8 @@ impl Examiner<'_> {
         Worn::between(before, &again, self.scheme, self.keys)
     }
 
-    /// Tries to obtain access from the server itself: the empty token, and with `forms` whatever a visitor
-    /// is asked for and given. The last one may change the server's state.
+    /// Tries to obtain access from the server itself: with an empty token and, if `forms`, as a visitor of
+    /// its pages and forms. The latter may change the server's state.
     pub async fn claim(&self, early: &Early, forms: bool) -> Claimed {
         let mut claimed = Claimed::default();
         let look = &early.look;

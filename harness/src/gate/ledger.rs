@@ -15,7 +15,7 @@ pub struct Ledger {
     pub findings: Vec<Finding>,
     /// The states that each event removed.
     pub losses: Losses,
-    /// What stopped it.
+    /// The error that stopped it.
     pub error: Option<Error>,
 }
 

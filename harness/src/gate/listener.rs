@@ -12,7 +12,7 @@ pub trait Listener: Send + Sync {
     fn done(&self, subject: &str);
 }
 
-/// Nobody is told.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -62,7 +62,7 @@ pub(super) struct Execution {
     pub(super) cells: Vec<Seen>,
     /// The error that stopped the runner, if any.
     pub(super) broken: Option<String>,
-    /// What became of the prompts that it had queued, where it did not get to its end.
+    /// What happened to its queued prompts, if it did not finish.
     pub(super) cancelled: Option<String>,
 }
 

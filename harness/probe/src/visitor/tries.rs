@@ -1,5 +1,5 @@
-//! What a visitor sends to a form: what he has just made up, what products are shipped with, the wish to
-//! be a guest, and then an account of his own.
+//! Form attempts of a visitor: random credentials, default credentials, a guest login, and an account
+//! that the visitor registers.
 
 use http::StatusCode;
 
@@ -14,21 +14,21 @@ use crate::{
 };
 use lockproof_model::secret;
 
-/// Passwords that products are shipped with.
+/// Common default credentials, as (user, password).
 const DEFAULTS: [(&str, &str); 3] = [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui")];
-/// By which a form lets guests in, one by one as they are told.
+/// Form fields that request a guest login.
 const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
-/// How many forms an account that was made is shown to.
+/// The maximum number of login forms at which a new account is tried.
 const DOORS: usize = 4;
 
-/// A name and a password that nobody has.
+/// A random user name and password.
 struct MadeUp {
     user: String,
     password: String,
 }
 
 impl MadeUp {
-    /// Letters and digits; and what rules for passwords ask for besides.
+    /// Letters and digits, with the characters that password rules require.
     fn new() -> Self {
         let made = Self { user: secret::random(12), password: format!("{}A1!", secret::random(21)) };
         // Random, so they are replaced: reports would otherwise differ in every run.
@@ -42,14 +42,14 @@ impl MadeUp {
     }
 }
 
-/// What one try gave.
+/// The result of one attempt.
 enum Tried {
     In(Vec<Step>),
     Out(Outcome),
 }
 
 impl Visit<'_> {
-    /// Tries every form, the shortest chains first.
+    /// Tries every form, those with the fewest steps first.
     pub(super) async fn try_forms(&mut self, site: &Site) -> Option<Claim> {
         let of = |purpose: Purpose| site.forms.iter().filter(move |form| form.purpose == purpose);
         for form in of(Purpose::LogIn) {
@@ -60,7 +60,7 @@ impl Visit<'_> {
         }
         for form in of(Purpose::Guest) {
             if let Some(steps) = self.ask_as_guest(form).await {
-                return Some(self.claim(form, "lets a visitor in as a guest", steps));
+                return Some(self.claim(form, "accepts guests", steps));
             }
         }
         let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
@@ -73,39 +73,39 @@ impl Visit<'_> {
         None
     }
 
-    /// A form that lets in who has a password, in both encodings.
+    /// Tries a login form in both encodings.
     async fn log_in(&mut self, form: &Form) -> Option<Claim> {
         let made_up = MadeUp::new();
         let form = &with_usual_fields(form);
         let just = made_up.credentials();
-        // On a first run, whatever is posted first becomes the password.
+        // On a first run, the first submitted password becomes the password.
         if let Tried::In(steps) = self.send(form, form.encoding, &just, &[]).await? {
-            return Some(self.claim(form, "takes a password that a visitor has just made up", steps));
+            return Some(self.claim(form, "accepts a password chosen by a visitor", steps));
         }
         if let Some(steps) = self.ask_as_guest(form).await {
-            return Some(self.claim(form, "lets a visitor in as a guest", steps));
+            return Some(self.claim(form, "accepts guests", steps));
         }
         for encoding in [form.encoding, form.encoding.other()] {
             let mut tries = Vec::new();
             if encoding != form.encoding {
-                tries.push((just, "takes a password that a visitor has just made up".to_owned()));
+                tries.push((just, "accepts a password chosen by a visitor".to_owned()));
             }
-            // A lock that counts wrong tries has been asked for these at its first form.
+            // If the lock limits failed logins, default credentials are tried only at detected forms.
             if !self.brake.has_blocked() || form.is_seen && encoding == form.encoding {
                 for (user, password) in DEFAULTS {
-                    let how = format!("takes a default password ({user}/{password})");
+                    let how = format!("accepts a default password ({user}/{password})");
                     tries.push((Credentials { user, password, guest: false }, how));
                 }
             }
             let nothing = Credentials { user: "", password: "", guest: false };
-            tries.push((nothing, "takes an empty password".to_owned()));
-            tries.push((Credentials { password: "", ..just }, "takes an empty password".to_owned()));
+            tries.push((nothing, "accepts an empty password".to_owned()));
+            tries.push((Credentials { password: "", ..just }, "accepts an empty password".to_owned()));
             // The first attempt may only have set the password, without a login.
-            tries.push((just, "takes a password that a visitor has made up before".to_owned()));
+            tries.push((just, "accepts a password that a visitor chose before".to_owned()));
             for (with, how) in tries {
                 match self.send(form, encoding, &with, &[]).await? {
                     Tried::In(steps) => return Some(self.claim(form, &how, steps)),
-                    // It does not read this encoding: the other tries would say no more.
+                    // The server does not support this encoding: further attempts are pointless.
                     Tried::Out(outcome) if encoding != form.encoding && is_not_read(&outcome) => break,
                     Tried::Out(_) => {}
                 }
@@ -115,13 +115,13 @@ impl Visit<'_> {
         for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
             let pressed = [(name.as_str(), value.as_str())];
             if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &pressed).await? {
-                return Some(self.claim(form, "has a button that gives access to whoever presses it", steps));
+                return Some(self.claim(form, "has a button that gives access to any visitor", steps));
             }
         }
         None
     }
 
-    /// Asks to be a guest, in every way at once; then which of them it was.
+    /// Requests a guest login with all flags at once, then determines which flag works.
     async fn ask_as_guest(&mut self, form: &Form) -> Option<Vec<Step>> {
         let flags: Vec<(&str, &str)> = form
             .fields
@@ -148,13 +148,13 @@ impl Visit<'_> {
         None
     }
 
-    /// Makes an account, or sets a password, and logs in with it.
+    /// Registers an account or resets a password, then logs in with it.
     async fn make_account(&mut self, form: &Form, doors: &[&Form]) -> Option<Claim> {
         let resets = form.purpose == Purpose::Reset;
         let how = if resets {
-            "gives access to whoever has forgotten a password"
+            "gives any visitor access by a password reset"
         } else {
-            "lets a visitor make an account that gets in"
+            "lets any visitor register an account with access"
         };
         let form = &with_usual_fields(form);
         for encoding in [form.encoding, form.encoding.other()] {
@@ -203,7 +203,7 @@ impl Visit<'_> {
     }
 }
 
-/// A form of whose fields nothing is known is asked with those that are usual.
+/// Adds the usual fields to a form whose fields are unknown.
 fn with_usual_fields(form: &Form) -> Form {
     let is_known = form.has_password()
         || form.purpose == Purpose::Guest
@@ -221,7 +221,7 @@ fn distinct<'a>(flags: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     seen
 }
 
-/// Whether a server does not read what was sent to it.
+/// Whether the server could not parse the request.
 fn is_not_read(outcome: &Outcome) -> bool {
     outcome.as_ref().is_ok_and(|answer| {
         matches!(
@@ -231,7 +231,7 @@ fn is_not_read(outcome: &Outcome) -> bool {
     })
 }
 
-/// Whether what was sent may have been taken.
+/// Whether the submitted form may have been accepted.
 fn is_taken(answer: &Answer) -> bool {
     answer.status.is_success() || answer.status.is_redirection()
 }

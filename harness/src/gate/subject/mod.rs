@@ -96,7 +96,7 @@ impl Gate<'_> {
         let begun = Instant::now();
         let mut brought = Box::pin(self.bring_up()).await?;
         if let BroughtUp::Installed(installation) = &mut brought {
-            // Not beside it: a subject that does not come up would take two places among those that start.
+            // Not in parallel: a subject that does not start would use two start permits.
             let work = self.work();
             let listed = self.clock.measure(Phase::Inventory, Box::pin(inventory::list(work))).await;
             self.take_in(installation, listed);

@@ -58,7 +58,7 @@ pub struct Script {
     pub base_directory: Option<String>,
     /// The values of `--output-directory`, `--input-directory`, `--user-directory`, by name.
     pub directories: BTreeMap<&'static str, String>,
-    /// `--port`.
+    /// The value of `--port`.
     pub port: Option<u16>,
     /// Whether it starts ComfyUI.
     pub starts: bool,

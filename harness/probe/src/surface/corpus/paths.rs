@@ -68,7 +68,7 @@ impl Maker<'_> {
         }
     }
 
-    /// What a lock that decodes before it tidies takes for the public path, and the router does not.
+    /// A lock that decodes before it normalises sees the public path; the router does not.
     fn up_to_public_paths(&self, probes: &mut Vec<Probe>) {
         for target in self.reading().filter(|t| ANY_NAME.contains(&t.route.as_str())) {
             let (parent, _) = target.plain.target.rsplit_once('/').unwrap_or_default();
@@ -80,7 +80,7 @@ impl Maker<'_> {
         }
     }
 
-    /// A free segment that holds, or ends in, the name of something public.
+    /// A free segment that contains, or ends in, the name of a public path.
     fn public_names(&self, probes: &mut Vec<Probe>) {
         for target in self.targets.iter().filter(|t| t.free_ending) {
             for disguise in self.disguises() {
