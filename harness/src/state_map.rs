@@ -50,7 +50,7 @@ pub struct Origin {
 pub struct StateMap {
     /// In the order of [`State`].
     pub entries: Vec<StateEntry>,
-    /// What each was when the lock was installed.
+    /// The fingerprint of each state after the installation.
     prints: BTreeMap<State, Print>,
 }
 
@@ -92,7 +92,7 @@ impl StateMap {
                     State::Deps => records.get(path.as_str()).map_or_else(|| path.clone(), |&record| record.to_owned()),
                     _ => path.clone(),
                 };
-                // An import needs the package itself, wherever its record lies.
+                // An import needs the package itself, regardless of the location of its record.
                 let needed = if state == State::Deps { path } else { &witness };
                 let owner = match mount_of(needed, &mounts) {
                     Some(mount) => (mount.owner, Some(mount.clone())),

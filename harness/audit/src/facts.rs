@@ -62,7 +62,7 @@ pub struct Facts {
     pub fails_open: bool,
     /// The sources of the facts, for output.
     pub from: Vec<String>,
-    /// Files that are named and were not read because they are outside the project, in words.
+    /// Descriptions of files that were not read because they are outside the project.
     pub unread: Vec<String>,
 }
 
@@ -122,7 +122,7 @@ fn dockerfile(service: &Service, unread: &mut Vec<String>) -> Option<Dockerfile>
     Some(Dockerfile::read(&text, &build.args, build.target.as_deref()))
 }
 
-/// The text that was read; that a file is outside is noted.
+/// The text of a file, if it was read. A file outside the project is recorded.
 fn note(unread: &mut Vec<String>, path: &Path, text: Result<String, Unread>) -> Option<String> {
     if text == Err(Unread::Outside) {
         let line = format!("{} is outside the project and was not read", path.display());

@@ -69,7 +69,7 @@ pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
     ))
 }
 
-/// The configuration of proxies that is outside the project, where nobody knows whether it asks for a login.
+/// Proxy configuration outside the project: it is unknown whether it requires a login.
 pub(super) fn unread(scene: &Scene<'_>) -> Vec<String> {
     let others = scene.project.services.iter().filter(|s| s.name != scene.service.name && is_one_of(s, &SERVERS));
     others

@@ -1,4 +1,4 @@
-//! What the modules that find things look at, and what they find.
+//! The input and output of the modules that create findings.
 
 use super::{
     facts::Facts,

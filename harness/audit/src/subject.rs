@@ -1,4 +1,4 @@
-//! What a reading comes to: the services that run ComfyUI, what is promised of each, and the findings.
+//! The result of an audit: the services that run ComfyUI, their predictions, and the findings.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Audit {
     pub findings: Vec<(Finding, Placed)>,
     /// Remarks about the files, and comments that accept nothing.
     pub notes: Vec<String>,
-    /// What was not read and may change a prediction: the audit is undecided.
+    /// Sources that were not read and could change a prediction, which makes the audit undecided.
     pub unread: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Audit {
         self.findings.iter().any(|(finding, _)| finding.counts(fail_on))
     }
 
-    /// Whether something was not read, there was nothing to read, or something cannot be predicted.
+    /// Whether a source was not read, nothing was found, or a prediction is unknown.
     pub fn is_undecided(&self) -> bool {
         !self.unread.is_empty()
             || self.subjects.is_empty()

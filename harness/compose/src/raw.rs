@@ -1,4 +1,4 @@
-//! What stood in a value before interpolation.
+//! Values before interpolation.
 
 /// A value before interpolation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

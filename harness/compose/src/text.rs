@@ -1,4 +1,4 @@
-//! The text of a file, as large as such a file can be.
+//! Reads text files up to a size limit.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The values of a file with their variables replaced.
+//! Interpolates the values of a file.
 
 use super::{
     env::Environment,
@@ -32,7 +32,7 @@ pub(super) fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trou
     Ok(())
 }
 
-/// The trouble that a problem is at its place.
+/// Converts a problem to an error with its position.
 fn trouble(problem: Problem, span: Span, env: &Environment) -> Trouble {
     match problem {
         Problem::Invalid(at) => {

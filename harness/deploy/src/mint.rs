@@ -1,4 +1,4 @@
-//! Minting: the token of record is made or read in the container, read again, and changed.
+//! Creates, reads and replaces the token of record in the container.
 
 use crate::{
     deployment::Deployment,

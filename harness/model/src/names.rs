@@ -1,4 +1,4 @@
-//! Names that more than one part of the tool goes by.
+//! Names that several parts of the tool use.
 
 /// The lab's image, without its tag.
 pub const LAB_REPOSITORY: &str = "lockproof/comfyui-lab";

@@ -1,4 +1,4 @@
-//! Paths in a container, as text: they are another machine's.
+//! Paths in a container, as text, because they belong to another file system.
 
 /// An absolute path without `.`, `..` and duplicate slashes.
 pub fn normalise(path: &str) -> String {

@@ -129,7 +129,7 @@ pub struct SubjectReport {
     /// Why it could not be started or gated completely, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Where the probed routes come from; absent where it did not come up.
+    /// The sources of the probed routes; absent if the server did not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<RouteReport>,
     /// The time spent in each phase; absent if nothing was run.
@@ -144,23 +144,22 @@ impl SubjectReport {
     }
 }
 
-/// Where the probed routes of a subject come from.
+/// The sources of the probed routes of a subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteReport {
-    /// How many the built-in inventory of ComfyUI has.
+    /// The number of ComfyUI's routes that are built in.
     pub built_in: usize,
-    /// How many `--routes` gives.
+    /// The number of routes from `--routes`.
     pub given: usize,
-    /// How many pages and scripts of the server link to beyond these.
+    /// The number of further routes that the server's pages and scripts link to.
     pub linked: usize,
-    /// How many the server registers; null where it could not be asked.
+    /// The number of routes that the server registers; null if its list could not be read.
     pub registered: Option<usize>,
-    /// Why the server could not be asked for its routes.
+    /// The reason if the server's list could not be read.
     pub not_listed: Option<String>,
-    /// The registered ones beyond the built-in inventory that the scheme does not call public, as
-    /// `METHOD /path`.
+    /// The registered routes that are neither built in nor public in the scheme, as `METHOD /path`.
     pub beyond: Vec<String>,
-    /// The server's middlewares, the outermost first.
+    /// The server's middlewares, outermost first.
     pub middlewares: Vec<String>,
 }
 
@@ -181,7 +180,7 @@ pub enum Phase {
     Create,
     /// Installing the lock, mapping its states, creating a token.
     Install,
-    /// The server's own list of routes is read, from a start of its own.
+    /// Reading the server's own list of routes, in a separate start.
     Inventory,
     /// Waiting for other servers to start.
     Queue,

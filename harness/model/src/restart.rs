@@ -1,4 +1,4 @@
-//! What brings a process back when it dies.
+//! Restart policies.
 
 use crate::error::{Error, Result};
 

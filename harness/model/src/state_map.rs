@@ -1,5 +1,5 @@
-//! The state map as data: for each thing that a lock needs, where it lies, on what, and so which events it
-//! survives; and the one prediction that is made of it, by a reading as by a run.
+//! The state map as data: where each state of a lock is stored, and which events it survives; and the
+//! prediction from it, which the audit and the gate share.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub struct Mounted {
 /// One state of one subject.
 #[derive(Clone, Debug)]
 pub struct StateEntry {
-    /// Which.
+    /// The state.
     pub state: State,
     /// Its paths in the container, with links resolved.
     pub paths: Vec<String>,

@@ -39,8 +39,8 @@ impl Verdict {
         }
     }
 
-    /// Whether this is as it must be after `event` at which another verdict was expected: a removal of
-    /// all volumes may leave a lock that anybody can claim, or that lets nobody in.
+    /// Whether this verdict is acceptable after `event` although another one was expected: after the removal
+    /// of all volumes, a lock may be claimable or locked out.
     pub fn is_as_it_must_be(self, event: Event, expected: Self) -> bool {
         let wiped =
             event == Event::Wipe && expected == Self::Locked && matches!(self, Self::Claimable | Self::LockedOut);

@@ -1,4 +1,4 @@
-//! How a visitor obtains access from the server itself; and the empty token, which changes nothing.
+//! Ways for a visitor to obtain access from the server itself. Tries the empty token, which changes nothing.
 
 use super::{
     client::Client,
@@ -15,9 +15,9 @@ use lockproof_model::scheme::{Presentation, Scheme};
 /// A way for visitors to obtain access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// In one sentence.
+    /// A description in one sentence.
     pub how: String,
-    /// The requests that do it, in their order, and what each got.
+    /// The requests, in order, with their answers.
     pub steps: Vec<Step>,
     /// Whether it is the empty token.
     pub empty_token: bool,

@@ -65,7 +65,7 @@ impl Keys {
     }
 }
 
-/// Keeps a password out of everything that is printed.
+/// Redacts a password in all output.
 pub fn hide_password(password: &str) {
     secret::register_as(password, PASSWORD);
 }

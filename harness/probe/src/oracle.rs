@@ -1,4 +1,4 @@
-//! What a probe's answer means beside what the token gets, and beside the plain request's answer.
+//! Classifies a probe's answer by comparison with the token's and the plain request's answers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ use lockproof_model::scheme::Scheme;
 
 /// The number of parallel probes.
 pub(super) const IN_FLIGHT: usize = 32;
-/// At a server that takes its time, what changes something is not sent one after the other.
+/// A slow server also receives requests that change data in parallel.
 pub(super) const CHANGING_SLOW: usize = 8;
 /// The answer time from which a server counts as slow.
 const SLOW: Duration = Duration::from_millis(150);
@@ -36,7 +36,7 @@ const SLOW: Duration = Duration::from_millis(150);
 pub struct Hit {
     /// The probe.
     pub probe: Probe,
-    /// What it got.
+    /// Its answer.
     pub outcome: Outcome,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Result {
     pub(super) probe: Probe,
     /// Its answer; only kept if it is needed.
     pub(super) outcome: Option<Outcome>,
-    /// What that means.
+    /// The decision.
     pub(super) decision: Decision,
     /// Whether the route exists and supports this method.
     pub(super) applies: bool,

@@ -1,4 +1,4 @@
-//! Why a replay gave no outputs.
+//! The reasons why a replay has no outputs.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::{
 /// Why there are no outputs, with evidence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// In one sentence.
+    /// A description in one sentence.
     pub why: String,
     /// Further lines.
     pub details: Vec<String>,

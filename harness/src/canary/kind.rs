@@ -1,4 +1,4 @@
-//! What is planted: one thing of each kind.
+//! The kinds of canaries.
 
 use serde_json::Value;
 
@@ -32,14 +32,14 @@ impl Kind {
     }
 }
 
-/// One planted thing.
+/// A canary.
 #[derive(Clone, Debug)]
 pub struct Canary {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The name under which it is stored.
     pub(super) name: String,
-    /// What it holds.
+    /// Its content.
     pub(super) content: Vec<u8>,
     /// The path of its file, if found.
     pub path: Option<String>,

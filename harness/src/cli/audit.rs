@@ -255,7 +255,7 @@ async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
     found
 }
 
-/// What the engine says of an image, in the words of a Dockerfile.
+/// The engine's metadata of an image, as Dockerfile instructions.
 fn dockerfile(settings: ImageSettings) -> Dockerfile {
     let pair = |text: &String| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
     let env: BTreeMap<String, String> = settings.env.iter().filter_map(pair).collect();
@@ -281,8 +281,8 @@ fn environment(env: &BTreeMap<String, String>) -> Option<String> {
     (!system).then(|| path.to_owned())
 }
 
-/// 2 for a file that cannot be read; then 1 if a finding counts, else 3 or 4 for an audit that broke, else 4
-/// for what was not read or could not be predicted, else 0.
+/// 2 for an unreadable file; then 1 if a finding counts, else 3 or 4 for a failed audit, else 4 for an unread
+/// source or an unknown prediction, else 0.
 fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity) -> u8 {
     if errors.iter().any(|e| e.kind() == ErrorKind::Usage) {
         return exit::USAGE;

@@ -1,4 +1,4 @@
-//! Routes beyond ComfyUI's own.
+//! Additional routes from a file.
 
 use std::path::Path;
 

@@ -141,10 +141,10 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
     findings
 }
 
-/// How many handlers a finding names.
+/// The maximum number of handlers in a finding.
 const HANDLERS: usize = 3;
 
-/// Adds whose code answers the routes of a finding, where the server has told.
+/// Adds the handlers of a finding's routes, if the server listed them.
 pub fn name_handlers(finding: &mut Finding, routes: &[Route]) {
     let handlers: std::collections::BTreeSet<String> = finding
         .routes

@@ -80,7 +80,7 @@ pub struct Claimed {
     pub disturbed: bool,
     /// Whether the lock's forms were tried.
     pub tried: bool,
-    /// Why not all of them could be.
+    /// The reason if not all of them could be tried.
     pub undecided: Option<String>,
 }
 
@@ -194,32 +194,32 @@ impl Examiner<'_> {
     }
 }
 
-/// What is known beside the probes when an examination is judged.
+/// The further input for judging an examination.
 #[derive(Default)]
 pub struct Known<'a> {
-    /// What the credential before a rotation still opens.
+    /// The result of using the credential from before a rotation.
     pub old: Option<Finding>,
-    /// Where the states lie, where somebody could look.
+    /// The state map, if available.
     pub map: Option<(&'a StateMap, &'a Layout, &'a Installed)>,
-    /// The states that the event took.
+    /// The states that the event removed.
     pub lost: &'a [State],
-    /// What was found by other means.
+    /// Further findings.
     pub further: Vec<Finding>,
     /// Whether the credential file contains a new token that works.
     pub changed_token: bool,
 }
 
-/// What an examination comes to.
+/// The result of an examination.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// What is broken.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// The verdict, or the reason why there is none.
+    /// The verdict, or the reason if there is none.
     pub verdict: Result<Verdict, String>,
 }
 
-/// Judges an examination: every cause once, and the verdict that they add up to; `accept` marks what is
-/// tolerated, which does not count towards it.
+/// Judges an examination: reports each cause once, and the resulting verdict. `accept` marks accepted
+/// findings, which do not count.
 pub fn judged(
     scene: Scene<'_>,
     early: &Early,
@@ -244,7 +244,7 @@ pub fn judged(
     Judged { findings, verdict }
 }
 
-/// The counts of probes as a report shows them.
+/// The counts of probes for reports.
 pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
     ProbeCounts {
         planned: counts.planned,
@@ -280,7 +280,7 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
     // A handler that fails (`broken`) has answered; these probes got no answer at all.
-    // A lock that wears out is told as that, and fails, whatever its last answers were.
+    // A lock that opens after many rejections fails, regardless of its last answers.
     let worn = findings.iter().any(|f| f.rule == Rule::LockWearsOut && !f.accepted);
     let silent = if worn { 0 } else { early.counts.unanswered };
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });

@@ -1,4 +1,4 @@
-//! What was found so far of one subject, whatever happens to the rest.
+//! The results of one subject so far.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use lockproof_model::{error::Error, finding::Finding, report::SubjectReport};
 pub struct Ledger {
     /// The subject's part of the report.
     pub report: SubjectReport,
-    /// What was found.
+    /// The report so far.
     pub findings: Vec<Finding>,
     /// The states that each event removed.
     pub losses: Losses,

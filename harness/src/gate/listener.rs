@@ -1,4 +1,4 @@
-//! Who is told how a run goes on.
+//! Progress of a run.
 
 use lockproof_model::report::EventReport;
 

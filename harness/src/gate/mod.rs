@@ -219,7 +219,7 @@ fn add_up(
     report
 }
 
-/// What the run comes to; usage errors before work are not for here.
+/// The result of the run, without usage errors from before the run.
 fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
     let events = || subjects.iter().flat_map(|s| &s.events);
     let unplayed = subjects.iter().any(SubjectReport::has_replayed_nothing);

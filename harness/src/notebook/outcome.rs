@@ -1,4 +1,4 @@
-//! What comes of a replay.
+//! The outcome of a replay.
 
 use std::{path::PathBuf, time::Duration};
 

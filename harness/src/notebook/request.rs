@@ -1,4 +1,4 @@
-//! What is asked of a replay.
+//! The request for a replay.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! What a format is.
+//! The trait of report formats.
 
 use lockproof_model::{
     error::{Error, Result},

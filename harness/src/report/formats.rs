@@ -1,4 +1,4 @@
-//! Every format.
+//! All report formats.
 
 use super::{format::Format, html, json, junit, markdown, ndjson, sarif};
 

@@ -1,4 +1,4 @@
-//! A user's name and password.
+//! A user name and password.
 
 use lockproof_model::{
     error::{Error, Result},

@@ -272,7 +272,7 @@ impl Gate<'_> {
     }
 }
 
-/// Adds the routes that are not there yet.
+/// Adds missing routes.
 pub(super) fn add(routes: &mut Vec<Route>, more: &[Route]) {
     for route in more {
         match routes.iter_mut().find(|known| known.is(route.method().as_str(), &route.path)) {

@@ -79,11 +79,11 @@ pub async fn lend(
     Ok((lent.deployment, lent.client, lent.keys))
 }
 
-/// An event that has happened, and is watched until the server has settled.
+/// An event whose server is watched until it has settled.
 struct Began {
     event: Event,
     predicted: Option<Verdict>,
-    /// Since when, without the time that it waited for others.
+    /// Its start, without the time spent waiting for others.
     begun: Instant,
     watch: Watch,
     /// The keys before a rotation.
@@ -219,7 +219,7 @@ impl Gate<'_> {
         Box::pin(self.after(current, baseline, Began { event, predicted, begun, watch, old_keys, ready })).await
     }
 
-    /// The rest of an event, once the server answers again: look, probe, judge.
+    /// The rest of an event after the server answers again: look, probe, judge.
     async fn after(&mut self, current: &mut Installation, baseline: &Baseline, began: Began) -> Result<bool> {
         let Began { event, predicted, begun, watch, old_keys, ready } = began;
         self.await_upstream(&current.client, &current.keys).await;

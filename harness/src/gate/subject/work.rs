@@ -1,4 +1,4 @@
-//! What the gate of one subject works on, and what it comes to on the way.
+//! The input and intermediate results of one subject's gate.
 
 use std::{sync::atomic::AtomicBool, time::Duration};
 
@@ -79,7 +79,7 @@ pub struct Work<'a> {
     pub subject: &'a Subject,
     /// The ledger to write to.
     pub ledger: &'a SharedLedger,
-    /// Who is told.
+    /// Receives the progress.
     pub listener: &'a dyn Listener,
     /// Shared with the other subjects.
     pub shared: &'a Shared,
@@ -111,7 +111,7 @@ pub(super) enum Entry {
     Claim(Claim),
 }
 
-/// One subject's gate, and what it has learnt so far.
+/// The gate of one subject, with its results so far.
 pub(super) struct Gate<'a> {
     pub(super) engine: &'a Engine,
     pub(super) run: &'a Run,
@@ -129,7 +129,7 @@ pub(super) struct Gate<'a> {
     pub(super) layout: Option<Layout>,
     /// Whether the lock can be installed before the first start, as far as known.
     pub(super) ahead: bool,
-    /// The routes that the server itself lists beyond the built-in inventory.
+    /// The server's own routes that are not built in.
     pub(super) listed: Vec<Route>,
     /// Whether the mounts were checked.
     pub(super) checked: AtomicBool,

@@ -1,4 +1,4 @@
-//! What a script finds around it, and what is read out of it.
+//! The environment of a script, and the result of reading it.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub struct Script {
     pub environment: Option<String>,
     /// Whether it is started by a plain `python` without a path.
     pub plain_python: bool,
-    /// `--base-directory`.
+    /// The value of `--base-directory`.
     pub base_directory: Option<String>,
     /// The values of `--output-directory`, `--input-directory`, `--user-directory`, by name.
     pub directories: BTreeMap<&'static str, String>,
