@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gate gate reproduce test test-full check bench-gate man clean-runs
+.PHONY: help setup setup-gate gate reproduce test test-full mutants fuzz check bench-gate man clean-runs
 
 CARGO ?= cargo
 ARGS ?=
@@ -49,6 +49,18 @@ endif
 
 test-full: setup ## the same with the long cross products (docs/testing.md): weekly, and before a release
 	@$(engine) $(CARGO) nextest run --locked --workspace --profile full $(ARGS)
+
+mutants: setup ## change the code that decides, piece by piece: which change does no unit test notice? (weekly)
+	@command -v cargo-mutants > /dev/null || $(CARGO) install --locked cargo-mutants
+	$(CARGO) mutants $(ARGS)
+
+# Each target for SECONDS, with its seed corpus; a nightly compiler, and no sanitizer: the code is safe Rust.
+SECONDS ?= 600
+fuzz: ## random compose files, Dockerfiles, scripts, .env files, workflows, notebooks, configurations (weekly)
+	@command -v cargo-fuzz > /dev/null || $(CARGO) install --locked cargo-fuzz
+	@for target in $$(cd fuzz && $(CARGO) fuzz list); do \
+	  $(CARGO) +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -timeout=20 || exit 1; \
+	done
 
 bench-gate: setup-gate ## the gate beside a docker-and-curl script, in turns (IMAGE=, PLUGIN=, WHEELS= name a real one)
 	$(CARGO) build --release --locked --package lockproof --bin lockproof

@@ -63,6 +63,30 @@ fn a_mount_has_one_source_and_an_absolute_target() {
 }
 
 #[test]
+fn a_credential_that_cannot_be_read_is_found_before_any_work() {
+    // An image that cannot be had would be the environment's fault (exit 3), if it were looked for.
+    let gate = |credential: &str| {
+        Lockproof::gate(&format!(
+            "subjects: [{{ name: a, image: lockproof-test.invalid/none }}]\nscheme: {{ credential: {{ {credential} }} }}\n"
+        ))
+        .file("empty", "\n")
+        .run()
+    };
+    for (credential, told) in [
+        ("token_file: ./missing", "does not exist"),
+        ("token_file: ./empty", "there is no token in"),
+        ("token_file: /dev/zero", "it is longer than"),
+        ("token_file: /proc", "cannot read /proc"),
+        ("password_env: LOCKPROOF_TEST_SET_NOWHERE", "is not set"),
+    ] {
+        let ran = gate(credential);
+        ran.ends_with(2);
+        let said = ran.said();
+        assert!(said.contains(told) && said.contains("scheme.credential."), "{credential}: {said}");
+    }
+}
+
+#[test]
 fn a_plugin_without_its_entry_is_no_plugin() {
     let ran = Lockproof::gate("subjects: [{ name: a, image: b }]\nscheme: { install: { from: ./plugin } }\n")
         .file("plugin/login.py", "")

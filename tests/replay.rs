@@ -54,7 +54,10 @@ fn replays_are_the_same_before_and_after_four_events(suite: Suite) {
             let model_free = MODEL_FREE.contains(&replay.name.as_str());
             let skipped = replay.outcome == ReplayOutcome::Skipped && !model_free;
             assert!(replay.outcome == ReplayOutcome::Same || skipped, "{event}: {replay:?}");
-            assert!(!skipped || replay.why.as_ref().is_some_and(|why| why.contains(".safetensors")), "{replay:?}");
+            // A real server that has the models gives what nothing is stored of, and is compared later.
+            let told = [".safetensors", "there is nothing to compare with"];
+            let says_why = replay.why.as_ref().is_some_and(|why| told.iter().any(|told| why.contains(told)));
+            assert!(!skipped || says_why, "{replay:?}");
         }
     }
     if outcome.event(Event::Installed).expected == suite.installed {

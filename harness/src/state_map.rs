@@ -175,7 +175,13 @@ impl StateMap {
             .into_iter()
             .map(|(state, _, print)| (state, print))
             .collect();
-        Ok(self.prints.iter().filter_map(|(state, print)| Some((*state, print.is_kept(now.get(state)?)))).collect())
+        Ok(self
+            .prints
+            .iter()
+            .filter_map(|(state, print)| {
+                print.says_something().then(|| Some((*state, print.is_kept(now.get(state)?))))?
+            })
+            .collect())
     }
 
     /// The predicted verdict after `event`.
@@ -186,6 +192,11 @@ impl StateMap {
 }
 
 impl Print {
+    /// Whether it can be lost: no files at all are a plugin that was not found, of which nothing can be said.
+    fn says_something(&self) -> bool {
+        !matches!(self, Self::Files(files) if files.is_empty())
+    }
+
     fn is_kept(&self, now: &Self) -> bool {
         match (self, now) {
             // Additional files are not a loss: a newer version of the plugin or a package contains

@@ -6,6 +6,7 @@
 
 pub mod deployment;
 pub mod engine;
+pub mod given;
 pub mod install;
 pub mod inventory;
 pub mod lab;

@@ -3,9 +3,9 @@
 use crate::{
     deployment::Deployment,
     engine::archive::{Ownership, Tarball},
+    given,
     install::Installed,
     layout::Layout,
-    subject::Lock,
 };
 use lockproof_model::{
     error::{Error, Result},
@@ -28,7 +28,7 @@ const BCRYPT_COST: u32 = 4;
 /// An undecided error with what was tried, if there is no token.
 pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, installed: &Installed) -> Result<Keys> {
     let lock = &deployment.subject.lock;
-    let password = password(lock)?;
+    let password = given::password(lock)?;
     if let Some(password) = &password {
         hide_password(password);
     }
@@ -72,51 +72,18 @@ pub async fn mint(deployment: &Deployment, client: &Client, layout: &Layout, ins
     }
 }
 
-/// The password in the configured environment variable; `None` if none is configured.
-///
-/// # Errors
-/// A usage error if the variable is not set.
-pub fn password(lock: &Lock) -> Result<Option<String>> {
-    let Some(name) = &lock.password_env else { return Ok(None) };
-    std::env::var(name).map(Some).map_err(|_| {
-        let fix = if lock.scheme.is_basic() {
-            format!("export {name}=…")
-        } else {
-            format!("export {name}=…, or remove `password_env` to use a random password")
-        };
-        Error::usage(format!("the environment variable {name}, which must contain the password, is not set"))
-            .at("scheme.credential.password_env")
-            .fix(fix)
-    })
-}
-
-/// The configured token of the deployment.
+/// The token that the file says the deployment has.
 async fn given(deployment: &Deployment) -> Result<Option<String>> {
     let lock = &deployment.subject.lock;
-    if let Some(name) = &lock.token_env {
-        let here = std::env::var(name).ok().filter(|v| !v.is_empty());
-        let token = here.or_else(|| deployment.env(name).map(str::to_owned));
-        return token.map(Some).ok_or_else(|| {
-            Error::usage(format!(
-                "the environment variable {name}, which must contain the token, is not set here or in the container"
-            ))
-            .at("scheme.credential.token_env")
-            .fix(format!("export {name}=…, or set it in the subject's `env:`"))
-        });
+    if let Some(token) = given::token_of_variable(lock, |name| deployment.env(name))? {
+        return Ok(Some(token));
     }
     let Some(path) = &lock.token_file else { return Ok(None) };
-    let bytes = if path.is_file() {
-        Some(std::fs::read(path).map_err(|e| Error::usage(format!("cannot read {}", path.display())).detail(e))?)
-    } else {
-        deployment.read_file(&path.display().to_string()).await?
-    };
-    let text = bytes.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
-        Some(token) => Ok(Some(token.to_owned())),
-        None => Err(Error::usage(format!("no token in {}, here or in the container", path.display()))
-            .at("scheme.credential.token_file")
-            .fix("write the token on the file's first line")),
+    if let Some(token) = given::token_of_file(lock)? {
+        return Ok(Some(token));
     }
+    let bytes = deployment.read_file(&path.display().to_string()).await?;
+    given::first_line(&bytes.unwrap_or_default(), path).map(Some)
 }
 
 /// The token in the credential file now; `None` if the file is missing or empty.

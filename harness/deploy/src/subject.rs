@@ -361,7 +361,7 @@ impl Lock {
             username: credential.username.clone().unwrap_or_else(|| lockproof_model::names::USERNAME.to_owned()),
             password_env: credential.password_env.clone(),
             // An absolute path may be in the container, so it is checked later.
-            token_file: credential.token_file.as_ref().map(|p| base.join(p)),
+            token_file: credential.token_file.as_ref().map(|p| token_file(base, p)).transpose()?,
             token_env: credential.token_env.clone(),
         })
     }
@@ -391,6 +391,17 @@ impl Install {
         }
         Ok(Self { from, into: entry.into.clone(), script, wheels })
     }
+}
+
+/// A relative path is one of this machine; an absolute one may be one of the container.
+fn token_file(base: &Path, path: &Path) -> Result<PathBuf> {
+    let whole = base.join(path);
+    if path.is_absolute() || whole.symlink_metadata().is_ok() {
+        return Ok(whole);
+    }
+    Err(Error::usage(format!("{} does not exist", whole.display()))
+        .at("scheme.credential.token_file")
+        .fix("correct the path: a relative one is relative to the configuration file, an absolute one may be in the container"))
 }
 
 fn existing(base: &Path, path: &Path, key: &str) -> Result<PathBuf> {

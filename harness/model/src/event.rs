@@ -94,3 +94,14 @@ impl std::fmt::Display for Event {
         f.pad(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_events_replace_the_container() {
+        let replaced: Vec<Event> = Event::ALL.into_iter().filter(|event| event.new_container()).collect();
+        assert_eq!(replaced, [Event::Recreate, Event::DownUp, Event::Offline, Event::Upgrade, Event::Wipe]);
+    }
+}

@@ -132,6 +132,9 @@ pub struct SubjectReport {
     /// The sources of the probed routes; absent if the server did not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<RouteReport>,
+    /// Changes of `probe --mutating` on the server that could not be undone; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// The time spent in each phase; absent if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
@@ -453,7 +456,7 @@ impl Report {
         let list = |t: &mut Vec<String>| t.iter_mut().for_each(text);
         let mut report = self.clone();
         maybe(&mut report.config);
-        for SubjectReport { name, image, layout, states, events, replays, error, routes, timings: _ } in
+        for SubjectReport { name, image, layout, states, events, replays, error, routes, left_behind, timings: _ } in
             &mut report.subjects
         {
             text(name);
@@ -464,6 +467,7 @@ impl Report {
                 list(&mut routes.beyond);
                 list(&mut routes.middlewares);
             }
+            list(left_behind);
             let LayoutReport { code_dir, custom_nodes, python } = layout;
             [code_dir, custom_nodes, python].into_iter().for_each(maybe);
             states.iter_mut().for_each(|state| list(&mut state.paths));
@@ -479,6 +483,7 @@ impl Report {
         for finding in &mut report.findings {
             text(&mut finding.subject);
             text(&mut finding.message);
+            maybe(&mut finding.impact);
             text(&mut finding.remedy);
             list(&mut finding.evidence);
             list(&mut finding.routes);
@@ -512,6 +517,72 @@ mod tests {
         assert_eq!(judged(Event::Kill, Verdict::Locked, Verdict::Claimable), Some(false));
         assert_eq!(judged(Event::Wipe, Verdict::Claimable, Verdict::LockedOut), Some(false));
         assert_eq!(EventReport::new(Event::Kill, Verdict::Locked).as_it_must_be(), None);
+    }
+
+    #[test]
+    fn replays_that_were_all_skipped_show_nothing() {
+        let with = |outcomes: &[ReplayOutcome]| {
+            let replay = |outcome: &ReplayOutcome| ReplayReport {
+                name: "a".to_owned(),
+                event: Event::Installed,
+                outcome: *outcome,
+                why: None,
+            };
+            SubjectReport { replays: outcomes.iter().map(replay).collect(), ..SubjectReport::default() }
+        };
+        assert!(!with(&[]).has_replayed_nothing(), "none were asked for");
+        assert!(with(&[ReplayOutcome::Skipped, ReplayOutcome::Skipped]).has_replayed_nothing());
+        assert!(!with(&[ReplayOutcome::Skipped, ReplayOutcome::Same]).has_replayed_nothing());
+        assert!(!with(&[ReplayOutcome::Failed]).has_replayed_nothing());
+    }
+
+    #[test]
+    fn the_published_schema_describes_a_report() {
+        let schema = json_schema();
+        assert!(schema["properties"]["exit_code"].is_object(), "{schema}");
+    }
+
+    #[test]
+    fn every_text_of_a_report_can_be_changed_and_no_name() {
+        let mut event = EventReport::new(Event::Kill, Verdict::Locked);
+        (event.skipped, event.undecided) = (Some("x".to_owned()), Some("x".to_owned()));
+        let text = || "x".to_owned();
+        let subject = SubjectReport {
+            name: text(),
+            image: text(),
+            layout: LayoutReport { code_dir: Some(text()), custom_nodes: Some(text()), python: Some(text()) },
+            states: vec![StateReport {
+                state: State::Plugin,
+                paths: vec![text()],
+                owner: None,
+                survives: BTreeMap::new(),
+            }],
+            events: vec![event],
+            replays: vec![ReplayReport {
+                name: text(),
+                event: Event::Kill,
+                outcome: ReplayOutcome::Failed,
+                why: Some(text()),
+            }],
+            error: Some(text()),
+            left_behind: vec![text()],
+            routes: Some(RouteReport {
+                not_listed: Some(text()),
+                beyond: vec![text()],
+                middlewares: vec![text()],
+                ..RouteReport::default()
+            }),
+            timings: None,
+        };
+        let mut finding = Finding::new(crate::finding::Rule::LockOpen, "x", None, "x").evidence("x").remedy("x");
+        (finding.routes, finding.file) = (vec![text()], Some(text()));
+        let mut report = Report::new(Timestamp::UNIX_EPOCH, Duration::ZERO, 0, vec![subject], vec![finding]);
+        report.config = Some(text());
+        let changed = report.map_text(|text| format!("{text}y"));
+        let json = serde_json::to_string(&changed).expect("it is data");
+        assert!(!json.contains("\"x\""), "{json}");
+        assert_eq!(json.matches("\"xy\"").count(), 19, "{json}");
+        assert_eq!(changed.findings[0].rule, crate::finding::Rule::LockOpen);
     }
 
     #[test]

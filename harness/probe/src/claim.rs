@@ -7,8 +7,8 @@ use super::{
     message::{Outcome, Request, in_words},
 };
 use crate::{
+    step::Step,
     surface::corpus::credentials::{WRONG, empty_values},
-    visitor::Step,
 };
 use lockproof_model::scheme::{Presentation, Scheme};
 

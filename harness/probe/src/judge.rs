@@ -19,6 +19,7 @@ pub struct Case<'a> {
 /// | observation | verdict |
 /// |---|---|
 /// | every sentinel gets what the token would get | open |
+/// | no sentinel, because the scheme declares all of them public | undecided |
 /// | a sentinel is indeterminate | undecided |
 /// | a visitor can claim access | claimable |
 /// | a sentinel or another probe is served | leaky |
@@ -31,6 +32,9 @@ pub struct Case<'a> {
 pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
     if case.look.all_through() {
         return Ok(Verdict::Open);
+    }
+    if case.look.sentinels.is_empty() {
+        return Err("the scheme declares every sentinel public, so that no request shows whether it locks".to_owned());
     }
     if let Some(why) = case.look.undecided() {
         return Err(format!("{why}, so nothing is known about the lock"));
@@ -71,6 +75,25 @@ mod tests {
             })
             .collect();
         Look { sentinels, token, session: Works::Absent }
+    }
+
+    /// Row by row: each case holds what the rows below it would decide by.
+    #[test]
+    fn the_first_row_that_applies_decides() {
+        use Decision::{Indeterminate, Rejected, Served};
+        let judged = |decisions: &[Decision], token, claimed, leaks| {
+            judge(Case { look: &look(decisions, token), claimed, leaks }).map_err(|why| why.contains("nothing about"))
+        };
+        assert_eq!(judged(&[Served, Served], Works::No, true, true), Ok(Verdict::Open));
+        assert_eq!(judged(&[], Works::Yes, true, true), Err(false));
+        assert_eq!(judged(&[], Works::Absent, false, false), Err(false));
+        assert_eq!(judged(&[Served, Indeterminate], Works::No, true, true), Err(true));
+        assert_eq!(judged(&[Served, Rejected], Works::No, true, true), Ok(Verdict::Claimable));
+        assert_eq!(judged(&[Rejected], Works::No, false, true), Ok(Verdict::Leaky));
+        assert_eq!(judged(&[Rejected], Works::Unknown, false, false), Err(true));
+        assert_eq!(judged(&[Rejected], Works::No, false, false), Ok(Verdict::LockedOut));
+        assert_eq!(judged(&[Rejected], Works::Yes, false, false), Ok(Verdict::Locked));
+        assert_eq!(judged(&[Rejected], Works::Absent, false, false), Ok(Verdict::Locked));
     }
 
     fn any_decision() -> impl Strategy<Value = Decision> {

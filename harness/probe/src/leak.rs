@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     client::Client,
+    look::when_asked,
     message::{Answer, Request, in_words},
 };
 use crate::keys::{Keys, authorised, form};
@@ -41,20 +42,33 @@ pub enum SeenBy {
     TokenHolders,
 }
 
-/// Searches for the token where visitors and token holders can look. With `mutating`, also
-/// generates a picture and searches its metadata.
-pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Vec<Leak> {
-    let mut leaks = Vec::new();
+/// What a search for the token found.
+#[derive(Clone, Debug, Default)]
+pub struct Searched {
+    /// Where it is shown.
+    pub leaks: Vec<Leak>,
+    /// How many places gave no answer: whether they show it is unknown.
+    pub unanswered: u64,
+}
+
+/// Looks for the token where a visitor may look, and where token holders do. With `mutating`, a
+/// picture is made, too, and its metadata are looked at.
+pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Searched {
+    let (mut leaks, mut unanswered) = (Vec::new(), 0);
     for request in visited(scheme) {
-        let outcome = client.send(&request).await;
+        let outcome = when_asked(client, &request).await;
+        unanswered += u64::from(outcome.is_err());
         if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
             leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
         }
     }
-    // The frontend loads them, before the login if they are public.
-    for path in extensions(client, scheme, keys).await {
+    // The frontend loads them, before anybody has logged in where the lock leaves them public.
+    let (scripts, listed) = extensions(client, scheme, keys).await;
+    unanswered += u64::from(!listed);
+    for path in scripts {
         let request = Request::get(path);
-        let outcome = client.send(&request).await;
+        let outcome = when_asked(client, &request).await;
+        unanswered += u64::from(outcome.is_err());
         if outcome.as_ref().is_ok_and(|answer| holds(answer, keys)) {
             leaks.push(Leak { seen_by: SeenBy::Anybody, request, got: in_words(&outcome) });
         }
@@ -80,7 +94,7 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
             leaks.push(Leak { seen_by: SeenBy::TokenHolders, request, got: in_words(&outcome) });
         }
     }
-    leaks
+    Searched { leaks, unanswered }
 }
 
 /// Searches the login form's answer to a wrong password. This comes after all other form requests:
@@ -117,14 +131,14 @@ fn visited(scheme: &Scheme) -> Vec<Request> {
     requests
 }
 
-/// The scripts of extensions that the server lists, without ComfyUI's own.
-async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<String> {
-    let Ok(listed) = client.send(&authorised(Request::get("/extensions"), scheme, keys.token())).await else {
-        return Vec::new();
-    };
+/// The scripts of extensions that the server lists, and whether it answered; ComfyUI's own hold nothing of this
+/// server's.
+async fn extensions(client: &Client, scheme: &Scheme, keys: &Keys) -> (Vec<String>, bool) {
+    let asked = authorised(Request::get("/extensions"), scheme, keys.token());
+    let Ok(listed) = when_asked(client, &asked).await else { return (Vec::new(), false) };
     let listed: Vec<String> = serde_json::from_slice(&listed.body).unwrap_or_default();
     let own = |path: &String| path.starts_with("/extensions/") && !path.starts_with("/extensions/core/");
-    listed.into_iter().filter(own).take(EXTENSIONS).collect()
+    (listed.into_iter().filter(own).take(EXTENSIONS).collect(), true)
 }
 
 /// Generates a picture with the token, and returns the request that fetches it.

@@ -13,6 +13,7 @@ use super::{
     service::{doubt, hint, is_service},
 };
 use crate::keys::{Keys, authorised};
+pub use crate::seen::Seen;
 use lockproof_model::scheme::Scheme;
 
 /// How often a request with an inconclusive answer is repeated.
@@ -32,21 +33,6 @@ pub enum Works {
     Unknown,
     /// There is none.
     Absent,
-}
-
-/// The answers to one sentinel.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The request, without a credential.
-    pub request: Request,
-    /// The answer without a credential.
-    pub anonymous: Outcome,
-    /// The answer with the token.
-    pub token: Outcome,
-    /// The resulting decision.
-    pub decision: Decision,
-    /// Whether it is rejected until the token was used for the same request, and served afterwards.
-    pub after_token: bool,
 }
 
 /// The result of one look.

@@ -13,12 +13,13 @@ use http::Method;
 
 use super::{
     attribute::attribute,
-    decide::Decision,
+    decide::{Decision, decide, is_indeterminate},
     doubt::Doubts,
     look::{is_refusal, when_asked},
     message::{Answer, Outcome, Request, in_words},
     oracle::{CHANGING_SLOW, Facts, IN_FLIGHT, Result},
     pulse::Pulse,
+    tidy::Tidy,
 };
 use crate::{
     keys::{Keys, authorised},
@@ -60,6 +61,8 @@ pub struct Found {
     pub opened: Option<(Request, Outcome)>,
     /// The number of probes by decision.
     pub counts: Counts,
+    /// What was written and could not be removed, a line for each.
+    pub left: Vec<String>,
 }
 
 /// The number of probes by decision.
@@ -127,8 +130,11 @@ impl Matrix<'_> {
         results.extend(changed.collect::<Vec<_>>().await);
         let unsent = total.saturating_sub(results.len());
         results.extend(self.effects(&fill).await);
+        if !facts.hidden.is_empty() {
+            results.extend(self.planted(&fill).await);
+        }
         self.ask_again(facts, doubts, &mut results).await;
-        self.tidy(facts, &results, &fill).await;
+        let left = self.tidy(facts, &results, &fill).await;
         let opened = doubts.settle(&mut results).await;
         let (broken, silent): (Vec<_>, Vec<_>) =
             results.iter().filter(|r| r.decision == Decision::Indeterminate).partition(|r| has_broken(r));
@@ -142,7 +148,7 @@ impl Matrix<'_> {
                 result.probe.rule.id()
             );
         }
-        let mut found = Found { opened, ..self.add_up(results).await };
+        let mut found = Found { opened, left, ..self.add_up(results).await };
         found.counts.planned = total as u64;
         found.counts.unanswered = (unsent + silent) as u64;
         found.counts.broken = broken.saturating_sub(found.malformed.len()) as u64;
@@ -184,18 +190,18 @@ impl Matrix<'_> {
     /// without a credential, and reads it with the token.
     async fn effects(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
-        let target = format!("/userdata/{}-effect", fill.nonce);
+        let target = late_effect(fill);
         let write = Request::new(Method::POST, &*target).body("lockproof");
-        let refused = self.client.send(&write).await;
-        if !refused.as_ref().is_ok_and(is_refusal) {
+        let refused = when_asked(self.client, &write).await;
+        let look = authorised(Request::get(&*target), self.scheme, keys.token());
+        let decision = match &refused {
+            Ok(answer) if !is_refusal(answer) && !is_indeterminate(answer) => return Vec::new(),
+            Ok(answer) if is_refusal(answer) => written_all_the_same(&when_asked(self.client, &look).await),
+            _ => Decision::Indeterminate,
+        };
+        if decision == Decision::Rejected {
             return Vec::new();
         }
-        let seen = self.client.send(&authorised(Request::get(&*target), self.scheme, keys.token())).await;
-        if !seen.is_ok_and(|answer| answer.status.is_success() && answer.body.as_ref() == b"lockproof") {
-            return Vec::new();
-        }
-        let delete = authorised(Request::new(Method::DELETE, &*target), self.scheme, keys.token());
-        let _removed = self.client.send(&delete).await;
         let probe = Probe {
             rule: Rule::LockUnprotectedRoute,
             route: "/userdata/{file}".to_owned(),
@@ -204,24 +210,50 @@ impl Matrix<'_> {
             control: None,
             changes: true,
         };
-        vec![Result { probe, outcome: Some(refused), decision: Decision::Passed, applies: true }]
+        vec![Result { probe, outcome: Some(refused), decision, applies: true }]
     }
 
-    /// Removes what successful probes and their references wrote.
-    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) {
-        let Some(keys) = self.keys else { return };
+    /// A lock that hides behind 404: a file that is there tells "missing for all" from "missing for
+    /// strangers". It is written with the token, under a name of ours, and asked for without.
+    async fn planted(&self, fill: &Fill) -> Vec<Result> {
+        let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
+        let file = format!("/userdata/{}-planted.json", fill.nonce);
+        let write = authorised(Request::post_json(&*file, "{}"), self.scheme, keys.token());
+        if !self.client.send(&write).await.is_ok_and(|answer| answer.status.is_success()) {
+            return Vec::new();
+        }
+        let mut results = Vec::new();
+        for (prefix, rule) in [("", Rule::LockUnprotectedRoute), ("/api", Rule::LockUnprotectedPrefix)] {
+            let request = Request::get(format!("{prefix}{file}"));
+            let outcome = when_asked(self.client, &request).await;
+            let token = when_asked(self.client, &authorised(request.clone(), self.scheme, keys.token())).await;
+            let decision = decide(&outcome, token.as_ref().ok());
+            let applies = token.is_ok_and(|token| token.status.is_success());
+            let route = format!("{prefix}/userdata/{{file}}");
+            let probe = Probe { rule, route, reference: request.clone(), request, control: None, changes: false };
+            if applies {
+                results.push(Result { probe, outcome: Some(outcome), decision, applies });
+            }
+        }
+        let delete = authorised(Request::new(Method::DELETE, file), self.scheme, keys.token());
+        let _removed = self.client.send(&delete).await;
+        results
+    }
+
+    /// Removes what probes that got through, and their references, have written under our name; gives what
+    /// could not be removed.
+    async fn tidy(&self, facts: &Facts, results: &[Result], fill: &Fill) -> Vec<String> {
+        if !self.mutating {
+            return Vec::new();
+        }
+        let late = late_effect(fill);
         let written = results
             .iter()
             .filter(|r| r.decision.let_through() && r.probe.request.method == Method::POST)
             .map(|r| &r.probe.request)
             .chain(facts.asked(&Method::POST));
-        let mut targets: Vec<&str> = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce)).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        for target in targets.into_iter().filter(|t| t.contains("/userdata/") && !t.contains("/move/")) {
-            let delete = authorised(Request::new(Method::DELETE, target), self.scheme, keys.token());
-            let _removed = self.client.send(&delete).await;
-        }
+        let targets = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce));
+        Tidy { client: self.client, scheme: self.scheme, keys: self.keys }.remove(targets.chain([late.as_str()])).await
     }
 
     async fn add_up(&self, results: Vec<Result>) -> Found {
@@ -269,6 +301,21 @@ impl Matrix<'_> {
     }
 }
 
+/// Classifies the token's request for the file of a rejected write.
+fn written_all_the_same(seen: &Outcome) -> Decision {
+    match seen {
+        Ok(answer) if is_indeterminate(answer) => Decision::Indeterminate,
+        Ok(answer) if answer.status.is_success() && answer.body.as_ref() == b"lockproof" => Decision::Passed,
+        Ok(_) => Decision::Rejected,
+        Err(_) => Decision::Indeterminate,
+    }
+}
+
+/// The file that reveals a late rejection.
+fn late_effect(fill: &Fill) -> String {
+    format!("/userdata/{}-effect", fill.nonce)
+}
+
 /// Whether the server itself answered without a statement about the lock: it failed, or so did the
 /// token's request.
 fn has_broken(result: &Result) -> bool {
@@ -289,4 +336,26 @@ fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
 /// A hit for evidence.
 pub fn evidence(hit: &Hit, base: &str) -> String {
     format!("{}  →  {}", hit.probe.request.curl(base), in_words(&hit.outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_write_of_which_nobody_says_what_became_is_undecided() {
+        let answer = |status: u16, body: &'static str| {
+            Ok(Answer {
+                status: http::StatusCode::from_u16(status).expect("a status"),
+                headers: http::HeaderMap::new(),
+                body: body.into(),
+                frame: None,
+            })
+        };
+        assert_eq!(written_all_the_same(&answer(200, "lockproof")), Decision::Passed);
+        assert_eq!(written_all_the_same(&answer(200, "another")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(404, "")), Decision::Rejected);
+        assert_eq!(written_all_the_same(&answer(503, "")), Decision::Indeterminate);
+        assert_eq!(written_all_the_same(&Err(super::super::message::Fault::Timeout)), Decision::Indeterminate);
+    }
 }

@@ -63,6 +63,18 @@ impl Request {
         self
     }
 
+    /// Another request with the credential of this one: its headers and its query.
+    #[must_use]
+    pub fn lending_to(&self, mut other: Self) -> Self {
+        let shown = self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        other.headers.extend(shown.cloned());
+        if let Some((_, query)) = self.target.split_once('?') {
+            let separator = if other.target.contains('?') { '&' } else { '?' };
+            other.target.push_str(&format!("{separator}{query}"));
+        }
+        other
+    }
+
     /// The path of the target.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)

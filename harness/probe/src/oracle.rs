@@ -91,6 +91,9 @@ impl Matrix<'_> {
         if facts.is_absent(&token) || token.status == StatusCode::METHOD_NOT_ALLOWED {
             return (Decision::Rejected, false);
         }
+        if facts.is_hidden(answer) && token.status == StatusCode::NOT_FOUND {
+            return (Decision::Rejected, false);
+        }
         if is_indeterminate(&token) {
             // The handler fails for everyone behind the lock, so another rejection is the lock's
             // own.
@@ -162,6 +165,9 @@ pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Answer>)>,
     absent: Vec<Answer>,
+    /// The 404s with which the lock hides existing routes from anonymous requests. If the token gets the same
+    /// one for a random name, nothing can be concluded.
+    pub(super) hidden: Vec<Answer>,
     /// Whether every answer takes long.
     pub(super) slow: bool,
 }
@@ -202,7 +208,27 @@ impl Facts {
                 matrix.keys.map_or_else(|| request.clone(), |k| authorised(request.clone(), matrix.scheme, k.token()));
             absent.extend(matrix.client.send(&request).await.ok().filter(|a| a.status == StatusCode::NOT_FOUND));
         }
-        Self { controls, references, absent, slow }
+        let mut facts = Self { controls, references, absent, hidden: Vec::new(), slow };
+        facts.hidden = facts.hiding(matrix, corpus).await;
+        facts
+    }
+
+    /// The 404s that strangers get for what the token finds.
+    async fn hiding(&self, matrix: &Matrix<'_>, corpus: &[Probe]) -> Vec<Answer> {
+        let mut hidden: Vec<Answer> = Vec::new();
+        for control in corpus.iter().filter(|probe| !probe.changes).filter_map(|probe| probe.control.as_ref()) {
+            let Some(Ok(answer)) = self.control(control) else { continue };
+            let is_new = answer.status == StatusCode::NOT_FOUND && !hidden.iter().any(|known| alike(known, answer));
+            if is_new && self.token(matrix, control).await.is_some_and(|token| token.status.is_success()) {
+                hidden.push(answer.clone());
+            }
+        }
+        hidden
+    }
+
+    /// Whether an answer is the one by which the lock hides what is there.
+    fn is_hidden(&self, answer: &Answer) -> bool {
+        answer.status == StatusCode::NOT_FOUND && self.hidden.iter().any(|hidden| alike(hidden, answer))
     }
 
     fn control(&self, request: &Request) -> Option<&Outcome> {

@@ -9,8 +9,8 @@
 
 use super::{
     decide::{Decision, ERROR_KEYS, Kind, is_same, kind},
-    look::Seen,
     message::{Answer, Request},
+    seen::Seen,
     sentinel::is_from_the_handler,
 };
 

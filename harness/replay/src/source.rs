@@ -36,6 +36,14 @@ pub enum Kind {
 }
 
 impl Source {
+    /// Reads the bytes of a file, without what lies beside it; `shown` is its name in messages.
+    ///
+    /// # Errors
+    /// A usage error with the place, when it is no workflow.
+    pub fn parse(bytes: &[u8], shown: &str) -> Result<Kind> {
+        kind_of(bytes, shown).map(|(workflow, _)| workflow)
+    }
+
     /// Reads a file and its settings.
     ///
     /// # Errors

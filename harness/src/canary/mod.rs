@@ -34,7 +34,27 @@ pub struct Loss {
     pub what: String,
 }
 
-/// The canaries of one installation.
+/// What became of all canaries.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// Those that are not what they were.
+    pub losses: Vec<Loss>,
+    /// How many could not be looked at.
+    pub unseen: usize,
+}
+
+impl Losses {
+    /// Whether the data lasted; `None` where that was not seen.
+    pub fn lasted(&self) -> Option<bool> {
+        match (self.losses.is_empty(), self.unseen) {
+            (false, _) => Some(false),
+            (true, 0) => Some(true),
+            (true, _) => None,
+        }
+    }
+}
+
+/// All that were planted in one installation.
 #[derive(Clone, Debug, Default)]
 pub struct Canaries {
     planted: Vec<Canary>,
@@ -86,17 +106,20 @@ impl Canaries {
     /// The canaries that are missing or changed.
     ///
     /// # Errors
-    /// An environment error if the container cannot be read.
-    pub async fn losses(&self, access: Access<'_>, deployment: &Deployment) -> Result<Vec<Loss>> {
+    /// An environment error when the container cannot be read.
+    pub async fn losses(&self, access: Access<'_>, deployment: &Deployment) -> Result<Losses> {
         let api = Api { access, user: self.user.clone() };
-        let mut losses = Vec::new();
+        let (mut losses, mut unseen) = (Vec::new(), 0);
         for canary in &self.planted {
             let found = match api.get(canary.kind, &canary.name).await {
                 Some(found) => found,
                 // The lock lets nobody in: read the file.
                 None => match &canary.path {
                     Some(path) => canary.in_file(deployment.read_file(path).await?),
-                    None => continue,
+                    None => {
+                        unseen += 1;
+                        continue;
+                    }
                 },
             };
             let what = match found {
@@ -106,7 +129,7 @@ impl Canaries {
             };
             losses.push(Loss { canary: canary.clone(), what: what.to_owned() });
         }
-        Ok(losses)
+        Ok(Losses { losses, unseen })
     }
 
     /// Whether no canary could be created.
@@ -163,6 +186,16 @@ mod tests {
     fn per_user_data_needs_one_directory(#[case] kind: Kind, #[case] path: &str, #[case] directory: &str) {
         let canary = Canary { path: Some(path.to_owned()), ..Canary::new(kind, "a", b"") };
         assert_eq!(canary.directory().as_deref(), Some(directory));
+    }
+
+    #[test]
+    fn data_that_nobody_could_look_at_is_not_kept() {
+        let lost = Loss { canary: Canary::new(Kind::Input, "a", b""), what: "is gone".to_owned() };
+        let lasted = |losses: &[Loss], unseen| Losses { losses: losses.to_vec(), unseen }.lasted();
+        assert_eq!(lasted(&[], 0), Some(true));
+        assert_eq!(lasted(&[], 1), None);
+        assert_eq!(lasted(std::slice::from_ref(&lost), 1), Some(false));
+        assert_eq!(lasted(&[lost], 0), Some(false));
     }
 
     #[test]

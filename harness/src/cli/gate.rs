@@ -24,8 +24,8 @@ use crate::{
 };
 use lockproof_deploy::{
     engine::{Engine, Run},
+    given,
     lab::Kit,
-    mint,
 };
 use lockproof_model::{
     config::{ConfigFile, CredentialEntry, InstallEntry, SchemeEntry, SubjectEntry},
@@ -217,7 +217,7 @@ async fn prepare_plan(mut plan: Option<(Plan, String)>, arguments: RunArguments)
         plan.set_events(events)?;
     }
     for subject in plan.iter().flat_map(|(plan, _)| &plan.subjects) {
-        mint::password(&subject.lock)?;
+        given::check(subject)?;
     }
     let reports = open_all(&arguments.report)?;
     let engine = Engine::connect().await?;

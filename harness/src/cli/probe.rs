@@ -1,6 +1,7 @@
 //! `lockproof probe URL`: the same examination on a running server.
 
 use std::{
+    future::Future,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -8,6 +9,7 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     credential::TokenArguments, output::print, progress::Talk, reports::write_reports, routes::read_routes,
@@ -22,7 +24,7 @@ use crate::{
 };
 use lockproof_model::{
     duration::Span,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     event::Event,
     finding::Severity,
     names::USERNAME,
@@ -135,14 +137,21 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         scene,
         progress: &progress,
     };
-    let early = examiner.early(&Reference::default()).await;
-    let claimed = examiner.claim(&early, arguments.mutating).await;
+    let examined = async {
+        let early = examiner.early(&Reference::default()).await;
+        let claimed = examiner.claim(&early, arguments.mutating).await;
+        Ok((early, claimed))
+    };
+    let ended = if arguments.mutating { interruptible(examined).await } else { examined.await };
     bar.finish_and_clear();
+    let (early, claimed) = ended?;
     if arguments.password_env.is_some() && early.look.session != Works::Yes {
         talk.line("the login form rejected this name and password: sessions are not probed");
     }
 
-    let report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let mut report = judge(scene, &early, &claimed, &client, &arguments, started, begun.elapsed());
+    let verdict = report.subjects.first().and_then(|subject| subject.events.first()?.verdict);
+    examiner.assess(verdict, &claimed, &mut report.findings).await;
     if !arguments.mutating && !early.look.all_through() && scheme.login.is_some() {
         talk.line(
             "undecided: whether a visitor can log in through the login form (use --mutating, on a server \
@@ -177,10 +186,32 @@ fn judge(
     event.probes = examine::probe_counts(&early.counts, client.sent());
     let failed = event.as_it_must_be() == Some(false) || findings.iter().any(|f| f.counts(arguments.fail_on));
     let summary = Summary { failed, undecided: event.undecided.is_some(), ..Summary::default() };
-    let subject = SubjectReport { name: scene.subject.to_owned(), events: vec![event], ..Default::default() };
+    let mut left_behind = early.left.clone();
+    left_behind.extend(claimed.disturbed.then(|| CLAIMED.to_owned()));
+    let subject =
+        SubjectReport { name: scene.subject.to_owned(), events: vec![event], left_behind, ..Default::default() };
     let mut report = Report::new(started, took, summary.exit_code(), vec![subject], findings);
     report.fail_on = arguments.fail_on;
     report
+}
+
+/// The remains of a successful claim on a server.
+const CLAIMED: &str = "the login form accepted credentials that lockproof made up: a user, a session or the server's \
+                       first password may be lockproof's; reset the lock's credential, and rotate the token";
+
+/// Runs `work`, which writes to the server. After a signal, the written files remain.
+async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let no_signals = |e: std::io::Error| Error::environment("cannot receive signals").detail(e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let error = tokio::select! {
+        done = work => return done,
+        _ = interrupt.recv() => Error::new(ErrorKind::Interrupted, "interrupted"),
+        _ = terminate.recv() => Error::new(ErrorKind::Terminated, "terminated"),
+    };
+    Err(error
+        .detail("requests that change something were under way: what they wrote was not removed")
+        .fix("delete the files in the server's user directory whose names begin with `lockproof-`"))
 }
 
 /// The password. Without a token it is an error, because there is no answer to compare with.

@@ -194,6 +194,7 @@ impl Work<'_> {
         let mut plan = read_plan(&file)?;
         select(&mut plan, std::slice::from_ref(&name.to_owned()))?;
         let subject = &plan.subjects[0];
+        lockproof_deploy::given::check(subject)?;
         let reports = open_all(&self.arguments.report)?;
         let engine = Engine::connect().await?;
         let run = Run::new();

@@ -25,7 +25,13 @@ pub fn find(globs: &[String], base: &Path) -> Result<Vec<PathBuf>> {
         };
         let paths = glob::glob(&whole)
             .map_err(|e| Error::usage(format!("`{pattern}` is not a valid glob pattern: {}", e.msg)).at(&place))?;
-        let found: Vec<PathBuf> = paths.filter_map(|path| path.ok()).filter(|path| path.is_file()).collect();
+        let found = paths.collect::<std::result::Result<Vec<PathBuf>, _>>().map_err(|e| {
+            Error::usage(format!("cannot read {}", e.path().display()))
+                .at(&place)
+                .detail(e.error())
+                .fix("check its permissions")
+        })?;
+        let found: Vec<PathBuf> = found.into_iter().filter(|path| path.is_file()).collect();
         if found.is_empty() {
             return Err(Error::usage(format!("`{pattern}` matches no file"))
                 .at(&place)

@@ -23,6 +23,7 @@ use lockproof_probe::{
     matrix::{Found, evidence},
     message::in_words,
     surface::routes::Route,
+    visitor::Step,
     watch::Exposure,
     wear::Worn,
 };
@@ -105,6 +106,13 @@ pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
         // The credential was removed with the volumes, as requested.
         finding.severity = Severity::Warning;
     }
+    finding
+}
+
+/// Any web page can act with a visitor's session.
+pub fn cross_site(scene: Scene<'_>, steps: &[Step]) -> Finding {
+    let mut finding = scene.finding(Rule::LockCrossSite, Rule::LockCrossSite.facts().title.clone());
+    finding.evidence = steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();
     finding
 }
 

@@ -8,6 +8,7 @@ use crate::{gate::diagnose, state_map::StateMap};
 use lockproof_deploy::{install::Installed, layout::Layout};
 use lockproof_model::{
     finding::{Finding, Rule},
+    names::USERNAME,
     report::ProbeCounts,
     scheme::Scheme,
     state::State,
@@ -16,12 +17,15 @@ use lockproof_model::{
 use lockproof_probe::{
     claim::empty_token,
     client::Client,
+    cross_site::cross_site,
     decide::Decision,
+    impact::impact,
     judge,
-    keys::Keys,
+    keys::{Keys, authorised},
     leak::{self, Leak, SeenBy},
     look::{Look, Reference, Works, look, patiently},
     matrix::{Counts, Found, Matrix},
+    message::Request,
     surface::routes::Route,
     visitor::Visitor,
     wear::Worn,
@@ -61,6 +65,8 @@ pub struct Early {
     pub worn: Option<Worn>,
     /// Why the probes are inconclusive: the server's rate limit exceeds the allowed pauses.
     pub throttled: Option<&'static str>,
+    /// What was written on the server and could not be removed, a line for each.
+    pub left: Vec<String>,
 }
 
 /// The reason if the server rate-limits many requests.
@@ -82,6 +88,8 @@ pub struct Claimed {
     pub tried: bool,
     /// The reason if not all of them could be tried.
     pub undecided: Option<String>,
+    /// A request by which a visitor got in.
+    pub key: Option<Request>,
 }
 
 impl Examiner<'_> {
@@ -98,8 +106,15 @@ impl Examiner<'_> {
 
     /// The matrix and token leaks, given the result of [`look`](Self::look).
     pub async fn after(&self, look: Look) -> Early {
-        let mut early =
-            Early { look, findings: Vec::new(), counts: Counts::default(), shown: false, worn: None, throttled: None };
+        let mut early = Early {
+            look,
+            findings: Vec::new(),
+            counts: Counts::default(),
+            shown: false,
+            worn: None,
+            throttled: None,
+            left: Vec::new(),
+        };
         // If the lock is open, there is nothing to bypass; without a working token, there is no
         // answer to compare with.
         if early.look.all_through() || matches!(early.look.token, Works::No | Works::Unknown) {
@@ -114,6 +129,7 @@ impl Examiner<'_> {
         };
         let mut found = matrix.run(self.progress).await;
         early.counts = found.counts;
+        early.left = std::mem::take(&mut found.left);
         early.throttled = self.client.is_out_of_patience().then_some(THROTTLED);
         if early.throttled.is_none() {
             early.worn = self.worn(&early.look).await;
@@ -137,10 +153,40 @@ impl Examiner<'_> {
         }
         if let Some(keys) = self.keys {
             let searched = leak::search(self.client, self.scheme, keys, self.mutating).await;
-            early.shown = !found.leaks.is_empty() || searched.iter().any(|l| l.seen_by == SeenBy::Anybody);
-            early.findings.extend(diagnose::leaks(self.scene, &found, &searched));
+            early.counts.unanswered += searched.unanswered;
+            early.counts.planned += searched.unanswered;
+            early.shown = !found.leaks.is_empty() || searched.leaks.iter().any(|l| l.seen_by == SeenBy::Anybody);
+            early.findings.extend(diagnose::leaks(self.scene, &found, &searched.leaks));
+            // Only where the form has opened a session before: on a first run it would set the password.
+            if early.look.session == Works::Yes
+                && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
+            {
+                early.findings.push(diagnose::cross_site(self.scene, &steps));
+            }
         }
         early
+    }
+
+    /// Says in the findings by which somebody gets in what he could do.
+    pub async fn assess(&self, verdict: Option<Verdict>, claimed: &Claimed, findings: &mut [Finding]) {
+        let is_way_in = |finding: &Finding| match finding.rule {
+            Rule::LockOpen | Rule::LockClaimable | Rule::LockEmptyToken => true,
+            rule => rule.is_leak() && finding.routes.iter().any(|route| route.ends_with("/prompt")),
+        };
+        if !matches!(verdict, Some(Verdict::Open | Verdict::Claimable | Verdict::Leaky)) {
+            return;
+        }
+        let mut ways: Vec<&mut Finding> = findings.iter_mut().filter(|finding| is_way_in(finding)).collect();
+        if ways.is_empty() {
+            return;
+        }
+        let admitted = |request: Request| match (verdict, &claimed.key, self.keys) {
+            (Some(Verdict::Open), ..) | (_, None, None) => request,
+            (_, Some(key), _) => key.lending_to(request),
+            (_, None, Some(keys)) => authorised(request, self.scheme, keys.token()),
+        };
+        let told = impact(self.client, admitted).await;
+        ways.iter_mut().for_each(|finding| finding.impact = Some(told.clone()));
     }
 
     /// Whether the lock changed after the hundreds of rejected requests of the matrix.
@@ -168,6 +214,7 @@ impl Examiner<'_> {
         if let Some(claim) = empty_token(self.client, self.scheme, look).await {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
+            claimed.key = claim.steps.last().map(|step| step.request.clone());
         }
         if !forms {
             return claimed;
@@ -180,6 +227,7 @@ impl Examiner<'_> {
         if let Some(claim) = visited.claim {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
+            claimed.key = claim.steps.last().map(|step| step.request.clone());
         } else if let Some(leak) = match (shown, self.keys) {
             (None, Some(keys)) => leak::in_answer_to_login(self.client, self.scheme, keys).await,
             (shown, _) => shown,
@@ -296,5 +344,106 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
             early.counts.planned
         )),
         (verdict, _) => verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockproof_model::event::Event;
+    use lockproof_probe::message::{Fault, Request};
+    use rstest::rstest;
+
+    const SCENE: Scene<'_> = Scene { subject: "a", event: Event::Installed, base: "" };
+
+    fn early(decision: Decision) -> Early {
+        let seen = lockproof_probe::look::Seen {
+            request: Request::get("/queue"),
+            anonymous: Err(Fault::Timeout),
+            token: Err(Fault::Timeout),
+            decision,
+            after_token: false,
+        };
+        Early {
+            look: Look { sentinels: vec![seen], token: Works::Yes, session: Works::Absent },
+            findings: Vec::new(),
+            counts: Counts::default(),
+            shown: false,
+            worn: None,
+            throttled: None,
+            left: Vec::new(),
+        }
+    }
+
+    fn found(rule: Rule, accepted: bool) -> Finding {
+        Finding { accepted, ..Finding::new(rule, "a", Some(Event::Installed), "m") }
+    }
+
+    #[rstest]
+    #[case::nothing(&[], Ok(Verdict::Locked))]
+    #[case::a_leak(&[(Rule::LockStaticSuffix, false)], Ok(Verdict::Leaky))]
+    #[case::an_accepted_leak(&[(Rule::LockStaticSuffix, true)], Ok(Verdict::Locked))]
+    #[case::no_leak(&[(Rule::PersistPlugin, false)], Ok(Verdict::Locked))]
+    #[case::an_empty_token(&[(Rule::LockEmptyToken, false)], Ok(Verdict::Claimable))]
+    fn findings_make_the_verdict(#[case] rules: &[(Rule, bool)], #[case] expected: Result<Verdict, String>) {
+        let findings: Vec<Finding> = rules.iter().map(|&(rule, accepted)| found(rule, accepted)).collect();
+        assert_eq!(verdict(&early(Decision::Rejected), &Claimed::default(), &findings), expected);
+    }
+
+    #[test]
+    fn a_token_that_anybody_is_shown_makes_it_claimable_unless_that_is_accepted() {
+        let judged = |early_shown, claim_shown, accepted| {
+            let early = Early { shown: early_shown, ..early(Decision::Rejected) };
+            let claimed = Claimed { shown: claim_shown, ..Claimed::default() };
+            verdict(&early, &claimed, &[found(Rule::LockTokenLeak, accepted)])
+        };
+        assert_eq!(judged(true, false, false), Ok(Verdict::Claimable));
+        assert_eq!(judged(false, true, false), Ok(Verdict::Claimable));
+        assert_eq!(judged(true, true, true), Ok(Verdict::Locked));
+        // Shown to token holders alone.
+        assert_eq!(judged(false, false, false), Ok(Verdict::Locked));
+        let shown = Early { shown: true, ..early(Decision::Rejected) };
+        assert_eq!(verdict(&shown, &Claimed::default(), &[]), Ok(Verdict::Locked), "the finding tells");
+    }
+
+    #[test]
+    fn a_claim_that_worked_makes_it_claimable() {
+        let claimed = Claimed { yes: true, ..Claimed::default() };
+        assert_eq!(verdict(&early(Decision::Rejected), &claimed, &[]), Ok(Verdict::Claimable));
+        assert_eq!(verdict(&early(Decision::Served), &claimed, &[]), Ok(Verdict::Open));
+    }
+
+    #[test]
+    fn locked_needs_an_answer_to_every_probe() {
+        let with = |unanswered, throttled, findings: &[Finding]| {
+            let mut early = early(Decision::Rejected);
+            (early.counts.planned, early.counts.unanswered, early.throttled) = (100, unanswered, throttled);
+            verdict(&early, &Claimed::default(), findings)
+        };
+        assert_eq!(with(0, None, &[]), Ok(Verdict::Locked));
+        let silent = with(1, None, &[]).expect_err("one says nothing");
+        assert!(silent.starts_with("1 of 100 probes were answered by nobody"), "{silent}");
+        assert_eq!(with(0, Some("throttled"), &[]), Err("throttled".to_owned()));
+        assert_eq!(with(1, Some("throttled"), &[]), Err("throttled".to_owned()));
+        // What was found is there, whatever was not answered.
+        assert_eq!(with(1, Some("throttled"), &[found(Rule::LockStaticSuffix, false)]), Ok(Verdict::Leaky));
+        // A lock that wears out is told as that, unless it is accepted.
+        assert_eq!(with(1, None, &[found(Rule::LockWearsOut, false)]), Ok(Verdict::Locked));
+        assert!(with(1, None, &[found(Rule::LockWearsOut, true)]).is_err());
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let rules = |early: &Early, claimed: &Claimed| {
+            merge(SCENE, early, claimed).into_iter().map(|f| f.rule).collect::<Vec<_>>()
+        };
+        let mut early = early(Decision::Rejected);
+        early.findings = vec![found(Rule::LockEmptyToken, false), found(Rule::LockStaticSuffix, false)];
+        let none = Claimed::default();
+        assert_eq!(rules(&early, &none), [Rule::LockEmptyToken, Rule::LockStaticSuffix]);
+        let empty = Claimed { findings: vec![found(Rule::LockEmptyToken, false)], ..Claimed::default() };
+        assert_eq!(rules(&early, &empty), [Rule::LockStaticSuffix, Rule::LockEmptyToken]);
+        early.worn = Some(Worn::now_and_then(Request::get("/queue"), &Err(Fault::Timeout)));
+        assert_eq!(rules(&early, &none), [Rule::LockEmptyToken, Rule::LockStaticSuffix, Rule::LockWearsOut]);
     }
 }

@@ -25,10 +25,11 @@ pub use listener::{Listener, Silent};
 use lockproof_deploy::{
     deployment::stack,
     engine::{Engine, Run, sweep::Whose},
+    given,
     subject::Subject,
 };
 use lockproof_model::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     event::Event,
     finding::{Finding, Severity},
     report::{EventReport, Report, SubjectReport},
@@ -122,6 +123,7 @@ async fn preflight(engine: &Engine, run: &Run, plan: &Plan) -> Result<()> {
             }),
         };
         let image = image.map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
+        given::check_with_image(subject, &image.facts)?;
         if !checked {
             engine.check_shares_this_machine(run, &image.name).await?;
             checked = true;
@@ -162,7 +164,10 @@ async fn subject_to_end(work: subject::Work<'_>) {
         tracing::error!("{}: {error}", subject.name);
         let mut open = ledger.open();
         open.report.error = Some(error.one_line());
-        open.error = Some(error);
+        // The exit code 3 of an earlier error goes before 4.
+        if open.error.as_ref().is_none_or(|earlier| earlier.kind() != ErrorKind::Environment) {
+            open.error = Some(error);
+        }
     }
     listener.done(&subject.name);
 }
@@ -263,6 +268,93 @@ mod tests {
         assert_eq!(code(&[locked.clone(), undecided], &[], std::slice::from_ref(&environment)), exit::ENVIRONMENT);
         assert_eq!(code(&[locked.clone(), open], &[], &[environment]), exit::FAILED);
         assert_eq!(code(&[locked], &[warning], &[]), exit::FAILED);
+    }
+
+    #[test]
+    fn errors_count_in_the_order_of_the_contract() {
+        let code = |errors: &[Error]| exit_code(&[], &[], errors, Severity::Warning);
+        let (usage, environment) = (Error::usage("u"), Error::environment("e"));
+        let (undecided, interrupted) = (Error::undecided("d"), Error::new(ErrorKind::Interrupted, "i"));
+        assert_eq!(code(&[]), exit::OK);
+        assert_eq!(code(&[undecided.clone(), environment.clone(), usage]), exit::USAGE);
+        assert_eq!(code(&[undecided.clone(), environment]), exit::ENVIRONMENT);
+        assert_eq!(code(std::slice::from_ref(&undecided)), exit::UNDECIDED);
+        assert_eq!(code(&[interrupted]), exit::UNDECIDED);
+        let open = subject(Some(Verdict::Open), false);
+        assert_eq!(exit_code(&[open], &[], &[Error::usage("u")], Severity::Warning), exit::FAILED);
+    }
+
+    #[test]
+    fn only_findings_at_or_above_the_threshold_fail() {
+        let finding = |rule| Finding::new(rule, "a", None, "m");
+        let code = |finding: Finding, fail_on| exit_code(&[], &[finding], &[], fail_on);
+        assert_eq!(code(finding(Rule::PersistPlugin), Severity::Error), exit::OK);
+        assert_eq!(code(finding(Rule::PersistPlugin), Severity::Warning), exit::FAILED);
+        assert_eq!(code(finding(Rule::LockMalformedHeader), Severity::Note), exit::FAILED);
+        for excused in [
+            Finding { accepted: true, ..finding(Rule::LockOpen) },
+            Finding { expected: true, ..finding(Rule::LockOpen) },
+            Finding { baseline: true, ..finding(Rule::LockOpen) },
+        ] {
+            assert_eq!(code(excused, Severity::Note), exit::OK);
+        }
+    }
+
+    fn plan() -> Plan {
+        let text = "subjects: [{ name: a, image: b }]\nevents: [restart, wipe]\n\
+                    accept: [{ rule: lock/static-suffix, reason: known }]\n";
+        let file = crate::config::load::parse(text, "c.yaml").expect("YAML");
+        Plan::new(&file, std::path::Path::new(".")).expect("it is right")
+    }
+
+    /// The whole way from what subjects wrote down to the exit code.
+    #[test]
+    fn ledgers_are_added_up() {
+        let plan = plan();
+        let add = |errors: Option<Error>, findings: Vec<Finding>, baseline: Option<Report>, unswept| {
+            let ledger = SharedLedger::default();
+            {
+                let mut open = ledger.open();
+                open.report = subject(Some(Verdict::Locked), false);
+                (open.error, open.findings) = (errors, findings);
+            }
+            let options = Options { baseline, config: Some("c.yaml".to_owned()), ..Options::default() };
+            let ledgers = vec![(&plan.subjects[0], ledger)];
+            add_up(&plan, &options, ledgers, unswept, Timestamp::UNIX_EPOCH, Duration::from_millis(7))
+        };
+        let leak = || Finding::new(Rule::LockStaticSuffix, "a", Some(Event::Restart), "m");
+        let lost = || Finding::new(Rule::PersistPlugin, "a", Some(Event::Restart), "m");
+        let clean = add(None, vec![leak()], None, None);
+        assert_eq!((clean.exit_code, clean.subjects.len(), clean.findings.len()), (exit::OK, 1, 1));
+        assert!(clean.findings[0].accepted && clean.duration_ms == 7);
+        assert_eq!((clean.config.as_deref(), clean.fail_on), (Some("c.yaml"), Severity::Warning));
+        // The entry that matched nothing is a note.
+        let unused = add(None, Vec::new(), None, None);
+        assert_eq!((unused.exit_code, unused.findings.len()), (exit::OK, 1));
+        let failed = add(None, vec![lost()], None, None);
+        assert_eq!(failed.exit_code, exit::FAILED);
+        assert_eq!(add(None, vec![lost()], Some(failed), None).exit_code, exit::OK);
+        assert_eq!(add(Some(Error::undecided("x")), Vec::new(), None, None).exit_code, exit::UNDECIDED);
+        let unswept = Some(Error::environment("left"));
+        assert_eq!(add(Some(Error::undecided("x")), Vec::new(), None, unswept).exit_code, exit::ENVIRONMENT);
+    }
+
+    #[test]
+    fn what_was_not_done_in_time_is_undecided() {
+        let plan = plan();
+        let mut ledger = Ledger::default();
+        ledger.report.events.push(EventReport::new(Event::Installed, Verdict::Locked));
+        cut_short(&plan, &plan.subjects[0], &mut ledger, Duration::from_secs(60));
+        let told: Vec<_> = ledger.report.events.iter().map(|e| (e.event, e.undecided.as_deref())).collect();
+        let over = Some("the run's time of 60 s was over");
+        assert_eq!(told, [(Event::Installed, None), (Event::Restart, over), (Event::Wipe, over)]);
+        assert_eq!((ledger.report.name.as_str(), ledger.report.image.as_str()), ("a", "b"));
+        let mut done = Ledger::default();
+        for event in [Event::Installed, Event::Restart, Event::Wipe] {
+            done.report.events.push(EventReport::new(event, Verdict::Locked));
+        }
+        cut_short(&plan, &plan.subjects[0], &mut done, Duration::from_secs(60));
+        assert_eq!((done.report.events.len(), done.report.name.as_str()), (3, ""));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     piece::{Notebooks, Piece, Place, Reference, Replayed},
 };
 use lockproof_model::{
-    error::{ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     event::Event,
     finding::{Finding, Rule},
     report::{ReplayOutcome, ReplayReport},
@@ -38,6 +38,8 @@ pub struct All {
     pub reports: Vec<ReplayReport>,
     /// The findings.
     pub findings: Vec<Finding>,
+    /// Why the first of those that could not be tried was not: nothing is known of it.
+    pub error: Option<Error>,
 }
 
 /// A server, its login scheme and the token of record.
@@ -55,6 +57,21 @@ pub struct Behind<'a> {
     pub lets_in: bool,
 }
 
+impl All {
+    /// Notes the error of a piece that could not be tried. It says nothing about the lock, and the other
+    /// pieces are replayed all the same.
+    fn tried(&mut self, piece: &Piece, replayed: Result<Replayed>) -> Result<Replayed> {
+        replayed.or_else(|error| match error.kind() {
+            ErrorKind::Environment | ErrorKind::Undecided => {
+                let why = format!("it could not be tried: {}", error.one_line());
+                self.error.get_or_insert(error.or_at(piece.name()));
+                Ok(skipped(piece, &why))
+            }
+            ErrorKind::Usage | ErrorKind::Interrupted | ErrorKind::Terminated => Err(error),
+        })
+    }
+}
+
 impl Replays {
     /// Reads the files.
     ///
@@ -69,7 +86,7 @@ impl Replays {
     /// Runs all replays.
     ///
     /// # Errors
-    /// An environment error if a replay failed for a reason outside the server.
+    /// A usage error. Any other error of one piece is in [`All::error`].
     pub async fn run(&self, scene: Scene<'_>, behind: Behind<'_>, step: &(dyn Fn(&str) + Sync)) -> Result<All> {
         let mut all = All::default();
         let server = Server::new(behind.client, behind.scheme, Some(behind.keys.token()));
@@ -85,7 +102,7 @@ impl Replays {
         let place = Place { subject: scene.subject, event: scene.event, server: &server, notebooks: Some(&notebooks) };
         for piece in &self.pieces {
             step(&format!("replaying {}", piece.name()));
-            let replayed = self.one(piece, &place, step).await?;
+            let replayed = all.tried(piece, self.one(piece, &place, step).await)?;
             all.findings.extend(replayed.findings.into_iter().filter(|finding| behind.lets_in && tells(finding)));
             all.reports.push(report(scene.event, &replayed.outcome));
         }
@@ -95,8 +112,10 @@ impl Replays {
     async fn one(&self, piece: &Piece, place: &Place<'_>, step: &(dyn Fn(&str) + Sync)) -> Result<Replayed> {
         let installed = place.event == Event::Installed;
         let known = self.first.lock().unwrap_or_else(PoisonError::into_inner).get(piece.path()).cloned();
-        let reference = match known.filter(|_| !installed) {
-            Some(None) => return Ok(skipped(piece, "it already failed in the installed state")),
+        let known = known.filter(|_| !installed);
+        let ran_before = matches!(known, Some(Some(_)));
+        let reference = match known {
+            Some(None) => return Ok(skipped(piece, "it failed in the installed state already")),
             Some(reference) => reference,
             None => None,
         };
@@ -104,12 +123,10 @@ impl Replays {
         let keep = keep.map(|keep| piece.kept_below(&keep, &self.pieces));
         let options = Options { keep, ..Options::default() };
         let told = Steps { name: &piece.name(), step };
-        let replayed = match piece.replay(place, &options, reference, &told).await {
-            Ok(replayed) => replayed,
-            // This says nothing about the lock or the server behind it.
-            Err(e) if e.kind() != ErrorKind::Usage => return Ok(skipped(piece, &e.one_line())),
-            Err(e) => return Err(e),
-        };
+        let mut replayed = piece.replay(place, &options, reference, &told).await?;
+        if ran_before {
+            settle(place, &mut replayed);
+        }
         if installed && replayed.outcome.ending != Ending::Skipped {
             let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
             first.insert(piece.path().to_owned(), replayed.reference.clone());
@@ -118,8 +135,19 @@ impl Replays {
     }
 }
 
-/// Whether a finding is about the notebook itself: it is the same after each event, and reported
-/// once.
+/// A piece that ran in the installed state and is skipped now has lost what it needs: that is a failure.
+fn settle(place: &Place<'_>, replayed: &mut Replayed) {
+    let outcome = &mut replayed.outcome;
+    if outcome.ending != Ending::Skipped {
+        return;
+    }
+    outcome.ending = Ending::Failed;
+    let message = format!("{} ran in the installed state, and cannot run any more", outcome.name);
+    let finding = Finding::new(Rule::ReplayFailed, place.subject, Some(place.event), message);
+    replayed.findings.push(outcome.why.iter().cloned().fold(finding, Finding::evidence));
+}
+
+/// What a notebook says is the same after each event, and told once.
 fn tells(finding: &Finding) -> bool {
     finding.event == Some(Event::Installed)
         || matches!(finding.rule, Rule::ReplayChanged | Rule::ReplayFailed | Rule::ReplayTokenUnused)
@@ -145,13 +173,97 @@ impl Progress for Steps<'_> {
     }
 }
 
-/// The entry of the report.
+/// The line of the report.
+///
+/// | ending | outcome |
+/// |---|---|
+/// | the same as before, or as what is stored; or just stored | `same` |
+/// | another | `changed` |
+/// | not run to its end, or no longer possible | `failed` |
+/// | run, with nothing to compare with | `skipped`: nothing was shown |
+/// | not run | `skipped` |
 pub fn report(event: Event, outcome: &Outcome) -> ReplayReport {
-    let how = match outcome.ending {
-        Ending::Same | Ending::Ran | Ending::Stored => ReplayOutcome::Same,
-        Ending::Changed => ReplayOutcome::Changed,
-        Ending::Failed => ReplayOutcome::Failed,
-        Ending::Skipped => ReplayOutcome::Skipped,
+    let (how, why) = match outcome.ending {
+        Ending::Same | Ending::Stored => (ReplayOutcome::Same, outcome.why.clone()),
+        Ending::Changed => (ReplayOutcome::Changed, outcome.why.clone()),
+        Ending::Failed => (ReplayOutcome::Failed, outcome.why.clone()),
+        Ending::Skipped => (ReplayOutcome::Skipped, outcome.why.clone()),
+        Ending::Ran => {
+            let nothing = outcome.why.as_deref().unwrap_or("there is nothing to compare with");
+            (ReplayOutcome::Skipped, Some(format!("it ran, and {nothing}")))
+        }
     };
-    ReplayReport { name: outcome.name.clone(), event, outcome: how, why: outcome.why.clone() }
+    ReplayReport { name: outcome.name.clone(), event, outcome: how, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{net::TcpListener, path::Path, time::Duration};
+
+    use rstest::rstest;
+
+    fn ended(ending: Ending, why: Option<&str>) -> Outcome {
+        Outcome { ending, why: why.map(str::to_owned), ..Outcome::skipped("a.json".to_owned(), "") }
+    }
+
+    #[rstest]
+    #[case(Ending::Same, ReplayOutcome::Same)]
+    #[case(Ending::Changed, ReplayOutcome::Changed)]
+    #[case(Ending::Failed, ReplayOutcome::Failed)]
+    #[case(Ending::Skipped, ReplayOutcome::Skipped)]
+    #[case(Ending::Ran, ReplayOutcome::Skipped)]
+    #[case(Ending::Stored, ReplayOutcome::Same)]
+    fn only_what_was_compared_is_the_same(#[case] ending: Ending, #[case] expected: ReplayOutcome) {
+        assert_eq!(report(Event::Restart, &ended(ending, Some("why"))).outcome, expected);
+    }
+
+    #[test]
+    fn a_run_with_nothing_to_compare_with_says_so() {
+        let ran = report(Event::Installed, &ended(Ending::Ran, Some("there is nothing to compare with: x")));
+        assert_eq!(ran.why.as_deref(), Some("it ran, and there is nothing to compare with: x"));
+    }
+
+    /// A server that refuses connections: what is asked of it is never answered.
+    fn nowhere() -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        Client::new(address, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_piece_that_has_lost_what_it_needs_has_failed() {
+        let scheme = Scheme::find(Scheme::DEFAULT, Path::new("")).expect("built in");
+        let server = Server::new(&nowhere(), &scheme, None);
+        let place = Place { subject: "a", event: Event::DownUp, server: &server, notebooks: None };
+        let piece = |ending| Replayed {
+            outcome: ended(ending, Some("the server lacks the model x")),
+            findings: Vec::new(),
+            reference: None,
+        };
+        let mut lost = piece(Ending::Skipped);
+        settle(&place, &mut lost);
+        assert_eq!((lost.outcome.ending, lost.findings.len()), (Ending::Failed, 1));
+        assert_eq!(lost.findings[0].rule, Rule::ReplayFailed);
+        assert_eq!(lost.findings[0].evidence, ["the server lacks the model x"]);
+        let mut same = piece(Ending::Same);
+        settle(&place, &mut same);
+        assert_eq!((same.outcome.ending, same.findings.len()), (Ending::Same, 0));
+    }
+
+    #[test]
+    fn a_piece_that_cannot_be_tried_is_an_error_and_not_only_skipped() {
+        let piece = Piece::Notebook("b.ipynb".into());
+        let mut all = All::default();
+        let broken = || Err(Error::environment("the runner's image cannot be had"));
+        let replayed = all.tried(&piece, broken()).expect("the others go on");
+        assert_eq!(replayed.outcome.ending, Ending::Skipped);
+        assert!(replayed.outcome.why.is_some_and(|why| why.starts_with("it could not be tried: ")));
+        all.tried(&piece, Err(Error::undecided("later"))).expect("the others go on");
+        let error = all.error.take().expect("it is kept");
+        assert_eq!(error.kind(), ErrorKind::Environment, "the first one");
+        assert!(error.to_string().contains("b.ipynb"), "{error}");
+        all.tried(&piece, Err(Error::usage("wrong"))).expect_err("a mistake of the configuration ends it");
+    }
 }

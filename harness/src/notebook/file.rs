@@ -48,6 +48,15 @@ impl File {
         let wrong = |what: &str| Error::usage(what).at(path.display());
         let text = read::text(path, read::LONG)
             .map_err(|e| wrong("cannot read the notebook").detail(e).fix("check its path"))?;
+        Self::parse(text, path)
+    }
+
+    /// Reads the text of a notebook, which came from `path`.
+    ///
+    /// # Errors
+    /// As [`File::read`].
+    pub(super) fn parse(text: String, path: &Path) -> Result<Self> {
+        let wrong = |what: &str| Error::usage(what).at(path.display());
         let raw: Value = serde_json::from_str(&text).map_err(|e| {
             wrong("the notebook is not valid JSON")
                 .detail(e)

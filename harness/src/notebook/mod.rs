@@ -25,6 +25,7 @@ use std::path::Path;
 use lockproof_model::error::Result;
 pub use outcome::{Cell, CellEnding, Ending, Executed, Outcome, Traffic};
 pub use request::{Limits, Progress, Request, Runner};
+use serde_json::Map;
 
 /// Executes a notebook and compares its outputs.
 ///
@@ -43,4 +44,15 @@ pub async fn replay(request: &Request) -> Result<Outcome> {
 /// A usage error for an unreadable notebook, invalid metadata, or an unsupported language.
 pub fn check(path: &Path) -> Result<()> {
     file::File::read(path).map(|_| ())
+}
+
+/// Whether the text of a notebook can be replayed: it is read, prepared and written back.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_text(text: &str) -> Result<()> {
+    let file = file::File::parse(text.to_owned(), Path::new("a.ipynb"))?;
+    let parameters = Map::from_iter([("a".to_owned(), 1.into())]);
+    let prepared = file.prepare(&parameters);
+    file.with_outputs(&prepared.notebook).map(|_| ())
 }

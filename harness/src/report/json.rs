@@ -92,10 +92,10 @@ mod tests {
         assert_eq!(keys(&first("replays")), ["name", "event", "outcome", "why"]);
         let finding = keys(&value["findings"][0]);
         assert_eq!(
-            finding[..11],
+            finding[..12],
             [
-                "rule", "severity", "subject", "event", "message", "evidence", "remedy", "file", "line", "accepted",
-                "expected"
+                "rule", "severity", "subject", "event", "message", "evidence", "impact", "remedy", "file", "line",
+                "accepted", "expected"
             ]
         );
     }

@@ -130,6 +130,7 @@ fn finding(group: &Group<'_>) -> String {
     if !group.evidence.is_empty() {
         blocks.push(fenced(&group.evidence.join("\n")));
     }
+    blocks.extend(group.impact.map(|impact| format!("**Impact:** {}", prose(impact))));
     blocks.push(format!("**Remedy:** {}", prose(group.remedy)));
     blocks.join("\n\n")
 }

@@ -103,6 +103,7 @@ fn original_bug() -> SubjectReport {
         ],
         error: None,
         routes: None,
+        left_behind: Vec::new(),
         timings: None,
     }
 }
@@ -143,6 +144,7 @@ fn half_fixed() -> SubjectReport {
         replays: Vec::new(),
         error: None,
         routes: None,
+        left_behind: Vec::new(),
         timings: None,
     }
 }

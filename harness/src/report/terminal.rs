@@ -59,6 +59,7 @@ pub fn render(report: &Report, width: u16, colour: bool) -> String {
     blocks.extend(view.settled(&settled));
     blocks.extend(view.accept(&report, &live));
     blocks.extend(report.subjects.iter().filter_map(|subject| view.lost(subject)));
+    blocks.extend(report.subjects.iter().filter_map(|subject| view.left_behind(subject)));
     blocks.push(view.headline(&report));
     blocks.join("\n\n") + "\n"
 }
@@ -218,6 +219,7 @@ impl View {
             let more = format!("… and {} more", evidence.len() - shown);
             lines.push(format!("    {}", self.paint.dim(&more)));
         }
+        lines.extend(group.impact.into_iter().flat_map(|impact| self.wrapped(2, "impact: ", impact)));
         lines.extend(self.wrapped(2, "remedy: ", group.remedy));
         lines.join("\n")
     }
@@ -285,6 +287,14 @@ impl View {
     fn replays(&self, subject: &SubjectReport) -> Vec<String> {
         let lines = super::replays::lines(subject).into_iter().enumerate();
         lines.flat_map(|(n, (head, text))| self.wrapped(if n == 0 { 0 } else { 2 }, &head, &text)).collect()
+    }
+
+    /// What was written on somebody's server and could not be taken back.
+    fn left_behind(&self, subject: &SubjectReport) -> Option<String> {
+        let head = format!("Left on {}; lockproof could not take it back:", one_line(&subject.name));
+        let lines = subject.left_behind.iter().flat_map(|line| self.wrapped(2, "- ", &one_line(line)));
+        (!subject.left_behind.is_empty())
+            .then(|| std::iter::once(self.paint.bold(&head)).chain(lines).collect::<Vec<_>>().join("\n"))
     }
 
     fn wrapped(&self, indent: usize, head: &str, text: &str) -> Vec<String> {
@@ -359,6 +369,19 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_taken_back_is_listed() {
+        let mut report = crate::report::sample::report();
+        assert!(!render(&report, 100, false).contains("could not take it back"));
+        report.subjects[0].left_behind = vec!["lockproof-x.js in the user directory (DELETE: 403)".to_owned()];
+        let text = render(&report, 100, false);
+        assert!(
+            text.contains("Left on original-bug; lockproof could not take it back:\n  - lockproof-x.js in the user")
+        );
+        let json = serde_json::to_value(&report).expect("it is data");
+        assert_eq!(json["subjects"][0]["left_behind"][0], "lockproof-x.js in the user directory (DELETE: 403)");
+    }
     use crate::report::sample;
     use lockproof_model::{
         config::AcceptEntry,

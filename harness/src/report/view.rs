@@ -74,6 +74,7 @@ pub(super) struct Group<'a> {
     pub(super) events: Vec<Event>,
     /// Every line of evidence, once.
     pub(super) evidence: Vec<&'a str>,
+    pub(super) impact: Option<&'a str>,
     pub(super) remedy: &'a str,
     file: Option<&'a str>,
     line: Option<u32>,
@@ -147,6 +148,7 @@ pub(super) fn groups(report: &Report) -> Vec<Group<'_>> {
                 message: &finding.message,
                 events: finding.event.into_iter().collect(),
                 evidence: evidence.collect(),
+                impact: finding.impact.as_deref(),
                 remedy: &finding.remedy,
                 file: finding.file.as_deref(),
                 line: finding.line,

@@ -24,6 +24,9 @@ pub struct Finding {
     pub message: String,
     /// The evidence: requests as `curl` commands, paths, log lines.
     pub evidence: Vec<String>,
+    /// What an intruder could do, in one line; `null` where it is not known, or nobody gets in.
+    #[serde(default)]
+    pub impact: Option<String>,
     /// What to do about it.
     pub remedy: String,
     /// The file that contains it, if it was found in a file.
@@ -55,6 +58,7 @@ impl Finding {
             event,
             message: message.into(),
             evidence: Vec::new(),
+            impact: None,
             remedy: rule.facts().remedy.clone(),
             file: None,
             line: None,

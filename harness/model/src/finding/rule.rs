@@ -88,6 +88,7 @@ rules! {
     LockMalformedHeader = "lock/malformed-header" Note;
     LockWearsOut = "lock/wears-out" Warning;
     LockTokenLeak = "lock/token-leak" Error;
+    LockCrossSite = "lock/cross-site" Warning;
     PersistPlugin = "persist/plugin" Warning;
     PersistDeps = "persist/deps" Warning;
     PersistCredential = "persist/credential" Warning;
@@ -235,7 +236,7 @@ mod tests {
     fn severities_are_the_contract_s() {
         for rule in Rule::ALL {
             let expected = match rule.id() {
-                "lock/session-lost" | "lock/wears-out" => Severity::Warning,
+                "lock/session-lost" | "lock/wears-out" | "lock/cross-site" => Severity::Warning,
                 "lock/malformed-header" => Severity::Note,
                 id if id.starts_with("lock/") => Severity::Error,
                 _ => Severity::Warning,

@@ -287,13 +287,22 @@ impl Scheme {
                 .detail(e)
                 .fix(format!("built-in schemes: {}", built_in_names()))
         })?;
-        let scheme: Self = parse_as(&text, &path.display().to_string())?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads the text of a scheme file; `shown` is its name in messages.
+    ///
+    /// # Errors
+    /// A usage error with the place of what is wrong.
+    pub fn parse(text: &str, shown: &str) -> Result<Self> {
+        let scheme: Self = parse_as(text, shown)?;
         if scheme.present.is_empty() {
             return Err(Error::usage("the scheme has no `present`")
-                .at(path.display())
+                .at(shown)
                 .fix("add present: [{ header: Authorization, value: \"Bearer {token}\" }]"));
         }
-        scheme.check_names().map_err(|e| e.or_at(path.display()))?;
+        scheme.check_names().map_err(|e| e.or_at(shown))?;
+        scheme.check_patterns().map_err(|e| e.or_at(shown))?;
         Ok(scheme)
     }
 
@@ -314,6 +323,26 @@ impl Scheme {
         ];
         for (place, file) in files {
             known_names(file.map_or("", String::as_str), &PATH_NAMES, place)?;
+        }
+        Ok(())
+    }
+
+    /// Whether every glob and every method can be read: one that cannot would match nothing, or be sent as GET.
+    fn check_patterns(&self) -> Result<()> {
+        let globs = self.public.iter().map(|route| ("public", &route.path));
+        let globs = globs.chain(self.plugin.names.iter().map(|glob| ("plugin.names", glob)));
+        for (place, glob) in globs.chain(self.plugin.volatile.iter().map(|glob| ("plugin.volatile", glob))) {
+            globset::Glob::new(glob).map_err(|e| {
+                Error::usage(format!("{place}: `{glob}` is not a pattern: {}", e.kind())).fix("`*` matches anything")
+            })?;
+        }
+        let methods = self.sentinels.iter().map(|route| ("sentinels", &route.method));
+        for (place, method) in methods.chain(self.public.iter().map(|route| ("public", &route.method))) {
+            let Some(method) = method else { continue };
+            if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase()) {
+                return Err(Error::usage(format!("{place}: `{method}` is not an HTTP method"))
+                    .fix("write it in capitals, such as GET or POST"));
+            }
         }
         Ok(())
     }
@@ -378,6 +407,24 @@ mod tests {
         for (name, _) in BUILT_IN {
             let scheme = Scheme::find(name, Path::new(".")).expect("it is ours");
             assert_eq!(scheme.name, *name);
+        }
+    }
+
+    #[test]
+    fn a_pattern_or_a_method_that_cannot_be_read_is_refused() {
+        let of = |more: &str| {
+            let text = format!("name: a\npresent: [{{ header: X, value: \"{{token}}\" }}]\n{more}\n");
+            Scheme::parse(&text, "a.yaml").map(|_| ()).map_err(|e| e.to_string())
+        };
+        of("public: [/static/*]").expect("it is right");
+        for (more, told) in [
+            ("public: [\"/a[\"]", "public: `/a[` is not a pattern"),
+            ("plugin: { volatile: [\"{a\"] }", "plugin.volatile: `{a` is not a pattern"),
+            ("plugin: { names: [\"[\"] }", "plugin.names: `[` is not a pattern"),
+            ("sentinels: [{ method: get it, path: /a }]", "sentinels: `get it` is not an HTTP method"),
+        ] {
+            let error = of(more).expect_err(more);
+            assert!(error.contains(told) && error.contains("a.yaml"), "{error}");
         }
     }
 

@@ -116,7 +116,7 @@ fn method(rest: &str) -> String {
 }
 
 /// Whether a path is known, whatever the names of its placeholders.
-fn is_known(path: &str) -> bool {
+pub(crate) fn is_known(path: &str) -> bool {
     let wanted = shape(path.strip_prefix("/api").filter(|p| p.starts_with('/')).unwrap_or(path));
     Route::all().iter().any(|route| shape(&route.path) == wanted)
 }

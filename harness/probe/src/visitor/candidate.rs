@@ -91,11 +91,12 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
         }
     }
     // Some sessions need all their cookies.
-    if let Some((first, rest)) =
-        answer.cookies().and_then(|all| Some(all.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()))?))
+    let all = answer.cookies().unwrap_or_default();
+    if let Some((first, rest)) = all.split_once('=')
         && rest.contains("; ")
     {
-        found_together.push(Candidate { is_weak: false, origin: Origin::Cookie, name: first, value: rest });
+        let (name, value) = (first.to_owned(), rest.to_owned());
+        found_together.push(Candidate { is_weak: false, origin: Origin::Cookie, name, value });
     }
     for (name, value) in &answer.headers {
         if !USUAL.contains(&name.as_str())
@@ -115,7 +116,10 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
     }
     let body = &answer.body[..answer.body.len().min(LARGEST)];
     match serde_json::from_slice::<Value>(body) {
-        Ok(json) => strings(&json, "", &mut |name, value| add(Origin::Body, name, value)),
+        Ok(json) => strings(&json, "", &mut |name, value| match value.contains(char::is_whitespace) {
+            true => in_text(value, &mut |name, value| add(Origin::Body, name, value)),
+            false => add(Origin::Body, name, value),
+        }),
         Err(_) => in_text(&String::from_utf8_lossy(body), &mut |name, value| add(Origin::Body, name, value)),
     }
     found.into_iter().take(MOST).chain(found_together).collect()
@@ -245,6 +249,10 @@ mod tests {
                 r#"<script>const API_KEY = "lab-0123";</script><input name="csrf" value="c0ffee00">"#
             )),
             ["Body API_KEY=lab-0123"]
+        );
+        assert_eq!(
+            values(&Reply::json(401, r#"{"trace":"compared with q7w8e9r0t1y2u3i4 in check()"}"#)),
+            ["Body =q7w8e9r0t1y2u3i4"]
         );
         assert_eq!(values(&Reply::new(200, "text/plain", "your pass: q7w8e9r0t1y2u3i4.")), ["Body =q7w8e9r0t1y2u3i4."]);
     }

@@ -7,15 +7,15 @@ use http::Method;
 use serde::Deserialize;
 
 use super::{
-    Visitor,
     absent::Absent,
-    form::{Encoding, Field, Form, Purpose},
+    form::{Encoding, Field, Form, Purpose, send},
     html::{Page, on_this_server},
+    scene::Visitor,
     script::Calls,
 };
 use crate::{
     message::{Answer, Request},
-    surface::routes::Route,
+    surface::{discover::is_known, routes::Route},
 };
 use lockproof_model::parse::parse_as;
 
@@ -83,7 +83,7 @@ impl Site {
         let absent = Absent::learn(visitor.client, &Method::GET).await;
         let mut read: Vec<(Request, Answer)> =
             absent.samples().map(|(path, answer)| (Request::get(path), answer.clone())).collect();
-        let mut forms: Vec<Form> = Vec::new();
+        let (mut forms, mut others): (Vec<Form>, Vec<Form>) = Default::default();
         let mut scripts: BTreeSet<String> = BTreeSet::new();
         let mut known: BTreeSet<String> = BTreeSet::new();
         let mut next = start(visitor);
@@ -104,7 +104,7 @@ impl Site {
                     forms.extend(page.forms);
                     scripts.extend(page.scripts);
                     found.extend(page.links.into_iter().filter(|link| is_page(link)));
-                    add_calls(&text, &mut forms, &mut found);
+                    others.extend(add_calls(&text, &mut forms, &mut found));
                 }
                 read.push((Request::get(path).header("Accept", "text/html"), answer));
             }
@@ -117,9 +117,12 @@ impl Site {
         }
         let scripts: Vec<String> = scripts.into_iter().take(SCRIPTS).collect();
         let mut reads = BTreeSet::new();
-        for (_, script) in get(visitor, &scripts).await.iter().filter(|(_, answer)| answer.status.is_success()) {
-            let text = String::from_utf8_lossy(&script.body[..script.body.len().min(LARGEST)]);
-            add_calls(&text, &mut forms, &mut reads);
+        for (path, script) in get(visitor, &scripts).await {
+            if script.status.is_success() && !absent.is(&path, &script) {
+                let text = String::from_utf8_lossy(&script.body[..script.body.len().min(LARGEST)]).into_owned();
+                others.extend(add_calls(&text, &mut forms, &mut reads));
+                read.push((Request::get(path), script));
+            }
         }
         reads.retain(|path| !known.contains(path));
         for (path, answer) in get(visitor, &reads.into_iter().take(PAGES).collect::<Vec<_>>()).await {
@@ -144,43 +147,48 @@ impl Site {
             merge(&mut all, form);
         }
         let mut site = Self { read, forms: all };
-        site.add_usual(visitor).await;
+        site.add_usual(visitor, others).await;
         site
     }
 
-    /// Adds the usual forms that exist, and routes with the name of one.
-    async fn add_usual(&mut self, visitor: &Visitor<'_>) {
-        let mut wanted: Vec<(Purpose, String)> = Vec::new();
-        for usual in usual().iter().filter(|usual| usual.purpose.purpose() != Purpose::LogOut) {
-            wanted.extend(usual.paths.iter().map(|path| (usual.purpose.purpose(), path.clone())));
+    /// Adds the usual forms that exist, routes with the name of one, and `others`.
+    async fn add_usual(&mut self, visitor: &Visitor<'_>, others: Vec<Form>) {
+        let mut wanted: Vec<Form> = others;
+        let usual_form = |purpose: Purpose, path: &str| {
+            let form = Form::new(path, "", usual_fields(purpose), Vec::new(), Encoding::Form);
+            Form { purpose, ..form }
+        };
+        for usual in usual() {
+            wanted.extend(usual.paths.iter().map(|path| usual_form(usual.purpose.purpose(), path)));
         }
         let named = |route: &&Route| route.method() == Method::POST && !route.path.contains('{');
         for route in visitor.routes.iter().filter(named) {
-            wanted.extend(Purpose::from_words(&route.path).map(|purpose| (purpose, route.path.clone())));
+            wanted.extend(Purpose::from_words(&route.path).map(|purpose| usual_form(purpose, &route.path)));
         }
-        wanted.retain(|(purpose, path)| {
-            *purpose != Purpose::LogOut && !self.forms.iter().any(|form| form.path.split('?').next() == Some(path))
-        });
+        let mut known: BTreeSet<String> = self.forms.iter().map(|form| bare(&form.path).to_owned()).collect();
+        wanted.retain(|form| form.purpose != Purpose::LogOut && known.insert(bare(&form.path).to_owned()));
         let absent = Absent::learn(visitor.client, &Method::POST).await;
-        let asked = stream::iter(wanted).map(|(purpose, path)| async move {
-            let empty = Request::new(Method::POST, &*path).header("Content-Type", "application/x-www-form-urlencoded");
-            (purpose, visitor.client.send(&empty).await, path)
+        let asked = stream::iter(wanted).map(|form| async move {
+            let empty = send(&form.path, form.encoding, &[]);
+            (visitor.client.send(&empty).await, empty, form)
         });
         let answers: Vec<_> = asked.buffered(IN_FLIGHT).collect().await;
-        for (purpose, outcome, path) in answers {
+        for (outcome, request, form) in answers {
             if let Ok(answer) = outcome
-                && !absent.is(&path, &answer)
+                && !absent.is(&form.path, &answer)
             {
                 // A form that accepts an empty request shows it here.
-                let request =
-                    Request::new(Method::POST, &*path).header("Content-Type", "application/x-www-form-urlencoded");
                 self.read.push((request, answer));
-                let form = Form::new(&path, "", usual_fields(purpose), Vec::new(), Encoding::Form);
-                self.forms.push(Form { purpose, is_seen: false, ..form });
+                self.forms.push(form);
             }
         }
         self.read.extend(absent.samples().map(|(path, answer)| (Request::new(Method::POST, path), answer.clone())));
     }
+}
+
+/// A path without its query.
+fn bare(path: &str) -> &str {
+    path.split('?').next().unwrap_or_default()
 }
 
 /// The start pages of a visit.
@@ -216,21 +224,24 @@ fn is_page(path: &str) -> bool {
     last.rsplit_once('.').is_none_or(|(_, ending)| ending.starts_with("htm") || ending == "php")
 }
 
-fn add_calls(script: &str, forms: &mut Vec<Form>, reads: &mut BTreeSet<String>) {
+/// Adds what a script asks of a lock; gives what it posts besides, ComfyUI's own routes left out.
+fn add_calls(script: &str, forms: &mut Vec<Form>, reads: &mut BTreeSet<String>) -> Vec<Form> {
     let calls = Calls::parse(script);
     forms.extend(calls.forms);
     reads.extend(calls.reads);
+    calls.others.into_iter().filter(|form| !is_known(&form.path)).collect()
 }
 
 /// Adds a form, or merges it with a known one: a script may send a form that a page shows.
 fn merge(forms: &mut Vec<Form>, form: Form) {
-    let bare = |form: &Form| form.path.split('?').next().unwrap_or_default().to_owned();
     // If no field name matches, it is another form.
     let shares = |known: &Form| {
         form.fields.is_empty() || form.fields.iter().any(|field| known.fields.iter().any(|f| f.name == field.name))
     };
     let same = forms.iter_mut().find(|known| {
-        bare(known) == bare(&form) && known.purpose == form.purpose && (known.fields.is_empty() || shares(known))
+        bare(&known.path) == bare(&form.path)
+            && known.purpose == form.purpose
+            && (known.fields.is_empty() || shares(known))
     });
     match same {
         None => forms.push(form),

@@ -149,8 +149,6 @@ pub(super) struct Form {
     pub(super) buttons: Vec<(String, String)>,
     /// Its encoding, as far as known.
     pub(super) encoding: Encoding,
-    /// Whether it was detected; otherwise its path is only usual.
-    pub(super) is_seen: bool,
 }
 
 impl Form {
@@ -170,7 +168,7 @@ impl Form {
             .or_else(|| Purpose::from_words(bare))
             .or_else(|| Purpose::from_words(&names.join(" ")))
             .unwrap_or(Purpose::LogIn);
-        Self { path: path.to_owned(), purpose, fields, buttons, encoding, is_seen: true }
+        Self { path: path.to_owned(), purpose, fields, buttons, encoding }
     }
 
     /// Whether it has a password field.

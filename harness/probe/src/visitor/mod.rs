@@ -11,6 +11,7 @@ mod crawl;
 mod form;
 mod html;
 mod oracle;
+mod scene;
 mod script;
 mod tries;
 
@@ -23,6 +24,9 @@ use html::on_this_server;
 use http::Method;
 use oracle::Oracle;
 
+pub use self::scene::Visitor;
+pub use crate::step::Step;
+
 use crate::{
     claim::Claim,
     client::Client,
@@ -34,33 +38,13 @@ use crate::{
 };
 use lockproof_model::scheme::Scheme;
 
-/// The total time to wait while a lock blocks after failed attempts: two rounds of comfyui-sentinel,
-/// 60 s and 90 s.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// The total time to wait while a lock blocks after failed attempts. comfyui-sentinel blocks for 60 s per
+/// failed attempt from the third on; three are needed.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The maximum number of different candidates to try.
 const CANDIDATES: usize = 160;
 /// The maximum number of links to follow per answer.
 const LINKS: usize = 2;
-
-/// A request of a chain with its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// The request.
-    pub request: Request,
-    /// A description of its answer.
-    pub got: String,
-}
-
-/// The input of a visit: the server, and the known facts about its lock.
-#[derive(Clone, Copy, Debug)]
-pub struct Visitor<'a> {
-    client: &'a Client,
-    scheme: &'a Scheme,
-    keys: Option<&'a Keys>,
-    routes: &'a [Route],
-    look: &'a Look,
-    patience: Duration,
-}
 
 /// The result of a visit.
 #[derive(Clone, Debug, Default)]

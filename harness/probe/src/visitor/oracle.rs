@@ -3,8 +3,8 @@
 
 use http::Method;
 
+use super::brake::Brake;
 use super::candidate::{Candidate, Origin};
-use super::{Step, brake::Brake};
 use crate::{
     client::Client,
     decide::{Decision, decide, is_indeterminate, is_same},
@@ -12,6 +12,7 @@ use crate::{
     look::{Look, is_refusal},
     message::{Answer, Outcome, Request, in_words},
     service::is_service,
+    step::Step,
 };
 use lockproof_model::{
     scheme::{Presentation, Scheme},

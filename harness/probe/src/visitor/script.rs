@@ -17,6 +17,8 @@ const CALLS: usize = 24;
 pub(super) struct Calls {
     /// Its POST requests, as forms.
     pub(super) forms: Vec<Form>,
+    /// Its POST requests without a known purpose.
+    pub(super) others: Vec<Form>,
     /// The paths of its GET requests.
     pub(super) reads: Vec<String>,
 }
@@ -40,16 +42,17 @@ impl Calls {
             let (mut fields, json) = fields(before, behind);
             let concerns =
                 Purpose::from_words(path).is_some() || fields.iter().any(|f| f.is_password() || f.is_guest());
-            if !concerns || calls.forms.len() + calls.reads.len() >= CALLS {
-                continue;
+            if calls.forms.len() + calls.others.len() + calls.reads.len() >= CALLS {
+                break;
             }
             let head = call.get(1).map_or("", |m| m.as_str()).to_ascii_lowercase();
             let posts = head.contains("post") || head.contains("put") || method(behind) == "POST";
             if posts {
                 fields.retain(|field| !field.name.is_empty());
                 let encoding = if json { Encoding::Json } else { Encoding::Form };
-                calls.forms.push(Form::new(path, "", fields, Vec::new(), encoding));
-            } else {
+                let list = if concerns { &mut calls.forms } else { &mut calls.others };
+                list.push(Form::new(path, "", fields, Vec::new(), encoding));
+            } else if concerns {
                 calls.reads.push(path.to_owned());
             }
         }
@@ -168,7 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_concern_no_lock_are_left_out() {
+    fn calls_that_say_not_what_for_come_apart() {
+        let enter = r#"fetch("/lab/enter", { method: "POST", body: JSON.stringify({ nickname, accept: true }) })"#;
+        let others = Calls::parse(enter).others;
+        assert_eq!((others.len(), others[0].path.as_str(), others[0].fields.len()), (1, "/lab/enter", 2));
         assert_eq!(
             told(r#"api.fetchApi("/queue"); fetch("/prompt", {method: "POST", body: JSON.stringify({prompt})})"#),
             [""; 0]

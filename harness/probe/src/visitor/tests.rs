@@ -201,6 +201,35 @@ async fn a_lock_that_blocks_is_waited_for_or_undecided() {
 }
 
 #[tokio::test]
+async fn a_lock_that_makes_the_wrong_wait_is_asked_for_little_and_to_the_end() {
+    let wrong = Arc::new(Mutex::new((0_u32, None::<std::time::Instant>)));
+    let counted = Arc::clone(&wrong);
+    // As comfyui-sentinel, with seconds for minutes: from the third wrong try on, each blocks.
+    let visited = visited(move |request| {
+        if request.method != Method::POST || request.path() != "/login" {
+            return None;
+        }
+        let mut state = counted.lock().expect("unpoisoned");
+        if state.1.is_some_and(|until| std::time::Instant::now() < until) {
+            return Some(Reply::json(403, r#"{"error":"Too many failed attempts.","remaining_seconds":0.2}"#));
+        }
+        let form = body(request);
+        let field = |name: &str| form.split('&').any(|pair| pair.starts_with(name) && !pair.ends_with('='));
+        if !field("username=") || !field("password=") {
+            return Some(Reply::json(400, r#"{"error":"Missing login credentials"}"#));
+        }
+        state.0 += 1;
+        if state.0 >= 3 {
+            state.1 = Some(std::time::Instant::now() + Duration::from_millis(200));
+        }
+        Some(Reply::json(401, r#"{"error":"Invalid username or password"}"#))
+    })
+    .await;
+    assert_eq!(chain(&visited), "nobody gets in (None)");
+    assert!(wrong.lock().expect("unpoisoned").0 <= 6, "{wrong:?}");
+}
+
+#[tokio::test]
 async fn an_address_that_is_shut_out_for_good_is_undecided() {
     let shut = Arc::new(AtomicU32::new(0));
     let visited = visited(move |request| {

@@ -15,7 +15,10 @@ use crate::{
 use lockproof_model::secret;
 
 /// Common default credentials, as (user, password).
-const DEFAULTS: [(&str, &str); 3] = [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui")];
+const DEFAULTS: [(&str, &str); 4] =
+    [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui"), ("guest", "guest")];
+/// The number of these to try on a lock that blocks after failed attempts.
+const LIKELIEST: usize = 2;
 /// Form fields that request a guest login.
 const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
 /// The maximum number of login forms at which a new account is tried.
@@ -49,11 +52,14 @@ enum Tried {
 }
 
 impl Visit<'_> {
-    /// Tries every form, those with the fewest steps first.
+    /// Tries every form. Attempts that cause few failed logins come first, because a lock may count them;
+    /// default passwords come last.
     pub(super) async fn try_forms(&mut self, site: &Site) -> Option<Claim> {
         let of = |purpose: Purpose| site.forms.iter().filter(move |form| form.purpose == purpose);
-        for form in of(Purpose::LogIn) {
-            let found = self.log_in(form).await;
+        let made_up = MadeUp::new();
+        let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
+        for form in of(Purpose::LogIn).take(1) {
+            let found = self.come_in(form, &made_up).await;
             if found.is_some() {
                 return found;
             }
@@ -63,9 +69,20 @@ impl Visit<'_> {
                 return Some(self.claim(form, "accepts guests", steps));
             }
         }
-        let doors: Vec<&Form> = of(Purpose::LogIn).take(DOORS).collect();
         for form in of(Purpose::Register).chain(of(Purpose::Reset)) {
             let found = self.make_account(form, &doors).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        for form in of(Purpose::LogIn).skip(1) {
+            let found = self.come_in(form, &made_up).await;
+            if found.is_some() {
+                return found;
+            }
+        }
+        for (index, form) in of(Purpose::LogIn).enumerate() {
+            let found = self.guess(form, &made_up, index == 0).await;
             if found.is_some() {
                 return found;
             }
@@ -73,36 +90,47 @@ impl Visit<'_> {
         None
     }
 
-    /// Tries a login form in both encodings.
-    async fn log_in(&mut self, form: &Form) -> Option<Claim> {
-        let made_up = MadeUp::new();
+    /// Tries a form with a random password, and as a guest.
+    async fn come_in(&mut self, form: &Form, made_up: &MadeUp) -> Option<Claim> {
         let form = &with_usual_fields(form);
-        let just = made_up.credentials();
         // On a first run, the first submitted password becomes the password.
-        if let Tried::In(steps) = self.send(form, form.encoding, &just, &[]).await? {
+        if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &[]).await? {
             return Some(self.claim(form, "accepts a password chosen by a visitor", steps));
         }
-        if let Some(steps) = self.ask_as_guest(form).await {
-            return Some(self.claim(form, "accepts guests", steps));
-        }
+        let steps = self.ask_as_guest(form).await?;
+        Some(self.claim(form, "accepts guests", steps))
+    }
+
+    /// Tries default passwords in both encodings, and the other buttons of a page.
+    async fn guess(&mut self, form: &Form, made_up: &MadeUp, is_first: bool) -> Option<Claim> {
+        let form = &with_usual_fields(form);
+        let just = made_up.credentials();
         for encoding in [form.encoding, form.encoding.other()] {
+            let main = is_first && encoding == form.encoding;
+            let made_up_before = |how: &str| (just, format!("accepts a password {how}"), true);
             let mut tries = Vec::new();
             if encoding != form.encoding {
-                tries.push((just, "accepts a password chosen by a visitor".to_owned()));
+                tries.push(made_up_before("chosen by a visitor"));
             }
-            // If the lock limits failed logins, default credentials are tried only at detected forms.
-            if !self.brake.has_blocked() || form.is_seen && encoding == form.encoding {
-                for (user, password) in DEFAULTS {
-                    let how = format!("accepts a default password ({user}/{password})");
-                    tries.push((Credentials { user, password, guest: false }, how));
+            // These do not count as failed logins if the form requires a password.
+            for user in ["", just.user] {
+                let empty = Credentials { user, password: "", guest: false };
+                tries.push((empty, "accepts an empty password".to_owned(), true));
+            }
+            for (index, (user, password)) in DEFAULTS.into_iter().enumerate() {
+                let how = format!("accepts a default password ({user}/{password})");
+                tries.push((Credentials { user, password, guest: false }, how, main && index < LIKELIEST));
+            }
+            if main {
+                // The first attempt may only have set the password, without a login.
+                let (with, how, _) = made_up_before("that a visitor chose before");
+                tries.push((with, how, false));
+            }
+            for (with, how, is_likely) in tries {
+                // If a lock counts failed logins, only the most likely attempts run, and only at its first form.
+                if self.brake.has_blocked() && !is_likely {
+                    continue;
                 }
-            }
-            let nothing = Credentials { user: "", password: "", guest: false };
-            tries.push((nothing, "accepts an empty password".to_owned()));
-            tries.push((Credentials { password: "", ..just }, "accepts an empty password".to_owned()));
-            // The first attempt may only have set the password, without a login.
-            tries.push((just, "accepts a password that a visitor chose before".to_owned()));
-            for (with, how) in tries {
                 match self.send(form, encoding, &with, &[]).await? {
                     Tried::In(steps) => return Some(self.claim(form, &how, steps)),
                     // The server does not support this encoding: further attempts are pointless.
@@ -114,7 +142,7 @@ impl Visit<'_> {
         // A page may have other buttons than the login: to reset, to register.
         for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
             let pressed = [(name.as_str(), value.as_str())];
-            if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &pressed).await? {
+            if let Tried::In(steps) = self.send(form, form.encoding, &just, &pressed).await? {
                 return Some(self.claim(form, "has a button that gives access to any visitor", steps));
             }
         }
@@ -131,7 +159,8 @@ impl Visit<'_> {
             .chain(GUEST)
             .collect();
         for encoding in [form.encoding, form.encoding.other()] {
-            let guest = Credentials { user: "guest", password: "guest", guest: true };
+            // Without a password, which would count as a wrong one.
+            let guest = Credentials { user: "guest", password: "", guest: true };
             let Tried::In(steps) = self.send(&with_usual_fields(form), encoding, &guest, &distinct(&flags)).await?
             else {
                 continue;

@@ -154,6 +154,7 @@ impl Gate<'_> {
         let Judged { mut findings, verdict } = examine::judged(scene, &early, &claimed, known, |findings| {
             expect::mark_accepted(findings, &self.plan.accept, today());
         });
+        self.examiner(current, event).assess(verdict.as_ref().ok().copied(), &claimed, &mut findings).await;
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         let as_it_must_be = verdict.as_ref().is_ok_and(|verdict| {

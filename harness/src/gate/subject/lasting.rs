@@ -28,12 +28,12 @@ impl Gate<'_> {
     /// Checks the user data, records the result, and reports losses.
     pub(super) async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
         let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
-        let losses = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
+        let seen = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
         let mut ledger = self.ledger.open();
         if let Some(state) = ledger.report.states.iter_mut().find(|s| s.state == State::Data) {
-            state.survives.entry(event).or_default().observed = Some(losses.is_empty());
+            state.survives.entry(event).or_default().observed = seen.lasted();
         }
-        let found = canary::state::finding(&losses, self.subject, event, &current.layout, &current.installed);
+        let found = canary::state::finding(&seen.losses, self.subject, event, &current.layout, &current.installed);
         if found.is_some() {
             // They are created again, which restores this state.
             current.canaries = None;
@@ -53,7 +53,13 @@ impl Gate<'_> {
         };
         let step = |step: &str| self.listener.step(&self.subject.name, step);
         let mut replayed = self.replays.run(self.scene(event), behind, &step).await?;
-        self.ledger.open().report.replays.append(&mut replayed.reports);
+        let mut ledger = self.ledger.open();
+        ledger.report.replays.append(&mut replayed.reports);
+        if let Some(error) = replayed.error {
+            tracing::error!("{}: {error}", self.subject.name);
+            ledger.report.error.get_or_insert(error.one_line());
+            ledger.error.get_or_insert(error);
+        }
         Ok(replayed.findings)
     }
 }

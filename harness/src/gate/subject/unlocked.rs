@@ -26,6 +26,7 @@ use lockproof_probe::{
     claim::empty_token,
     client::Client,
     decide::{Kind, kind},
+    impact::impact,
     look::{Reference, Seen, look},
     surface::routes::Route,
     visitor::Visitor,
@@ -44,6 +45,21 @@ impl Entry {
             Self::Open(look) => diagnose::sentinels(scene, look, None, &[], &[]),
             Self::Claim(claim) => vec![diagnose::claim(scene, claim)],
         }
+    }
+
+    /// The same, with what an intruder could do.
+    async fn assessed(&self, client: &Client, scene: Scene<'_>) -> Vec<Finding> {
+        let admitted = |request| match self {
+            Self::Open(_) => request,
+            Self::Claim(claim) => match claim.steps.last() {
+                Some(step) => step.request.lending_to(request),
+                None => request,
+            },
+        };
+        let told = impact(client, admitted).await;
+        let mut findings = self.findings(scene);
+        findings.iter_mut().for_each(|finding| finding.impact = Some(told.clone()));
+        findings
     }
 }
 
@@ -73,7 +89,7 @@ impl Gate<'_> {
         let mut report = EventReport::new(Event::Installed, Verdict::Locked);
         report.ready_ms = Some(millis(current.ready));
         let predicted = current.entry.verdict();
-        let mut findings = current.entry.findings(self.scene(Event::Installed));
+        let mut findings = current.entry.assessed(&current.client, self.scene(Event::Installed)).await;
         let log = self.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
         for finding in &mut findings {
             finding.evidence.push(current.why.one_line());
@@ -114,7 +130,7 @@ impl Gate<'_> {
                     current.client = client;
                     match way_in(&current.client, &self.subject.lock.scheme).await {
                         Some(entry) => {
-                            let findings = entry.findings(self.scene(event));
+                            let findings = entry.assessed(&current.client, self.scene(event)).await;
                             self.record(report, Ok(entry.verdict()), findings, begun);
                         }
                         None => {

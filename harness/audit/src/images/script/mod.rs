@@ -229,6 +229,13 @@ mod tests {
     }
 
     #[test]
+    fn a_script_of_which_a_line_cannot_be_parsed_is_incomplete() {
+        let script = of("pip install bcrypt\nif true; then\ncd /app && python main.py\n");
+        assert_eq!((script.incomplete, script.dependencies), (true, Come::Always));
+        assert!(!of("pip install bcrypt\npython main.py").incomplete);
+    }
+
+    #[test]
     fn links_are_followed_through_the_tables_that_images_keep_them_in() {
         let script = of(
             "declare -A MOUNTS\nMOUNTS[\"${ROOT:-/app}/input\"]=\"/data/input\"\nMOUNTS[\"/app/custom_nodes\"]=\"/data/nodes\"\n\

@@ -7,14 +7,15 @@ const DEEPEST: usize = 60;
 /// The maximum length of a parsed text, in bytes.
 const LONGEST: usize = 256 * 1024;
 
-/// The programs of a text: one or, if it is not a valid script as a whole, one for each valid line.
-pub(super) fn programs(text: &str) -> Vec<(usize, Program)> {
+/// The programs of a text: one, or, where it is no shell script as a whole, one for each line that is; and
+/// whether all of it was parsed.
+pub(super) fn programs(text: &str) -> (Vec<(usize, Program)>, bool) {
     if text.len() > LONGEST || depth(text) > DEEPEST {
-        return Vec::new();
+        return (Vec::new(), false);
     }
     match program(text) {
-        Some(whole) => vec![(0, whole)],
-        None => text.lines().enumerate().filter_map(|(n, line)| Some((n, program(line)?))).collect(),
+        Some(whole) => (vec![(0, whole)], true),
+        None => (text.lines().enumerate().filter_map(|(n, line)| Some((n, program(line)?))).collect(), false),
     }
 }
 
@@ -50,13 +51,16 @@ mod tests {
         for text in
             ["(".repeat(5000), "$(".repeat(5000), "if x; then ".repeat(5000), "{ ".repeat(5000), "`".repeat(5000)]
         {
-            assert!(programs(&text).is_empty(), "{}", &text[..10]);
+            let (found, whole) = programs(&text);
+            assert!(found.is_empty() && !whole, "{}", &text[..10]);
         }
-        assert_eq!(programs("for x in a; do (cd /; ls); done").len(), 1);
+        let (found, whole) = programs("for x in a; do (cd /; ls); done");
+        assert_eq!((found.len(), whole), (1, true));
     }
 
     #[test]
     fn the_valid_lines_of_an_invalid_script_are_read() {
-        assert_eq!(programs("cd /srv\n))) no shell (((\npython main.py\n").len(), 2);
+        let (found, whole) = programs("cd /srv\n))) no shell (((\npython main.py\n");
+        assert_eq!((found.len(), whole), (2, false));
     }
 }

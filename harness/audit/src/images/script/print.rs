@@ -7,7 +7,7 @@ use super::{expand, parse, walk::Walk};
 impl Walk<'_> {
     /// The output of a command in `$( )`.
     pub(super) fn prints(&self, command: &str) -> Option<String> {
-        let programs = parse::programs(command);
+        let (programs, _) = parse::programs(command);
         let [(_, program)] = programs.as_slice() else { return None };
         let [list] = program.complete_commands.as_slice() else { return None };
         let [item] = list.0.as_slice() else { return None };

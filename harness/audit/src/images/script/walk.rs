@@ -111,10 +111,8 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn text(&mut self, text: &str) -> Flow {
-        let programs = parse::programs(text);
-        if programs.is_empty() && !text.trim().is_empty() {
-            self.script.incomplete = true;
-        }
+        let (programs, whole) = parse::programs(text);
+        self.script.incomplete |= !whole;
         let outer = (self.offset, std::mem::replace(&mut self.source, text.to_owned()));
         let mut flow = Flow::On;
         for (offset, program) in &programs {

@@ -1,0 +1,17 @@
+//! The server that is visited.
+
+use std::time::Duration;
+
+use crate::{client::Client, keys::Keys, look::Look, surface::routes::Route};
+use lockproof_model::scheme::Scheme;
+
+/// A visit: the server, and what is known of its lock.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor<'a> {
+    pub(super) client: &'a Client,
+    pub(super) scheme: &'a Scheme,
+    pub(super) keys: Option<&'a Keys>,
+    pub(super) routes: &'a [Route],
+    pub(super) look: &'a Look,
+    pub(super) patience: Duration,
+}
