@@ -422,7 +422,7 @@ mod tests {
         };
         assert_eq!(with(0, None, &[]), Ok(Verdict::Locked));
         let silent = with(1, None, &[]).expect_err("one says nothing");
-        assert!(silent.starts_with("1 of 100 probes were answered by nobody"), "{silent}");
+        assert!(silent.starts_with("1 of 100 probes got no answer"), "{silent}");
         assert_eq!(with(0, Some("throttled"), &[]), Err("throttled".to_owned()));
         assert_eq!(with(1, Some("throttled"), &[]), Err("throttled".to_owned()));
         // What was found is there, whatever was not answered.
