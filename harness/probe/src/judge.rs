@@ -19,7 +19,7 @@ pub struct Case<'a> {
 /// | observation | verdict |
 /// |---|---|
 /// | every sentinel gets what the token would get | open |
-/// | no sentinel, because the scheme declares all of them public | undecided |
+/// | no sentinel: the scheme declares all of them public | undecided |
 /// | a sentinel is indeterminate | undecided |
 /// | a visitor can claim access | claimable |
 /// | a sentinel or another probe is served | leaky |
@@ -34,7 +34,7 @@ pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
         return Ok(Verdict::Open);
     }
     if case.look.sentinels.is_empty() {
-        return Err("the scheme declares every sentinel public, so that no request shows whether it locks".to_owned());
+        return Err("the scheme declares every sentinel public, so no request can show whether the lock works".to_owned());
     }
     if let Some(why) = case.look.undecided() {
         return Err(format!("{why}, so nothing is known about the lock"));

@@ -61,7 +61,7 @@ pub struct Found {
     pub opened: Option<(Request, Outcome)>,
     /// The number of probes by decision.
     pub counts: Counts,
-    /// What was written and could not be removed, a line for each.
+    /// The written files that could not be removed, one line each.
     pub left: Vec<String>,
 }
 

@@ -213,7 +213,7 @@ impl Facts {
         facts
     }
 
-    /// The 404s that strangers get for what the token finds.
+    /// The anonymous 404s for resources that the token can access.
     async fn hiding(&self, matrix: &Matrix<'_>, corpus: &[Probe]) -> Vec<Answer> {
         let mut hidden: Vec<Answer> = Vec::new();
         for control in corpus.iter().filter(|probe| !probe.changes).filter_map(|probe| probe.control.as_ref()) {
@@ -226,7 +226,7 @@ impl Facts {
         hidden
     }
 
-    /// Whether an answer is the one by which the lock hides what is there.
+    /// Whether an answer is a 404 with which the lock hides existing routes.
     fn is_hidden(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::NOT_FOUND && self.hidden.iter().any(|hidden| alike(hidden, answer))
     }

@@ -196,7 +196,7 @@ fn judge(
 }
 
 /// The remains of a successful claim on a server.
-const CLAIMED: &str = "the login form accepted credentials that lockproof made up: a user, a session or the server's \
+const CLAIMED: &str = "the login form accepted random credentials from lockproof: a user, a session or the server's \
                        first password may be lockproof's; reset the lock's credential, and rotate the token";
 
 /// Runs `work`, which writes to the server. After a signal, the written files remain.
@@ -210,7 +210,7 @@ async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         _ = terminate.recv() => Error::new(ErrorKind::Terminated, "terminated"),
     };
     Err(error
-        .detail("requests that change something were under way: what they wrote was not removed")
+        .detail("requests that change data were running: the files that they wrote were not removed")
         .fix("delete the files in the server's user directory whose names begin with `lockproof-`"))
 }
 

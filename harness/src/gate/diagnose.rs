@@ -109,7 +109,7 @@ pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
     finding
 }
 
-/// Any web page can act with a visitor's session.
+/// Any web page can use a user's session.
 pub fn cross_site(scene: Scene<'_>, steps: &[Step]) -> Finding {
     let mut finding = scene.finding(Rule::LockCrossSite, Rule::LockCrossSite.facts().title.clone());
     finding.evidence = steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();

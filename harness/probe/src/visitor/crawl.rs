@@ -224,7 +224,7 @@ fn is_page(path: &str) -> bool {
     last.rsplit_once('.').is_none_or(|(_, ending)| ending.starts_with("htm") || ending == "php")
 }
 
-/// Adds what a script asks of a lock; gives what it posts besides, ComfyUI's own routes left out.
+/// Adds a script's requests to the lock. Returns its other POST requests, without ComfyUI's own routes.
 fn add_calls(script: &str, forms: &mut Vec<Form>, reads: &mut BTreeSet<String>) -> Vec<Form> {
     let calls = Calls::parse(script);
     forms.extend(calls.forms);

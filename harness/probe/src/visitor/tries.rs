@@ -159,7 +159,7 @@ impl Visit<'_> {
             .chain(GUEST)
             .collect();
         for encoding in [form.encoding, form.encoding.other()] {
-            // Without a password, which would count as a wrong one.
+            // Without a password, which could count as a failed login.
             let guest = Credentials { user: "guest", password: "", guest: true };
             let Tried::In(steps) = self.send(&with_usual_fields(form), encoding, &guest, &distinct(&flags)).await?
             else {
