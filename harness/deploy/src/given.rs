@@ -60,11 +60,9 @@ pub(crate) fn token_of_variable<'a>(
     let here = std::env::var(name).ok().filter(|v| !v.is_empty());
     let token = here.or_else(|| inside(name).filter(|v| !v.is_empty()).map(str::to_owned));
     token.map(Some).ok_or_else(|| {
-        Error::usage(format!(
-            "the token's variable {name} is set neither here nor in the container"
-        ))
-        .at("scheme.credential.token_env")
-        .fix(format!("export {name}=…, or set it in the subject's `env:`"))
+        Error::usage(format!("the token's variable {name} is set neither here nor in the container"))
+            .at("scheme.credential.token_env")
+            .fix(format!("export {name}=…, or set it in the subject's `env:`"))
     })
 }
 

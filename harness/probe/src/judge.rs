@@ -34,7 +34,7 @@ pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
         return Ok(Verdict::Open);
     }
     if case.look.sentinels.is_empty() {
-        return Err("the scheme declares every sentinel public, so no request can show whether the lock works".to_owned());
+        return Err("the scheme declares every sentinel public, so no request can test the lock".to_owned());
     }
     if let Some(why) = case.look.undecided() {
         return Err(format!("{why}, so nothing is known about the lock"));

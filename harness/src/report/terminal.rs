@@ -291,7 +291,7 @@ impl View {
 
     /// The changes on a server that could not be undone.
     fn left_behind(&self, subject: &SubjectReport) -> Option<String> {
-        let head = format!("Left on {}; lockproof could not undo these changes:", one_line(&subject.name));
+        let head = format!("Left on {}; lockproof could not undo:", one_line(&subject.name));
         let lines = subject.left_behind.iter().flat_map(|line| self.wrapped(2, "- ", &one_line(line)));
         (!subject.left_behind.is_empty())
             .then(|| std::iter::once(self.paint.bold(&head)).chain(lines).collect::<Vec<_>>().join("\n"))
@@ -377,7 +377,7 @@ mod tests {
         report.subjects[0].left_behind = vec!["lockproof-x.js in the user directory (DELETE: 403)".to_owned()];
         let text = render(&report, 100, false);
         assert!(
-            text.contains("Left on original-bug; lockproof could not undo these changes:\n  - lockproof-x.js in the user")
+            text.contains("Left on original-bug; lockproof could not undo:\n  - lockproof-x.js in the user")
         );
         let json = serde_json::to_value(&report).expect("it is data");
         assert_eq!(json["subjects"][0]["left_behind"][0], "lockproof-x.js in the user directory (DELETE: 403)");
