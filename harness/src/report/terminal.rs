@@ -376,9 +376,7 @@ mod tests {
         assert!(!render(&report, 100, false).contains("could not undo"));
         report.subjects[0].left_behind = vec!["lockproof-x.js in the user directory (DELETE: 403)".to_owned()];
         let text = render(&report, 100, false);
-        assert!(
-            text.contains("Left on original-bug; lockproof could not undo:\n  - lockproof-x.js in the user")
-        );
+        assert!(text.contains("Left on original-bug; lockproof could not undo:\n  - lockproof-x.js in the user"));
         let json = serde_json::to_value(&report).expect("it is data");
         assert_eq!(json["subjects"][0]["left_behind"][0], "lockproof-x.js in the user directory (DELETE: 403)");
     }
