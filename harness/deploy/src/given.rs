@@ -45,9 +45,7 @@ pub fn password(lock: &Lock) -> Result<Option<String>> {
         } else {
             format!("export {name}=…, or remove `password_env` to use a random password")
         };
-        Error::usage(format!("the password's variable {name} is not set"))
-            .at("scheme.credential.password_env")
-            .fix(fix)
+        Error::usage(format!("the password's variable {name} is not set")).at("scheme.credential.password_env").fix(fix)
     })
 }
 
@@ -124,7 +122,7 @@ mod tests {
         let checked = |path: &str| check(&of_file(path, dir.path()).expect("it is there"));
         assert!(said(checked("directory")).contains("cannot read"));
         assert!(said(checked("empty")).contains("there is no token in"));
-        assert!(said(checked("/dev/zero")).contains("longer than"));
+        assert!(said(checked("/dev/zero")).contains("larger than"));
         checked("token").expect("it holds a token");
         // An absolute path may be one of the container.
         checked("/only/in/the/container").expect("nobody knows yet");

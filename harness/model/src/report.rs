@@ -581,7 +581,7 @@ mod tests {
         let changed = report.map_text(|text| format!("{text}y"));
         let json = serde_json::to_string(&changed).expect("it is data");
         assert!(!json.contains("\"x\""), "{json}");
-        assert_eq!(json.matches("\"xy\"").count(), 19, "{json}");
+        assert_eq!(json.matches("\"xy\"").count(), 22, "{json}");
         assert_eq!(changed.findings[0].rule, crate::finding::Rule::LockOpen);
     }
 

@@ -8,7 +8,7 @@
 //! | an error or a page | the same | inconclusive, unless another sentinel is served |
 
 use super::{
-    decide::{Decision, ERROR_KEYS, Kind, is_same, kind},
+    decide::{Decision, ERROR_KEYS, Kind, carries_data, is_same, kind},
     message::{Answer, Request},
     seen::Seen,
     sentinel::is_from_the_handler,
@@ -37,9 +37,8 @@ pub(crate) fn is_moved(request: &Request, answer: &Answer) -> bool {
 
 /// Resets each decision that is based on an answer that does not come from ComfyUI.
 pub(crate) fn doubt(seen: &mut [Seen]) {
-    let served = seen
-        .iter()
-        .any(|s| s.decision.let_through() && s.anonymous.as_ref().is_ok_and(|answer| is_service(&s.request, answer)));
+    let served =
+        seen.iter().any(|s| s.decision.let_through() && s.anonymous.as_ref().is_ok_and(|answer| is_served(s, answer)));
     for seen in seen {
         let Ok(anonymous) = &seen.anonymous else { continue };
         let moved = is_moved(&seen.request, anonymous);
@@ -48,6 +47,12 @@ pub(crate) fn doubt(seen: &mut [Seen]) {
             seen.decision = Decision::Indeterminate;
         }
     }
+}
+
+/// Whether an answer is a service, or a refusal by its status alone that holds the owner's data.
+fn is_served(seen: &Seen, anonymous: &Answer) -> bool {
+    let with_data = |owner: &Answer| is_service(&seen.request, owner) && carries_data(anonymous, owner);
+    is_service(&seen.request, anonymous) || seen.token.as_ref().is_ok_and(with_data)
 }
 
 /// Whether both got the same error, with a status other than that of a rejection.

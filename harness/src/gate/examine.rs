@@ -157,12 +157,6 @@ impl Examiner<'_> {
             early.counts.planned += searched.unanswered;
             early.shown = !found.leaks.is_empty() || searched.leaks.iter().any(|l| l.seen_by == SeenBy::Anybody);
             early.findings.extend(diagnose::leaks(self.scene, &found, &searched.leaks));
-            // Only where the form has opened a session before: on a first run it would set the password.
-            if early.look.session == Works::Yes
-                && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
-            {
-                early.findings.push(diagnose::cross_site(self.scene, &steps));
-            }
         }
         early
     }
@@ -237,6 +231,14 @@ impl Examiner<'_> {
             if !early.shown {
                 claimed.findings.extend(diagnose::leaks(self.scene, &Found::default(), &[leak]));
             }
+        }
+        // Last: where the form has no password yet, a login with ours would set it.
+        if !claimed.yes
+            && look.session == Works::Yes
+            && let Some(keys) = self.keys
+            && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
+        {
+            claimed.findings.push(diagnose::cross_site(self.scene, &steps));
         }
         claimed
     }

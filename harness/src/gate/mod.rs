@@ -346,7 +346,7 @@ mod tests {
         ledger.report.events.push(EventReport::new(Event::Installed, Verdict::Locked));
         cut_short(&plan, &plan.subjects[0], &mut ledger, Duration::from_secs(60));
         let told: Vec<_> = ledger.report.events.iter().map(|e| (e.event, e.undecided.as_deref())).collect();
-        let over = Some("the run's time of 60 s was over");
+        let over = Some("the run timed out after 60 s");
         assert_eq!(told, [(Event::Installed, None), (Event::Restart, over), (Event::Wipe, over)]);
         assert_eq!((ledger.report.name.as_str(), ledger.report.image.as_str()), ("a", "b"));
         let mut done = Ledger::default();
