@@ -188,7 +188,7 @@ impl Notebooks {
     }
 }
 
-/// What the replays come to:
+/// The result of the replays:
 ///
 /// | outcomes | exit code |
 /// |---|---|

@@ -25,7 +25,7 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// What tells a state from another: enough to see whether it is still the same.
+/// A fingerprint of a state, to detect changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Print {
     /// The files in a directory.
@@ -36,7 +36,7 @@ enum Print {
     Bytes(Option<Vec<u8>>),
 }
 
-/// How the lock came to be there, as far as it decides what comes back by itself.
+/// How the lock was installed, as far as it decides whether it is restored by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Whether lockproof installed it; a deployment that installs its own lock may do so again.
@@ -50,7 +50,7 @@ pub struct Origin {
 pub struct StateMap {
     /// In the order of [`State`].
     pub entries: Vec<StateEntry>,
-    /// What each was when the lock was installed.
+    /// The fingerprint of each state after the installation.
     prints: BTreeMap<State, Print>,
 }
 
@@ -92,7 +92,7 @@ impl StateMap {
                     State::Deps => records.get(path.as_str()).map_or_else(|| path.clone(), |&record| record.to_owned()),
                     _ => path.clone(),
                 };
-                // An import needs the package itself, wherever its record lies.
+                // An import needs the package itself, regardless of the location of its record.
                 let needed = if state == State::Deps { path } else { &witness };
                 let owner = match mount_of(needed, &mounts) {
                     Some(mount) => (mount.owner, Some(mount.clone())),
@@ -164,7 +164,7 @@ impl StateMap {
         layout: &Layout,
         installed: &Installed,
     ) -> Result<BTreeMap<State, bool>> {
-        // Which they are was read from the plugin, which may be gone by now.
+        // Their names come from the plugin, which may be lost by now.
         let dependencies = self.prints.values().find_map(|print| match print {
             Print::Names(names) => Some(names),
             _ => None,
@@ -184,7 +184,7 @@ impl StateMap {
             .collect())
     }
 
-    /// The verdict that the map promises after `event`.
+    /// The predicted verdict after `event`.
     pub fn predict(&self, scheme: &Scheme, installed: Verdict, event: Event) -> Option<Verdict> {
         let survives = |entry: &StateEntry| (entry.state, entry.predicted.get(&event).copied().flatten());
         state_map::predict(scheme, installed, self.entries.iter().map(survives))

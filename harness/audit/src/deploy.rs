@@ -142,7 +142,7 @@ fn fails_open(scene: &Scene<'_>) -> Option<Found> {
 /// The variable is used, but unset or not set to a mount.
 fn workspace(scene: &Scene<'_>) -> Option<Found> {
     let service = scene.service;
-    let fix = |target: &str| format!("set it to what is mounted:\nenvironment:\n  {WORKSPACE}: {target}");
+    let fix = |target: &str| format!("set it to the mounted directory:\nenvironment:\n  {WORKSPACE}: {target}");
     let mounted = super::workspace::candidates(service).into_iter().next().map(|c| c.target);
     if let Some(variable) = service.variable(WORKSPACE) {
         let value = variable.value.as_deref().map(str::trim).unwrap_or_default();

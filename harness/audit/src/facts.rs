@@ -62,7 +62,7 @@ pub struct Facts {
     pub fails_open: bool,
     /// The sources of the facts, for output.
     pub from: Vec<String>,
-    /// Files that are named and were not read because they are outside the project, in words.
+    /// Descriptions of files that were not read because they are outside the project.
     pub unread: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub struct ScriptFile {
 /// Subdirectories that identify ComfyUI's code directory.
 const BELOW_CODE: [&str; 8] = ["custom_nodes", "models", "input", "output", "user", "temp", "login", "workflows"];
 
-/// Reads a service; `image` is what an engine says of its image, in the shape of a Dockerfile.
+/// Reads a service. `image` is the engine's metadata of its image, if available.
 pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
     let mut facts = Facts { port: 8188, ..Facts::default() };
     let dockerfile = image.cloned().or_else(|| dockerfile(service, &mut facts.unread));
@@ -104,7 +104,7 @@ pub fn of(service: &Service, image: Option<&Dockerfile>) -> Facts {
     facts
 }
 
-/// The Dockerfile of a build, where it lies on this machine.
+/// The Dockerfile of the build, if it is a local file.
 fn dockerfile(service: &Service, unread: &mut Vec<String>) -> Option<Dockerfile> {
     let build = service.build.as_ref()?;
     let text = match &build.inline {
@@ -122,7 +122,7 @@ fn dockerfile(service: &Service, unread: &mut Vec<String>) -> Option<Dockerfile>
     Some(Dockerfile::read(&text, &build.args, build.target.as_deref()))
 }
 
-/// The text that was read; that a file is outside is noted.
+/// The text of a file, if it was read. A file outside the project is recorded.
 fn note(unread: &mut Vec<String>, path: &Path, text: Result<String, Unread>) -> Option<String> {
     if text == Err(Unread::Outside) {
         let line = format!("{} is outside the project and was not read", path.display());
@@ -195,7 +195,7 @@ pub(super) fn from_here(path: &str) -> String {
     plain.strip_prefix(here).unwrap_or(&plain).display().to_string()
 }
 
-/// The file of this machine that is a script of the container.
+/// The local file that is the container's script `inside`.
 fn local_script(
     service: &Service,
     dockerfile: Option<&Dockerfile>,

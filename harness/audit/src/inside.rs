@@ -1,25 +1,25 @@
-//! Files that an audit reads, confined to the project: a compose file or a Dockerfile names paths, and a path
-//! of a stranger's repository must not make lockproof read a file of this machine.
+//! Reads the files of an audit, only from the project: the paths in a compose file or Dockerfile of an
+//! untrusted repository must not make lockproof read other files of this machine.
 //!
-//! | what names the path | must be below |
+//! | source of the path | must be below |
 //! |---|---|
-//! | `COPY` of a Dockerfile | the build context; absolute paths and `..` begin at its root, as for Docker |
+//! | `COPY` of a Dockerfile | the build context; absolute paths and `..` resolve to its root, as in Docker |
 //! | `dockerfile:` | the build context or the project |
 //! | a mount's source | the project |
 //!
-//! Links are followed, and what they lead to must be below the same directory.
+//! Links are followed; their target must be below the same directory.
 
 use std::path::{Component, Path, PathBuf};
 
 use lockproof_model::read;
 
-/// The largest script or configuration file that is read.
+/// The size limit of a script or configuration file, in bytes.
 const LARGEST: u64 = 256 * 1024;
 
 /// Why a file is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// There is no such file.
+    /// It does not exist.
     Missing,
     /// It is outside the directory, or a link leads outside.
     Outside,
@@ -27,15 +27,15 @@ pub(crate) enum Unread {
     Unreadable,
 }
 
-/// The project that a directory belongs to: the repository around it, or the directory itself.
+/// The project directory: the enclosing repository, or the directory itself.
 pub(crate) fn project(directory: &Path) -> PathBuf {
     let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-    // A repository at the root of the file system would be the whole machine.
+    // A repository at the file system's root would include the whole machine.
     let repository = whole.ancestors().find(|above| above.parent().is_some() && above.join(".git").exists());
     repository.map_or_else(|| whole.clone(), Path::to_owned)
 }
 
-/// The text of a file that is below `root`.
+/// Reads a text file below `root`.
 pub(crate) fn text(root: &Path, path: &Path) -> Result<String, Unread> {
     let path = confined(root, path)?;
     if !path.is_file() {
@@ -44,7 +44,7 @@ pub(crate) fn text(root: &Path, path: &Path) -> Result<String, Unread> {
     read::text(&path, LARGEST).map_err(|_| Unread::Unreadable)
 }
 
-/// The path without links, if it is below `root`.
+/// The path with links resolved, if it is below `root`.
 pub(crate) fn confined(root: &Path, path: &Path) -> Result<PathBuf, Unread> {
     let root = root.canonicalize().map_err(|_| Unread::Missing)?;
     match path.canonicalize() {
@@ -54,7 +54,7 @@ pub(crate) fn confined(root: &Path, path: &Path) -> Result<PathBuf, Unread> {
     }
 }
 
-/// A path of a `COPY` in its build context: it begins at the root of the context and does not leave it.
+/// Resolves a path of a `COPY` in its build context, which it cannot leave.
 pub(crate) fn in_context(context: &Path, path: &str) -> PathBuf {
     let mut below = PathBuf::new();
     for part in Path::new(path).components() {

@@ -9,7 +9,7 @@
 //! A prediction assumes that the lock works when it is installed. It is the worst `on_loss` of the
 //! scheme among the states that an event removes. What cannot be known is `None`, never a finding.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod accept;
@@ -56,7 +56,7 @@ pub struct Options {
     pub images: BTreeMap<String, Dockerfile>,
 }
 
-/// The one service that runs ComfyUI: the one of that name, else the one that looks so.
+/// The service that runs ComfyUI: the named one, or the detected one.
 ///
 /// # Errors
 /// A usage error that lists the candidates, if there is none or more than one.

@@ -13,7 +13,7 @@ const MEANT: &str = "COMFYUI_API_TOKEN";
 /// Other names in use.
 const OTHERS: [&str; 4] = ["COMFYUI_API_KEY", "COMFYUI_TOKEN", "COMFY_API_TOKEN", "COMFYUI_AUTH_TOKEN"];
 
-/// How many files are looked through.
+/// The maximum number of searched files.
 const MOST: usize = 60;
 
 /// The uses of the variable names.

@@ -69,7 +69,7 @@ pub(super) fn note(scene: &Scene<'_>) -> Option<String> {
     ))
 }
 
-/// The configuration of proxies that is outside the project, where nobody knows whether it asks for a login.
+/// Proxy configuration outside the project: it is unknown whether it requires a login.
 pub(super) fn unread(scene: &Scene<'_>) -> Vec<String> {
     let others = scene.project.services.iter().filter(|s| s.name != scene.service.name && is_one_of(s, &SERVERS));
     others
@@ -82,7 +82,7 @@ pub(super) fn unread(scene: &Scene<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Images that ask for a login by themselves.
+/// Images that always require a login.
 const GATES: [&str; 6] = ["oauth2-proxy", "authelia", "authentik", "vouch-proxy", "keycloak-gatekeeper", "pomerium"];
 
 /// Images that require a login if configured.
@@ -135,7 +135,7 @@ fn is_one_of(service: &Service, names: &[&str]) -> bool {
     names.iter().any(|word| name.contains(word) || called.contains(word) || built.ends_with(word))
 }
 
-/// Words of a configuration that asks for a login.
+/// Configuration keywords that enable a login.
 const LOGIN: [&str; 8] = [
     "auth_basic",
     "auth_request",

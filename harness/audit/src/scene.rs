@@ -1,4 +1,4 @@
-//! What the modules that find things look at, and what they find.
+//! The input and output of the modules that create findings.
 
 use super::{
     facts::Facts,
@@ -7,7 +7,7 @@ use super::{
 use lockproof_compose::{Project, Service, Span};
 use lockproof_model::{event::Event, finding::Rule, scheme::Scheme};
 
-/// A finding before it has a name for its subject.
+/// A finding without its subject.
 pub(crate) struct Found {
     pub(crate) rule: Rule,
     pub(crate) event: Option<Event>,
@@ -33,7 +33,7 @@ impl Found {
     }
 }
 
-/// What the modules that find things look at.
+/// The input of the modules that create findings.
 pub(crate) struct Scene<'a> {
     pub(crate) project: &'a Project,
     pub(crate) service: &'a Service,

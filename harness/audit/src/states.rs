@@ -406,7 +406,7 @@ fn data(service: &Service, facts: &Facts) -> Reading {
     }
 }
 
-/// The verdict that the readings promise after `event`, if the lock holds when it is installed.
+/// The predicted verdict after `event`, if the lock works when it is installed.
 pub fn predict(readings: &[Reading], scheme: &Scheme, event: Event) -> Option<Verdict> {
     let survives = |reading: &Reading| (reading.state, reading.survives.get(&event).copied().flatten());
     state_map::predict(scheme, Verdict::Locked, readings.iter().map(survives))

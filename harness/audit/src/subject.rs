@@ -1,4 +1,4 @@
-//! What a reading comes to: the services that run ComfyUI, what is promised of each, and the findings.
+//! The result of an audit: the services that run ComfyUI, their predictions, and the findings.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// What was read of a project.
+/// The result of an audit of one project.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Each service that runs ComfyUI.
+    /// The services that run ComfyUI.
     pub subjects: Vec<Subject>,
-    /// The findings, with the place of each.
+    /// The findings, each with its position.
     pub findings: Vec<(Finding, Placed)>,
-    /// What is odd, and what was not needed.
+    /// Remarks about the files, and comments that accept nothing.
     pub notes: Vec<String>,
-    /// What was not read and may change a prediction: the audit is undecided.
+    /// Sources that were not read and could change a prediction, which makes the audit undecided.
     pub unread: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Audit {
         self.findings.iter().any(|(finding, _)| finding.counts(fail_on))
     }
 
-    /// Whether something was not read, there was nothing to read, or something cannot be predicted.
+    /// Whether a source was not read, nothing was found, or a prediction is unknown.
     pub fn is_undecided(&self) -> bool {
         !self.unread.is_empty()
             || self.subjects.is_empty()
@@ -41,35 +41,35 @@ impl Audit {
 /// A service that runs ComfyUI.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its name in the table and in every report.
+    /// Its name in reports.
     pub name: String,
-    /// The service.
+    /// The service's name in the compose file.
     pub service: String,
-    /// The image, or how it is built.
+    /// The image reference, or how the image is built.
     pub image: String,
-    /// Where things are.
+    /// The known facts about it.
     pub facts: Facts,
-    /// Where each state lies.
+    /// Where each state is stored.
     pub readings: Vec<Reading>,
-    /// What each event is expected to come to.
+    /// The predicted verdict of each event; `None`: unknown.
     pub predicted: BTreeMap<Event, Option<Verdict>>,
 }
 
-/// Where a finding stands.
+/// The position of a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// In a file of the project.
     At(Span),
-    /// In another file: its name, and the line from 1.
+    /// In another file: its name and line, from 1.
     Elsewhere(String, u32),
 }
 
 impl Subject {
-    /// The subject as every report tells it. An event is predicted, and not run.
+    /// The subject for reports. Its events are predicted, not run.
     pub fn report(&self) -> SubjectReport {
         let state = |reading: &Reading| StateReport {
             state: reading.state,
-            // Where some of its paths last and others do not, those that decide.
+            // If only some paths persist, list those that do not.
             paths: if reading.weakest.is_empty() { reading.paths.clone() } else { reading.weakest.clone() },
             owner: reading.owner,
             survives: reading
@@ -80,7 +80,7 @@ impl Subject {
         };
         let event = |(&event, &predicted): (&Event, &Option<Verdict>)| EventReport {
             predicted,
-            skipped: Some("read, not run: `lockproof gate` proves it".to_owned()),
+            skipped: Some("audited from files, not run: `lockproof gate` proves it".to_owned()),
             ..EventReport::new(event, Verdict::Locked)
         };
         SubjectReport {

@@ -129,7 +129,7 @@ fn interpolated(variable: &Variable) -> Option<Found> {
 /// A token in `.env` that Compose v2 changes.
 fn in_dot_env(scene: &Scene<'_>) -> Vec<Found> {
     let path = scene.project.directory.join(".env");
-    // Compose itself has read it, wherever a link leads.
+    // Compose itself reads it, even through a link.
     let Ok(text) = lockproof_model::read::text(&path, lockproof_model::read::SHORT) else { return Vec::new() };
     let Ok(variables) = dotenv::parse(&text, &|name| scene.project.env.get(name).map(str::to_owned)) else {
         return Vec::new();

@@ -4,7 +4,7 @@
 use lockproof_compose::{Mount, MountKind, Service, in_container, volume::Type};
 use lockproof_model::path::is_within;
 
-/// The variable by which install scripts find the mounted workspace.
+/// The variable with the path of the mounted workspace, which install scripts read.
 pub(super) const WORKSPACE: &str = "COMFYUI_WORKSPACE_PATH";
 
 /// A directory that may be the workspace.

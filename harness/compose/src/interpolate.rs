@@ -15,10 +15,10 @@
 
 pub use super::raw::{How, Raw, Use};
 
-/// How deep `${A:-${B:-…}}` may go.
+/// The maximum nesting of `${A:-${B:-…}}`.
 pub(super) const DEEPEST: usize = 50;
 
-/// How long a value may become.
+/// The maximum length of a value, in bytes.
 pub(super) const LONGEST: usize = 256 * 1024;
 
 /// An error in a text with variables.
@@ -39,10 +39,10 @@ pub enum Problem {
     TooLong,
 }
 
-/// Replaces the variables of `text`.
+/// Interpolates `text`.
 ///
 /// # Errors
-/// A `$` that begins nothing, and a variable that must be set and is not.
+/// An invalid `$`, or a required variable that is not set.
 pub fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>, uses: &mut Vec<Use>) -> Result<String, Problem> {
     replace(text, lookup, uses, 0)
 }

@@ -10,7 +10,7 @@
 //! reported as a [`Remark`](yaml::Remark). Each value of a [`Project`] keeps its file, line and
 //! column.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod document;

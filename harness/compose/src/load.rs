@@ -388,7 +388,7 @@ fn is_remote(file: &str) -> bool {
     file.contains("://") || file.starts_with("git@") || file.starts_with("oci:") || file.starts_with("github.com/")
 }
 
-/// A path as people would write it from here.
+/// A path relative to the current directory, if it is below it.
 fn relative(path: &Path) -> PathBuf {
     let path = paths::clean(path);
     match std::env::current_dir() {

@@ -30,7 +30,7 @@ pub struct Project {
     pub profiles: Vec<String>,
     /// Remarks: unusual or unknown values.
     pub remarks: Vec<Remark>,
-    /// Files that it includes and that were not read: what they say is unknown.
+    /// Included files that were not read, so their content is unknown.
     pub unread: Vec<Remark>,
     /// The comments of its files.
     pub comments: Vec<Remark>,

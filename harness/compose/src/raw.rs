@@ -1,6 +1,6 @@
-//! What stood in a value before interpolation.
+//! Values before interpolation.
 
-/// What stood in a value before interpolation.
+/// A value before interpolation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Raw {
     /// The text with its `$`.
@@ -10,7 +10,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Whether what is left of the text comes from variables that are not set.
+    /// The unset variables, if the text consists only of them.
     pub fn unset(&self) -> impl Iterator<Item = &str> {
         self.uses.iter().filter(|u| u.how == How::Unset).map(|u| u.name.as_str())
     }
@@ -21,19 +21,19 @@ impl Raw {
 pub struct Use {
     /// Its name.
     pub name: String,
-    /// Where the value came from.
+    /// The source of the value.
     pub how: How,
-    /// Whether it stood without braces, as `$NAME`.
+    /// Whether it was written without braces, as `$NAME`.
     pub bare: bool,
 }
 
-/// Where the value of a variable came from.
+/// The source of a variable's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// The environment.
     Set,
-    /// The text behind `-` or `+`.
+    /// The text after `-` or `+`.
     Default,
-    /// Nowhere: it is empty.
+    /// None: the value is empty.
     Unset,
 }

@@ -1,43 +1,43 @@
-//! The text of a file, as large as such a file can be.
+//! Reads text files up to a size limit.
 
 use std::path::Path;
 
 use lockproof_model::error::{Error, Result};
 
-/// A compose file is a few pages; anything larger is a mistake or an attack.
+/// The size limit of a compose file, in bytes.
 pub(super) const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// The text of a file that is as large as such a file can be.
+/// The text of a file, up to the size limit.
 ///
 /// # Errors
-/// A usage error when it cannot be read, is too large, or is no text.
+/// A usage error if it cannot be read, is too large, or is not UTF-8.
 pub(super) fn read_text(path: &Path, name: &str, what: &str) -> Result<String> {
-    let fix = || format!("give {what} that can be read");
+    let fix = || format!("use {what} that can be read");
     let unreadable = |e: &dyn std::fmt::Display| Error::usage(format!("cannot read {name}: {e}")).at(name).fix(fix());
     let about = std::fs::metadata(path).map_err(|e| unreadable(&e))?;
     if about.is_dir() {
         return Err(unreadable(&"it is a directory"));
     }
-    // A pipe of a shell, `<(…)`, is fine; a device that a file names would never end.
+    // A shell's pipe, `<(…)`, is accepted; a device could be endless.
     if !about.is_file() && !path.starts_with("/dev/fd") {
-        return Err(unreadable(&"it is no file"));
+        return Err(unreadable(&"it is not a regular file"));
     }
     if about.len() > LARGEST {
-        return Err(Error::usage(format!("{name} is {} bytes long; {what} has at most {LARGEST}", about.len()))
+        return Err(Error::usage(format!("{name} is {} bytes long; the limit for {what} is {LARGEST}", about.len()))
             .at(format!("{name}:1:1"))
-            .fix("give the right file"));
+            .fix("check the path"));
     }
     let mut bytes = Vec::new();
-    // What has no length, such as a pipe, ends here as well.
+    // Enforces the limit for pipes too, which have no length.
     let file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, LARGEST + 1), &mut bytes).map_err(|e| unreadable(&e))?;
     if bytes.len() as u64 > LARGEST {
         return Err(Error::usage(format!("{name} is longer than {LARGEST} bytes"))
             .at(format!("{name}:1:1"))
-            .fix("give the right file"));
+            .fix("check the path"));
     }
     String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
-        Error::usage(format!("{name} is no text in UTF-8")).at(format!("{name}:{line}:1")).fix("save it as UTF-8")
+        Error::usage(format!("{name} is not valid UTF-8")).at(format!("{name}:{line}:1")).fix("save it as UTF-8")
     })
 }

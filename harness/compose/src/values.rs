@@ -1,4 +1,4 @@
-//! The values of a file with their variables replaced.
+//! Interpolates the values of a file.
 
 use super::{
     env::Environment,
@@ -9,10 +9,10 @@ use super::{
     yaml::{Kind, Node},
 };
 
-/// Replaces the variables of every value below `node`.
+/// Interpolates every value below `node`.
 ///
 /// # Errors
-/// A `$` that begins nothing, and a variable that must be set and is not.
+/// An invalid `$`, or a required variable that is not set.
 pub(super) fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trouble> {
     let span = node.span;
     match &mut node.kind {
@@ -32,25 +32,27 @@ pub(super) fn interpolate(node: &mut Node, env: &Environment) -> Result<(), Trou
     Ok(())
 }
 
-/// The trouble that a problem is at its place.
+/// Converts a problem to an error with its position.
 fn trouble(problem: Problem, span: Span, env: &Environment) -> Trouble {
     match problem {
-        Problem::Invalid(at) => Trouble::new(format!("`{at}` is no variable, so Compose refuses the file"), span)
-            .fix("write a dollar sign that is meant as one twice: `$$`"),
+        Problem::Invalid(at) => {
+            Trouble::new(format!("`{at}` is not a valid variable reference; Compose rejects the file"), span)
+                .fix("write a literal dollar sign as `$$`")
+        }
         Problem::Required { name, message } => {
             let message = message.trim();
             let what = if message.is_empty() {
-                format!("the variable {name} must be set")
+                format!("required variable {name} is not set")
             } else {
-                format!("the variable {name} must be set: {message}")
+                format!("required variable {name} is not set: {message}")
             };
             Trouble::new(what, span).fix(env.how_to_set(&name))
         }
         Problem::TooLong => {
-            Trouble::new(format!("with its variables, this value is longer than {LONGEST} bytes"), span)
-                .fix("no compose file needs that; look at the variables")
+            Trouble::new(format!("this value is longer than {LONGEST} bytes after interpolation"), span)
+                .fix("check the values of its variables")
         }
-        Problem::TooDeep => Trouble::new(format!("variables lie in each other more than {DEEPEST} deep"), span)
-            .fix("write the default out"),
+        Problem::TooDeep => Trouble::new(format!("variables are nested more than {DEEPEST} levels deep"), span)
+            .fix("write the default value without nested variables"),
     }
 }

@@ -1,5 +1,5 @@
-//! The credential that a configuration says the deployment has: a token in a file or a variable, a password in
-//! a variable. What is wrong with it is found before any work.
+//! The deployment's credential as configured: a token in a file or a variable, a password in a variable.
+//! Errors are reported before any work.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -12,7 +12,7 @@ use lockproof_model::{
     read,
 };
 
-/// Checks what this machine alone decides: the password's variable, and a token file that is here.
+/// Checks the password's variable, and a token file on this machine.
 ///
 /// # Errors
 /// A usage error that names the key of the configuration.
@@ -23,35 +23,33 @@ pub fn check(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Checks what the image decides as well: a token's variable may be set in it.
+/// Checks the token's variable, which may also be set in the image.
 ///
 /// # Errors
-/// A usage error when the variable is set neither here, nor in the subject, nor in the image.
+/// A usage error if the variable is not set here, in the subject or in the image.
 pub fn check_with_image(subject: &Subject, image: &ImageFacts) -> Result<()> {
     let inside = |name: &str| subject.env.get(name).map(String::as_str).or_else(|| image.env(name));
     token_of_variable(&subject.lock, inside).map_err(|e| e.or_at(format!("subject `{}`", subject.name)))?;
     Ok(())
 }
 
-/// The password of the variable that the file names; `None` where it names none.
+/// The password from the configured variable; `None` if none is configured.
 ///
 /// # Errors
-/// A usage error when the variable is not set.
+/// A usage error if the variable is not set.
 pub fn password(lock: &Lock) -> Result<Option<String>> {
     let Some(name) = &lock.password_env else { return Ok(None) };
     std::env::var(name).ok().filter(|password| !password.is_empty()).map(Some).ok_or_else(|| {
         let fix = if lock.scheme.is_basic() {
             format!("export {name}=…")
         } else {
-            format!("export {name}=…, or leave `password_env` out for a random password")
+            format!("export {name}=…, or remove `password_env` to use a random password")
         };
-        Error::usage(format!("the variable {name}, which should hold the password, is not set"))
-            .at("scheme.credential.password_env")
-            .fix(fix)
+        Error::usage(format!("the password's variable {name} is not set")).at("scheme.credential.password_env").fix(fix)
     })
 }
 
-/// The token of the variable that the file names, here or `inside` the container; `None` where it names none.
+/// The token from the configured variable, here or `inside` the container; `None` if none is configured.
 pub(crate) fn token_of_variable<'a>(
     lock: &Lock,
     inside: impl FnOnce(&str) -> Option<&'a str>,
@@ -60,16 +58,13 @@ pub(crate) fn token_of_variable<'a>(
     let here = std::env::var(name).ok().filter(|v| !v.is_empty());
     let token = here.or_else(|| inside(name).filter(|v| !v.is_empty()).map(str::to_owned));
     token.map(Some).ok_or_else(|| {
-        Error::usage(format!(
-            "the variable {name}, which should hold the token, is set neither here nor in the container"
-        ))
-        .at("scheme.credential.token_env")
-        .fix(format!("export {name}=…, or set it in the subject's `env:`"))
+        Error::usage(format!("the token's variable {name} is set neither here nor in the container"))
+            .at("scheme.credential.token_env")
+            .fix(format!("export {name}=…, or set it in the subject's `env:`"))
     })
 }
 
-/// The token of the file that the configuration names, where the file is on this machine; `None` where it may
-/// be in the container.
+/// The token from the configured file on this machine; `None` if the file may be in the container.
 pub(crate) fn token_of_file(lock: &Lock) -> Result<Option<String>> {
     let Some(path) = &lock.token_file else { return Ok(None) };
     match read::bytes(path, read::SHORT) {
@@ -127,7 +122,7 @@ mod tests {
         let checked = |path: &str| check(&of_file(path, dir.path()).expect("it is there"));
         assert!(said(checked("directory")).contains("cannot read"));
         assert!(said(checked("empty")).contains("there is no token in"));
-        assert!(said(checked("/dev/zero")).contains("longer than"));
+        assert!(said(checked("/dev/zero")).contains("larger than"));
         checked("token").expect("it holds a token");
         // An absolute path may be one of the container.
         checked("/only/in/the/container").expect("nobody knows yet");

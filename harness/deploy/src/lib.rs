@@ -1,8 +1,7 @@
-//! A ComfyUI server brought up on a container engine: images, containers and compose projects, the
-//! events that happen to them, the lock's installation, and the lab. It knows nothing of the command
-//! line, of a gate, or of the audit of compose files.
+//! Deploys ComfyUI servers on a container engine: images, containers and compose projects, their events,
+//! the lock's installation, and the lab. Independent of the command line, the gate and the audit.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod deployment;

@@ -1,4 +1,4 @@
-//! Minting: the token of record is made or read in the container, read again, and changed.
+//! Creates, reads and replaces the token of record in the container.
 
 use crate::{
     deployment::Deployment,
@@ -22,7 +22,7 @@ use lockproof_probe::{
 /// The lowest bcrypt cost: these passwords are random and only used for minutes.
 const BCRYPT_COST: u32 = 4;
 
-/// Gets hold of the keys: those that the deployment has, or new ones by the first-run form.
+/// Obtains the credentials: those of the deployment, or new ones through the first-run form.
 ///
 /// # Errors
 /// An undecided error with what was tried, if there is no token.
@@ -100,8 +100,8 @@ pub async fn read(deployment: &Deployment, layout: &Layout, installed: &Installe
     Ok(bytes.and_then(|b| facts.token.of(&String::from_utf8_lossy(&b))))
 }
 
-/// Changes the credential on the file system; it takes effect at the next start. The session of the
-/// old keys stays in the new ones, because it must be dead, which is looked at.
+/// Replaces the credential file; this takes effect at the next start. The new keys keep the old
+/// session, to check that it is rejected.
 ///
 /// # Errors
 /// An undecided error if the scheme does not define how, or if there is no credential to replace.

@@ -1,5 +1,4 @@
-//! A deployment under test and its lock: what `lockproof.yaml` says of it, with every default filled in
-//! and every mistake found before any work is done.
+//! A deployment under test and its lock, from `lockproof.yaml`, validated and with defaults filled in.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +19,10 @@ use lockproof_model::{
     verdict::Verdict,
 };
 
-/// One deployment under test.
+/// A deployment under test.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its name in the table and in every report.
+    /// Its name in reports.
     pub name: String,
     /// The image that runs ComfyUI.
     pub image: String,
@@ -35,62 +34,59 @@ pub struct Subject {
     pub entrypoint: Option<Vec<String>>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Whether there is a route out.
+    /// Whether it has network access.
     pub network: bool,
-    /// What brings the process back when it dies.
+    /// The restart policy.
     pub restart: RestartPolicy,
     /// The user that the process runs as, if not the image's own.
     pub user: Option<String>,
     /// The working directory, if not the image's own.
     pub working_dir: Option<String>,
-    /// Whether an init runs as PID 1, if said.
+    /// Whether an init runs as PID 1; `None`: the engine's setting.
     pub init: Option<bool>,
     /// Labels on the container.
     pub labels: BTreeMap<String, String>,
-    /// What is mounted where.
+    /// The mounts.
     pub mounts: Vec<Mount>,
-    /// What the file says of where things are.
+    /// The given paths inside the container.
     pub layout: LayoutEntry,
-    /// How long the server may take until its first answer.
+    /// The time limit for the first HTTP answer after a start.
     pub ready_timeout: Duration,
-    /// How long a stop waits before it kills.
+    /// The time limit of a stop before SIGKILL.
     pub stop_timeout: Duration,
     /// The image for the event `upgrade`.
     pub upgrade_to: Option<String>,
-    /// The verdicts that the file asks for; `locked` where it asks for none.
+    /// The expected verdicts; `locked` for events without an entry.
     pub expect: BTreeMap<Event, Verdict>,
     /// The lock.
     pub lock: Lock,
-    /// The compose project that it is a service of, where it is one.
+    /// The compose project, for a compose subject.
     pub compose: Option<ComposeSubject>,
 }
 
-/// The service of a project that is gated.
+/// A service of a compose project that is gated.
 #[derive(Clone, Debug)]
 pub struct ComposeSubject {
-    /// The project that it is a service of.
+    /// Its project.
     pub project: Arc<Project>,
     /// The service that runs ComfyUI.
     pub service: String,
-    /// How long Compose's commands wait for a stop, where `lockproof.yaml` says so; none: what the
-    /// project says.
+    /// The stop timeout from `lockproof.yaml`; `None`: that of the project.
     pub stop_timeout: Option<Duration>,
-    /// The port that the server listens on in its container, where the project tells it.
+    /// The port of the server in its container, if the project specifies it.
     pub port: Option<u16>,
 }
 
 impl ComposeSubject {
-    /// The service as it was read.
+    /// The service in the project.
     ///
     /// # Errors
-    /// A usage error when the project has no such service.
+    /// A usage error if the project has no such service.
     pub fn service(&self) -> Result<&Service> {
-        self.project
-            .service(&self.service)
-            .ok_or_else(|| Error::usage(format!("there is no service `{}`", self.service)))
+        self.project.service(&self.service).ok_or_else(|| Error::usage(format!("no such service: `{}`", self.service)))
     }
 
-    /// What the service mounts, in the words of a subject.
+    /// The mounts of the service, as mounts of a subject.
     fn mounts(&self) -> Result<Vec<Mount>> {
         let service = self.service()?;
         service
@@ -102,7 +98,7 @@ impl ComposeSubject {
                     (MountKind::Volume(kind @ (Type::Pipe | Type::Cluster | Type::Image)), _) => {
                         return Err(Error::usage(format!("a mount of type `{}` cannot be copied", kind.name()))
                             .at(self.project.sources.place(mount.at))
-                            .fix("gate a copy of the file in which it is a volume"));
+                            .fix("gate a copy of the compose file that uses a volume instead"));
                     }
                     (_, Owner::Tmpfs) => MountSource::Tmpfs,
                     (_, Owner::AnonymousVolume) => MountSource::Anonymous,
@@ -115,16 +111,16 @@ impl ComposeSubject {
     }
 }
 
-/// How the lock of one subject gets in, and who holds its key.
+/// How the lock of a subject is installed, and its credential.
 #[derive(Clone, Debug)]
 pub struct Lock {
-    /// How it works.
+    /// The login scheme.
     pub scheme: Scheme,
-    /// How it gets in; `None`: the deployment installs it itself.
+    /// How to install it; `None`: the deployment installs its own lock.
     pub install: Option<Install>,
-    /// The user name for the form.
+    /// The user name for the login form.
     pub username: String,
-    /// The variable of this machine that holds the password.
+    /// The environment variable of this machine with the password.
     pub password_env: Option<String>,
     /// A file with the deployment's token.
     pub token_file: Option<PathBuf>,
@@ -132,96 +128,100 @@ pub struct Lock {
     pub token_env: Option<String>,
 }
 
-/// What is put into the subject, and where.
+/// What to install, and where.
 #[derive(Clone, Debug)]
 pub struct Install {
     /// The plugin.
     pub from: Option<PluginSource>,
     /// The directory in the container; `None`: the layout's custom_nodes.
     pub into: Option<String>,
-    /// A script that is run in the container instead of the copy.
+    /// A script to run in the container instead of copying the plugin.
     pub script: Option<PathBuf>,
     /// Wheels for its dependencies.
     pub wheels: Option<PathBuf>,
 }
 
-/// Where the plugin comes from.
+/// The source of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginSource {
     /// A directory of this machine.
     Directory(PathBuf),
-    /// A git repository and, if said, a revision.
+    /// A git repository with an optional revision.
     Git {
-        /// What `git clone` takes.
+        /// The URL for `git clone`.
         url: String,
         /// A branch, tag or commit.
         rev: Option<String>,
     },
 }
 
-/// One mount of a subject.
+/// A mount of a subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// The absolute path in the container.
     pub target: String,
-    /// What is mounted there.
+    /// The source of the mount.
     pub source: MountSource,
     /// Whether it is read-only.
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
-    /// A named volume, under the name that the file gives it.
+    /// A named volume, with its name in the file.
     Volume(String),
-    /// A path of the host.
+    /// A host path.
     Bind(PathBuf),
-    /// A volume without a name.
+    /// An anonymous volume.
     Anonymous,
-    /// A file system in memory.
+    /// A tmpfs.
     Tmpfs,
 }
 
 impl Subject {
-    /// Checks one subject that is an image, and fills in what it leaves out; `shared` is the file's own scheme.
+    /// Validates the entry of an image subject and fills in defaults. `shared` is the file's top-level scheme.
     ///
     /// # Errors
-    /// A usage error that says what is wrong.
+    /// A usage error if the entry is invalid.
     pub fn new(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         if entry.name.trim().is_empty() {
-            return Err(Error::usage("a subject has no name").fix("give it one: name: comfyui"));
+            return Err(Error::usage("a subject has no name").fix("add a name: name: comfyui"));
         }
         let image = match (&entry.image, &entry.compose) {
             (None, Some(_)) => {
-                return Err(Error::usage("a compose project is no image").fix("name the image that runs ComfyUI"));
+                return Err(Error::usage("`compose` cannot be used here")
+                    .fix("set the image that runs ComfyUI: image: comfyui:cpu"));
             }
             (Some(image), None) if !image.trim().is_empty() => image.clone(),
-            (Some(_), None) => return Err(Error::usage("`image` is empty").fix("name the image that runs ComfyUI")),
+            (Some(_), None) => {
+                return Err(Error::usage("`image` is empty").fix("set it to the image that runs ComfyUI"));
+            }
             (Some(_), Some(_)) => {
-                return Err(Error::usage("it has both `image` and `compose`").fix("keep one of them"));
+                return Err(Error::usage("`image` and `compose` are mutually exclusive").fix("remove one of them"));
             }
             (None, None) => {
-                return Err(Error::usage("it has neither `image` nor `compose`")
-                    .fix("name the image that runs ComfyUI: image: comfyui:cpu"));
+                return Err(Error::usage("`image` or `compose` is required")
+                    .fix("set the image that runs ComfyUI: image: comfyui:cpu"));
             }
         };
         if entry.service.is_some() {
-            return Err(Error::usage("`service` names a service of `compose`, and there is no `compose`")
-                .fix("remove it, or name the compose file: compose: [docker-compose.yml]"));
+            return Err(Error::usage("`service` requires `compose`")
+                .fix("remove it, or add the compose file: compose: [docker-compose.yml]"));
         }
         let mounts = entry.mounts.iter().map(|m| Mount::new(m, base)).collect::<Result<Vec<_>>>()?;
         let mut targets = BTreeSet::new();
         for mount in &mounts {
             if !targets.insert(mount.target.as_str()) {
-                return Err(Error::usage(format!("two mounts have the target {}", mount.target))
-                    .fix("keep one of them: the engine would refuse both"));
+                return Err(
+                    Error::usage(format!("two mounts have the target {}", mount.target)).fix("remove one of them")
+                );
             }
         }
         Ok(Self { image, mounts, ..Self::of_file(entry, shared, base)? })
     }
 
-    /// What the file itself says, with its defaults; an image and mounts are not looked at.
+    /// The values of the file with their defaults; without image and mounts.
     fn of_file(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Self> {
         Ok(Self {
             name: entry.name.clone(),
@@ -247,11 +247,10 @@ impl Subject {
         })
     }
 
-    /// A service of a compose project, which was read: what is said of an image's container is taken
-    /// from there.
+    /// Creates a subject from a compose service. Its container settings come from the compose project.
     ///
     /// # Errors
-    /// A usage error that says what is wrong.
+    /// A usage error if the entry or the service is invalid.
     pub fn of_compose(
         entry: &SubjectEntry,
         compose: ComposeSubject,
@@ -268,7 +267,8 @@ impl Subject {
         Ok(Self {
             image: text(&service.image).unwrap_or_default(),
             port: entry.port.or(compose.port).ok_or_else(|| {
-                Error::usage(format!("`{}` publishes no port", compose.service)).fix("say at which one: port: 80")
+                Error::usage(format!("the service `{}` publishes no port", compose.service))
+                    .fix("give the port of the container: port: 80")
             })?,
             command: service.command.as_ref().map(|c| c.words.clone()),
             entrypoint: service.entrypoint.as_ref().map(|c| c.words.clone()),
@@ -291,7 +291,7 @@ fn split(words: &Words, key: &str) -> Result<Vec<String>> {
     match words {
         Words::List(words) => Ok(words.iter().map(|w| w.0.clone()).collect()),
         Words::Line(line) => shlex::split(line).ok_or_else(|| {
-            Error::usage(format!("`{key}: {line}` has a quote that is not closed"))
+            Error::usage(format!("unclosed quote in `{key}: {line}`"))
                 .fix(format!("write it as a list: {key}: [python, main.py]"))
         }),
     }
@@ -314,25 +314,28 @@ impl Mount {
             sources.push(MountSource::Tmpfs);
         }
         let [source] = <[MountSource; 1]>::try_from(sources).map_err(|found| {
-            Error::usage(format!("a mount has exactly one of volume, bind, anonymous, tmpfs; this has {}", found.len()))
-                .at(&place)
-                .fix("write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }")
+            Error::usage(format!(
+                "a mount needs exactly one of volume, bind, anonymous, tmpfs; this one has {}",
+                found.len()
+            ))
+            .at(&place)
+            .fix("write for example { volume: nodes, target: /opt/ComfyUI/custom_nodes }")
         })?;
         if !entry.target.starts_with('/') {
             return Err(Error::usage(format!("the target `{}` is not an absolute path", entry.target))
                 .at(&place)
-                .fix("write the path in the container, from /"));
+                .fix("write the absolute path in the container"));
         }
         if let MountSource::Bind(path) = &source
             && !path.exists()
         {
             return Err(Error::usage(format!("{} does not exist", path.display()))
                 .at(&place)
-                .fix("create it, or correct `bind:`; it is relative to the configuration file"));
+                .fix("create it, or correct `bind:`, which is relative to the configuration file"));
         }
         let target = match entry.target.trim_end_matches('/') {
             "" => {
-                return Err(Error::usage("the target `/` would hide the whole image")
+                return Err(Error::usage("a mount on `/` would hide the whole image")
                     .at(&place)
                     .fix("mount a directory below /"));
             }
@@ -348,16 +351,16 @@ impl Lock {
         let none = CredentialEntry::default();
         let credential = entry.credential.as_ref().unwrap_or(&none);
         if credential.token_file.is_some() && credential.token_env.is_some() {
-            return Err(Error::usage("the token comes from `token_file` and from `token_env`")
+            return Err(Error::usage("`token_file` and `token_env` are mutually exclusive")
                 .at("scheme.credential")
-                .fix("keep one of them"));
+                .fix("remove one of them"));
         }
         Ok(Self {
             install: entry.install.as_ref().map(|i| Install::new(i, &scheme, base)).transpose()?,
             scheme,
             username: credential.username.clone().unwrap_or_else(|| lockproof_model::names::USERNAME.to_owned()),
             password_env: credential.password_env.clone(),
-            // An absolute path may be one of the container, so it is looked for later.
+            // An absolute path may be in the container, so it is checked later.
             token_file: credential.token_file.as_ref().map(|p| token_file(base, p)).transpose()?,
             token_env: credential.token_env.clone(),
         })
@@ -367,29 +370,24 @@ impl Lock {
 impl Install {
     fn new(entry: &InstallEntry, scheme: &Scheme, base: &Path) -> Result<Self> {
         if scheme.in_front() {
-            return Err(Error::usage(format!(
-                "the lock of the scheme `{}` is no plugin: nothing is installed",
-                scheme.name
-            ))
-            .at("scheme.install")
-            .fix("remove `install`; the proxy and its configuration are the deployment's"));
+            return Err(Error::usage(format!("the scheme `{}` has no plugin to install", scheme.name))
+                .at("scheme.install")
+                .fix("remove `install`; the proxy and its configuration are part of the deployment"));
         }
         let from = entry.from.as_deref().map(|f| PluginSource::new(f, scheme, base)).transpose()?;
         let script = entry.script.as_ref().map(|s| existing(base, s, "script")).transpose()?;
         let wheels = entry.wheels.as_ref().map(|w| existing(base, w, "wheels")).transpose()?;
         if from.is_none() && script.is_none() {
-            return Err(Error::usage("`install` says neither what to install (`from`) nor how (`script`)")
+            return Err(Error::usage("`install` needs `from` or `script`")
                 .at("scheme.install")
-                .fix(
-                    "add from: ./ComfyUI-Login; or leave `install` out when the deployment installs its lock itself",
-                ));
+                .fix("add from: ./ComfyUI-Login; or remove `install` if the deployment installs its own lock"));
         }
         if let Some(wheels) = &wheels
             && !wheels.is_dir()
         {
             return Err(Error::usage(format!("{} is not a directory", wheels.display()))
                 .at("scheme.install.wheels")
-                .fix("give the directory that holds the .whl files"));
+                .fix("give the directory that contains the .whl files"));
         }
         Ok(Self { from, into: entry.into.clone(), script, wheels })
     }
@@ -413,18 +411,19 @@ fn existing(base: &Path, path: &Path, key: &str) -> Result<PathBuf> {
     }
     Err(Error::usage(format!("{} does not exist", path.display()))
         .at(format!("scheme.install.{key}"))
-        .fix("correct the path; it is relative to the configuration file"))
+        .fix("correct the path, which is relative to the configuration file"))
 }
 
 impl PluginSource {
     /// Reads `from:`, a directory below `base` or `git+https://…@rev`.
     ///
     /// # Errors
-    /// A usage error when the directory is not there, or no plugin of the scheme.
+    /// A usage error if the directory does not exist or is not a plugin of the scheme.
     pub fn new(from: &str, scheme: &Scheme, base: &Path) -> Result<Self> {
         let place = "scheme.install.from";
         if let Some(rest) = from.strip_prefix("git+") {
-            // The `@` of a revision stands behind the last slash; one before it is a user's name.
+            // The `@` of a revision comes after the last slash; an earlier one belongs to a user
+            // name.
             let cut = rest.rfind('/').and_then(|slash| rest[slash..].find('@').map(|at| slash + at));
             let (url, rev) = match cut {
                 Some(at) => (&rest[..at], Some(rest[at + 1..].to_owned())),
@@ -440,12 +439,12 @@ impl PluginSource {
         }
         if !path.join(&scheme.plugin.entry).is_file() {
             return Err(Error::usage(format!(
-                "{} has no {}: ComfyUI would not load it",
+                "{} has no {}, so ComfyUI would not load it",
                 path.display(),
                 scheme.plugin.entry
             ))
             .at(place)
-            .fix("give the directory of the plugin itself, not one above or below it"));
+            .fix("give the plugin's own directory, not its parent or a subdirectory"));
         }
         let path =
             path.canonicalize().map_err(|e| Error::usage(format!("cannot read {}: {e}", path.display())).at(place))?;

@@ -1,8 +1,8 @@
-//! What the rest of lockproof speaks of, as data: events, verdicts, states and where they lie, findings,
-//! schemes, errors and exit codes, secrets, the shape of `lockproof.yaml`, and the report. Nothing here
-//! talks to a server or an engine.
+//! lockproof's data model: events, verdicts, states and their locations, findings, schemes, errors and exit
+//! codes, secrets, the structure of `lockproof.yaml`, and the report. Nothing here talks to a server or an
+//! engine.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod config;

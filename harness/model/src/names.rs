@@ -1,7 +1,7 @@
-//! Names that more than one part of the tool goes by.
+//! Names that several parts of the tool use.
 
 /// The lab's image, without its tag.
 pub const LAB_REPOSITORY: &str = "lockproof/comfyui-lab";
 
-/// The name for the login form where none is given.
+/// The default user name for the login form.
 pub const USERNAME: &str = "lockproof";

@@ -1,12 +1,12 @@
-//! YAML made into our own file types. A mistake is shown with its place, the line it stands in, and the
-//! nearest thing that would have been right.
+//! Parses YAML into lockproof's file types. Errors show the position, the source line and the nearest
+//! valid name.
 
 use crate::error::{Error, Result};
 
-/// Parses YAML into any of our own file types.
+/// Parses YAML into any of lockproof's file types.
 ///
 /// # Errors
-/// A usage error with line and column, the source line, and the nearest right word.
+/// A usage error with line and column, the source line, and the nearest valid name.
 pub fn parse_as<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T> {
     let options = serde_yaml::options! { with_snippet: false };
     serde_yaml::from_str_with_options(text, options).map_err(|e| explain(&e, text, name))
@@ -20,7 +20,7 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
         serde_yaml::Error::SerdeUnknownVariant { variant, expected, .. } => {
             (format!("unknown value `{variant}`"), suggest(variant, expected, "values"))
         }
-        other => (first_line(&other.to_string()), "correct the file at this place".to_owned()),
+        other => (first_line(&other.to_string()), "correct the file at this position".to_owned()),
     };
     let mut shown = Error::usage(what).fix(fix);
     match error.location() {
@@ -37,20 +37,20 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Error {
     shown
 }
 
-/// "did you mean" for the nearest word, and otherwise all there are.
+/// "did you mean" for the nearest name, else a list of all names.
 pub fn suggest(word: &str, expected: &[&str], kind: &str) -> String {
     let nearest = expected.iter().map(|known| (strsim::damerau_levenshtein(&word.to_lowercase(), known), *known)).min();
     match nearest {
         Some((distance, known)) if distance <= word.len().max(known.len()) / 2 => {
             format!("did you mean `{known}`?")
         }
-        _ => format!("the {kind} here are: {}", expected.join(", ")),
+        _ => format!("the valid {kind} are: {}", expected.join(", ")),
     }
 }
 
-/// The message without the place, which is shown on its own.
+/// The message without its position, which is shown separately.
 fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or("not valid YAML");
+    let line = message.lines().next().unwrap_or("invalid YAML");
     let line = line.strip_prefix("error: ").unwrap_or(line);
     match line.rfind(" at line ") {
         Some(end) => line[..end].to_owned(),

@@ -1,6 +1,6 @@
-//! Paths in a container, as text: they are another machine's.
+//! Paths in a container, as text, because they belong to another file system.
 
-/// An absolute path without `.`, `..` and doubled slashes.
+/// An absolute path without `.`, `..` and duplicate slashes.
 pub fn normalise(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -15,7 +15,7 @@ pub fn normalise(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Whether a path is a directory or lies below it.
+/// Whether a path is the directory or below it.
 pub fn is_within(path: &str, directory: &str) -> bool {
     directory == "/" || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,5 +1,4 @@
-//! Files read with a limit: a path that names a device, an endless pipe or the wrong file must not fill the
-//! memory.
+//! Reads files up to a size limit, because a path may be a device, an endless pipe or the wrong file.
 
 use std::{
     fs::File,
@@ -7,37 +6,37 @@ use std::{
     path::Path,
 };
 
-/// The most bytes of a file that a person writes: a token, a scheme, a list of routes.
+/// The size limit of a handwritten file, such as a token, a scheme or a list of routes, in bytes.
 pub const SHORT: u64 = 1024 * 1024;
-/// The most bytes of a file that a program writes: a report, a workflow, a notebook with pictures in it.
+/// The size limit of a generated file, such as a report, a workflow or a notebook with pictures, in bytes.
 pub const LONG: u64 = 256 * 1024 * 1024;
 
-/// The bytes of a file of at most `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or is longer.
+/// If it cannot be read or is longer.
 pub fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     from(File::open(path)?, limit)
 }
 
-/// The text of a file of at most `limit` bytes.
+/// Reads a UTF-8 file of at most `limit` bytes.
 ///
 /// # Errors
-/// As [`bytes`], and when it is not UTF-8.
+/// As [`bytes`], and if it is not UTF-8.
 pub fn text(path: &Path, limit: u64) -> Result<String> {
     let bytes = bytes(path, limit)?;
-    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"))
+    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not valid UTF-8"))
 }
 
-/// Everything that `reader` gives, if that is at most `limit` bytes.
+/// Reads everything from `reader`, at most `limit` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or gives more.
+/// If reading fails, or there is more.
 pub fn from(reader: impl Read, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
     }
     Ok(bytes)
 }
@@ -53,7 +52,7 @@ mod tests {
         std::fs::write(&path, "12345").expect("written");
         assert_eq!(text(&path, 5).expect("it fits"), "12345");
         let error = text(&path, 4).expect_err("it is longer");
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::FileTooLarge, "it is longer than 4 bytes"));
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::FileTooLarge, "it is larger than 4 bytes"));
     }
 
     #[test]
@@ -67,6 +66,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a");
         std::fs::write(&path, [0xff, 0xfe]).expect("written");
-        assert_eq!(text(&path, 9).expect_err("no text").to_string(), "it is not text in UTF-8");
+        assert_eq!(text(&path, 9).expect_err("no text").to_string(), "it is not valid UTF-8");
     }
 }

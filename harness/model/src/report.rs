@@ -111,7 +111,7 @@ impl Outcome {
     }
 }
 
-/// One deployment under test.
+/// A deployment under test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubjectReport {
     /// Its name.
@@ -129,14 +129,13 @@ pub struct SubjectReport {
     /// Why it could not be started or gated completely, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Where the probed routes come from; absent where it did not come up.
+    /// The sources of the probed routes; absent if the server did not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<RouteReport>,
-    /// What `probe --mutating` wrote on the server, or changed there, and could not take back; absent where
-    /// there is nothing.
+    /// Changes of `probe --mutating` on the server that could not be undone; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
-    /// Where its time went; absent where nothing was run.
+    /// The time spent in each phase; absent if nothing was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
 }
@@ -148,27 +147,26 @@ impl SubjectReport {
     }
 }
 
-/// Where the probed routes of a subject come from.
+/// The sources of the probed routes of a subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteReport {
-    /// How many the built-in inventory of ComfyUI has.
+    /// The number of ComfyUI's routes that are built in.
     pub built_in: usize,
-    /// How many `--routes` gives.
+    /// The number of routes from `--routes`.
     pub given: usize,
-    /// How many pages and scripts of the server link to beyond these.
+    /// The number of further routes that the server's pages and scripts link to.
     pub linked: usize,
-    /// How many the server registers; null where it could not be asked.
+    /// The number of routes that the server registers; null if its list could not be read.
     pub registered: Option<usize>,
-    /// Why the server could not be asked for its routes.
+    /// The reason if the server's list could not be read.
     pub not_listed: Option<String>,
-    /// The registered ones beyond the built-in inventory that the scheme does not call public, as
-    /// `METHOD /path`.
+    /// The registered routes that are neither built in nor public in the scheme, as `METHOD /path`.
     pub beyond: Vec<String>,
-    /// The server's middlewares, the outermost first.
+    /// The server's middlewares, outermost first.
     pub middlewares: Vec<String>,
 }
 
-/// Where the time of one subject went.
+/// The time spent on one subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
     /// The number of server starts.
@@ -185,9 +183,9 @@ pub enum Phase {
     Create,
     /// Installing the lock, mapping its states, creating a token.
     Install,
-    /// The server's own list of routes is read, from a start of its own.
+    /// Reading the server's own list of routes, in a separate start.
     Inventory,
-    /// Waiting until fewer other servers start.
+    /// Waiting for other servers to start.
     Queue,
     /// Performing the event: stopping, killing, removing or creating containers.
     Event,
@@ -450,8 +448,8 @@ impl Report {
         self.map_text(secret::redact)
     }
 
-    /// The same report with `change` applied to every free text; names of rules, events and the
-    /// like are not text.
+    /// The report with `change` applied to every free text; names of rules and events are not
+    /// changed.
     pub fn map_text(&self, change: impl Fn(&str) -> String) -> Self {
         let text = |t: &mut String| *t = change(t);
         let maybe = |t: &mut Option<String>| t.iter_mut().for_each(text);
@@ -583,7 +581,7 @@ mod tests {
         let changed = report.map_text(|text| format!("{text}y"));
         let json = serde_json::to_string(&changed).expect("it is data");
         assert!(!json.contains("\"x\""), "{json}");
-        assert_eq!(json.matches("\"xy\"").count(), 19, "{json}");
+        assert_eq!(json.matches("\"xy\"").count(), 22, "{json}");
         assert_eq!(changed.findings[0].rule, crate::finding::Rule::LockOpen);
     }
 

@@ -1,8 +1,8 @@
-//! What brings a process back when it dies.
+//! Restart policies.
 
 use crate::error::{Error, Result};
 
-/// What brings a process back when it dies.
+/// A restart policy of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Nothing.
@@ -12,7 +12,7 @@ pub enum RestartPolicy {
     Always,
     /// Always, unless it was stopped by hand.
     UnlessStopped,
-    /// When it failed, so many times or for ever.
+    /// After a failure, at most this many times; `None`: without limit.
     OnFailure(Option<u32>),
 }
 

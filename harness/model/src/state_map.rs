@@ -1,5 +1,5 @@
-//! The state map as data: for each thing that a lock needs, where it lies, on what, and so which events it
-//! survives; and the one prediction that is made of it, by a reading as by a run.
+//! The state map as data: where each state of a lock is stored, and which events it survives; and the
+//! prediction from it, which the audit and the gate share.
 
 use std::collections::BTreeMap;
 
@@ -10,43 +10,43 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A mount of the subject with its owner, whoever asked for it: the file or the image.
+/// A mount of the container with its owner, declared by the configuration or the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
     /// The path in the container.
     pub target: String,
-    /// Who owns what lies there.
+    /// The owner of the content.
     pub owner: Owner,
     /// Whether it is read-only.
     pub read_only: bool,
-    /// The host's path of a bind, or the name of a volume in the file.
+    /// The host path of a bind mount, or the name of a volume in the file.
     pub source: Option<String>,
 }
 
 /// One state of one subject.
 #[derive(Clone, Debug)]
 pub struct StateEntry {
-    /// Which.
+    /// The state.
     pub state: State,
-    /// Its paths in the container, without links.
+    /// Its paths in the container, with links resolved.
     pub paths: Vec<String>,
-    /// Who owns the one of them that survives least; `None` when there is no path.
+    /// The owner of the path that persists least; `None` if there is no path.
     pub owner: Option<Owner>,
-    /// The mount on which that one lies.
+    /// The mount of that path.
     pub mount: Option<Mounted>,
-    /// Whether it will survive each event; `None`: it cannot be known.
+    /// The prediction for each event; `None`: unknown.
     pub predicted: BTreeMap<Event, Option<bool>>,
 }
 
 impl StateEntry {
-    /// A place of which only who owns it matters: for the remedy that would have kept what lies there.
+    /// An entry with only a path and an owner, for a remedy.
     pub fn at(state: State, path: String, owner: Owner, mount: Option<Mounted>) -> Self {
         Self { state, paths: vec![path], owner: Some(owner), mount, predicted: BTreeMap::new() }
     }
 }
 
-/// The verdict that is promised where these states survive, or not: the worst of the installed one and of
-/// what the scheme says of each lost state. `None` when a state that cannot be known might make it worse.
+/// The predicted verdict: the worst of the installed verdict and of `on_loss` for each lost state. `None`
+/// if an unknown state could make it worse.
 pub fn predict(
     scheme: &Scheme,
     installed: Verdict,

@@ -1,28 +1,28 @@
-//! What a run comes to, as far as its exit code goes.
+//! The result of a run, as far as it decides the exit code.
 
 use crate::{error::ErrorKind, exit};
 
 /// What happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Whether a finding counts, or a verdict is another one than it must be.
+    /// Whether a finding counts, or a verdict differs from the required one.
     pub failed: bool,
-    /// What could not be done.
+    /// The errors.
     pub errors: Vec<ErrorKind>,
-    /// Whether something could not be found out.
+    /// Whether a result is undecided.
     pub undecided: bool,
 }
 
 impl Summary {
     /// The exit code; the first row that applies decides.
     ///
-    /// | seen | exit code |
+    /// | result | exit code |
     /// |---|---|
     /// | something definitely failed | 1 |
-    /// | a usage error, found during the work | 2 |
-    /// | an error of the environment | 3 |
-    /// | any other error, or something that could not be found out | 4 |
-    /// | none of it | 0 |
+    /// | a usage error, detected during the run | 2 |
+    /// | an environment error | 3 |
+    /// | any other error, or an undecided result | 4 |
+    /// | none of these | 0 |
     pub fn exit_code(&self) -> u8 {
         if self.failed {
             exit::FAILED

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 
-/// A verdict, worst first, so that the worst of several is their minimum.
+/// A verdict. The worst comes first, so that the worst of several is their minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -39,15 +39,15 @@ impl Verdict {
         }
     }
 
-    /// Whether this is as it must be after `event` at which another verdict was expected: a removal of
-    /// all volumes may leave a lock that anybody can claim, or that lets nobody in.
+    /// Whether this verdict is acceptable after `event` although another one was expected: after the removal
+    /// of all volumes, a lock may be claimable or locked out.
     pub fn is_as_it_must_be(self, event: Event, expected: Self) -> bool {
         let wiped =
             event == Event::Wipe && expected == Self::Locked && matches!(self, Self::Claimable | Self::LockedOut);
         self == expected || wiped
     }
 
-    /// One sentence for a person who sees the word for the first time.
+    /// An explanation in one sentence.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Open => "anonymous requests get everything, as if there were no lock",

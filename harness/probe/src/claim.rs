@@ -1,4 +1,4 @@
-//! How a visitor obtains access from the server itself; and the empty token, which changes nothing.
+//! Ways for a visitor to obtain access from the server itself. Tries the empty token, which changes nothing.
 
 use super::{
     client::Client,
@@ -12,30 +12,30 @@ use crate::{
 };
 use lockproof_model::scheme::{Presentation, Scheme};
 
-/// How a visitor gets in.
+/// A way for visitors to obtain access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// In one sentence.
+    /// A description in one sentence.
     pub how: String,
-    /// The requests that do it, in their order, and what each got.
+    /// The requests, in order, with their answers.
     pub steps: Vec<Step>,
-    /// Whether it was the empty token.
+    /// Whether it is the empty token.
     pub empty_token: bool,
 }
 
-/// Tries the empty token, in every way in which a token is shown; it changes nothing.
+/// Tries the empty token in every way of presenting a token; this changes nothing.
 pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Option<Claim> {
     for seen in look.sentinels.iter().filter(|seen| !seen.decision.let_through()) {
         let through = |outcome: &Outcome| match seen.token.as_ref().ok().filter(|a| !is_refusal(a)) {
             Some(reference) => decide(outcome, Some(reference)).let_through(),
-            // A page with 200 may be the login page; data is data.
+            // A page with 200 may be the login page; JSON data is not.
             None => outcome
                 .as_ref()
                 .is_ok_and(|a| a.status.is_success() && matches!(kind(a), Kind::Object(_) | Kind::Array)),
         };
         for (request, wrong, how) in empty_forms(&seen.request, scheme) {
             let outcome = client.send(&request).await;
-            // Where any token will do, it is not the empty one that is taken for the token.
+            // If any token is accepted, the empty one is not special.
             if through(&outcome) && !through(&client.send(&wrong).await) {
                 let got = in_words(&outcome);
                 return Some(Claim { how, steps: vec![Step { request, got }], empty_token: true });
@@ -45,18 +45,18 @@ pub async fn empty_token(client: &Client, scheme: &Scheme, look: &Look) -> Optio
     None
 }
 
-/// The sentinel with an empty token, the same with a wrong one, and the first in words.
+/// The sentinel with an empty token, with a wrong one, and a description of the first.
 fn empty_forms(plain: &Request, scheme: &Scheme) -> Vec<(Request, Request, String)> {
     let mut forms = Vec::new();
     for how in &scheme.present {
         match how {
             Presentation::Query { query } => {
                 let empty = plain.clone().query(query, "");
-                let words = format!("an empty `?{query}=` is taken for the token");
+                let words = format!("an empty `?{query}=` is accepted as the token");
                 forms.push((empty, plain.clone().query(query, WRONG), words));
             }
             Presentation::Header { header, value } => {
-                let words = format!("an `{header}` header without a token is taken for one with it");
+                let words = format!("an `{header}` header without a token is accepted");
                 let wrong = plain.clone().header(header, crate::keys::filled(value, WRONG));
                 forms.extend(
                     empty_values(value)

@@ -1,5 +1,5 @@
-//! Whether any web page can act with the session of a visitor: the browser sends the cookie along to other
-//! sites' requests, and CORS lets their pages read the answers.
+//! Checks whether any web page can use a user's session: the browser sends the cookie with cross-site
+//! requests, and CORS lets other sites read the answers.
 
 use http::{HeaderMap, header};
 
@@ -11,10 +11,10 @@ use super::{
 use crate::keys::{Keys, form};
 use lockproof_model::{scheme::Scheme, secret};
 
-/// A page that is none of the server's.
+/// The origin of a foreign page.
 const ORIGIN: &str = "https://lockproof.example";
 
-/// The requests that show it: the login whose cookie goes everywhere, and the answer to a foreign page.
+/// The evidence: a login whose cookie is sent cross-site, and an answer that a foreign page can read.
 pub async fn cross_site(client: &Client, scheme: &Scheme, keys: &Keys, username: &str) -> Option<[Step; 2]> {
     let login = form(scheme.login.as_ref()?, username, keys.password()?);
     let inside = client.send(&login).await;
@@ -39,7 +39,7 @@ pub async fn cross_site(client: &Client, scheme: &Scheme, keys: &Keys, username:
     })
 }
 
-/// Whether a cookie is set that says neither `SameSite=Lax` nor `Strict`.
+/// Whether an answer sets a cookie without `SameSite=Lax` or `Strict`.
 fn goes_everywhere(headers: &HeaderMap) -> bool {
     headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()).any(|cookie| {
         let kept = cookie.split(';').skip(1).map(|part| part.trim().to_ascii_lowercase());
@@ -47,7 +47,7 @@ fn goes_everywhere(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether an answer may be read by the foreign page, with the visitor's credentials.
+/// Whether the foreign page may read an answer to a request with the user's credentials.
 fn lets_read(headers: &HeaderMap) -> bool {
     let is = |name: header::HeaderName, value: &str| {
         headers.get(name).is_some_and(|held| held.as_bytes() == value.as_bytes())

@@ -68,14 +68,14 @@ pub fn decide(answer: &Outcome, token: Option<&Answer>) -> Decision {
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         Decision::Served
     } else if status == StatusCode::FORBIDDEN || status.is_redirection() {
-        // Refused or sent elsewhere, whoever asks: the lock may have had no part in it.
+        // Rejected or redirected for everyone, so perhaps not by the lock.
         Decision::Rejected
     } else {
         Decision::Passed
     }
 }
 
-/// Keys by which an object says what went wrong, and not what was asked for.
+/// The keys of an error object.
 pub(crate) const ERROR_KEYS: [&str; 6] = ["error", "errors", "message", "msg", "detail", "reason"];
 
 /// Whether a rejection contains the data that the token gets: an object with the same keys and

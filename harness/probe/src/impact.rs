@@ -1,4 +1,4 @@
-//! What an intruder could do on a server that lets him in: what its own nodes and routes offer.
+//! The impact of a bypass: what an intruder could do with the server's nodes and routes.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +6,15 @@ use serde_json::Value;
 
 use crate::{client::Client, message::Request};
 
-/// Words in a node's name by which it executes what it is given.
+/// Words in the names of nodes that execute code.
 const EXECUTES: [&str; 10] =
     ["python", "shell", "bash", "powershell", "subprocess", "terminal", "exec", "eval", "javascript", "command"];
-/// How many of such nodes are named.
+/// The maximum number of named nodes.
 const NAMED: usize = 3;
-/// Where ComfyUI-Manager says its version, which changes nothing.
+/// Read-only routes that return the version of ComfyUI-Manager.
 const MANAGERS: [&str; 2] = ["/v2/manager/version", "/manager/version"];
 
-/// What an intruder could do, in one line, worst first. `admitted` makes a request one of his.
+/// The impact in one line, worst first. `admitted` gives a request the intruder's access.
 pub async fn impact(client: &Client, admitted: impl Fn(Request) -> Request) -> String {
     let mut could = Vec::new();
     let nodes = match client.send(&admitted(Request::get("/object_info"))).await {
@@ -39,14 +39,14 @@ pub async fn impact(client: &Client, admitted: impl Fn(Request) -> Request) -> S
     format!("an intruder could {}", could.join("; "))
 }
 
-/// The nodes of `/object_info` whose names say that they execute what they are given.
+/// The nodes of `/object_info` whose names suggest that they execute code.
 fn executing(object_info: &[u8]) -> BTreeSet<String> {
     let Ok(Value::Object(nodes)) = serde_json::from_slice(object_info) else { return BTreeSet::new() };
     let executes = |name: &String| words(name).iter().any(|word| EXECUTES.iter().any(|known| word.starts_with(known)));
     nodes.into_iter().map(|(name, _)| name).filter(executes).collect()
 }
 
-/// The words of `a_nodeName`, in small letters.
+/// The words of `a_nodeName`, in lower case.
 fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = vec![String::new()];
     let mut was_small = false;

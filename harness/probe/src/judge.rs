@@ -19,7 +19,7 @@ pub struct Case<'a> {
 /// | observation | verdict |
 /// |---|---|
 /// | every sentinel gets what the token would get | open |
-/// | no sentinel, because the scheme declares all of them public | undecided |
+/// | no sentinel: the scheme declares all of them public | undecided |
 /// | a sentinel is indeterminate | undecided |
 /// | a visitor can claim access | claimable |
 /// | a sentinel or another probe is served | leaky |
@@ -34,7 +34,7 @@ pub fn judge(case: Case<'_>) -> Result<Verdict, String> {
         return Ok(Verdict::Open);
     }
     if case.look.sentinels.is_empty() {
-        return Err("the scheme declares every sentinel public, so that no request shows whether it locks".to_owned());
+        return Err("the scheme declares every sentinel public, so no request can test the lock".to_owned());
     }
     if let Some(why) = case.look.undecided() {
         return Err(format!("{why}, so nothing is known about the lock"));
@@ -82,7 +82,7 @@ mod tests {
     fn the_first_row_that_applies_decides() {
         use Decision::{Indeterminate, Rejected, Served};
         let judged = |decisions: &[Decision], token, claimed, leaks| {
-            judge(Case { look: &look(decisions, token), claimed, leaks }).map_err(|why| why.contains("nothing about"))
+            judge(Case { look: &look(decisions, token), claimed, leaks }).map_err(|why| !why.contains("every sentinel"))
         };
         assert_eq!(judged(&[Served, Served], Works::No, true, true), Ok(Verdict::Open));
         assert_eq!(judged(&[], Works::Yes, true, true), Err(false));

@@ -1,4 +1,4 @@
-//! The keys to a lock: its token of record, a password for its form, and a session.
+//! The credentials of a lock: its token of record, the password of its login form, and a session.
 
 use base64::Engine as _;
 use http::Method;
@@ -9,10 +9,10 @@ use lockproof_model::{
     secret,
 };
 
-/// What stands for the password in evidence.
+/// Replaces the password in evidence.
 const PASSWORD: &str = "$LOCKPROOF_PASSWORD";
 
-/// The keys to a lock. They are secrets: nothing here may be printed unredacted.
+/// The credentials of a lock. They are secrets: never print them unredacted.
 #[derive(Clone)]
 pub struct Keys {
     token: String,
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Keys made of what is known.
+    /// Credentials from known values.
     pub fn new(token: String, password: Option<String>, session: Option<String>) -> Self {
         hide(&token);
         password.as_deref().inspect(|p| hide_password(p));
@@ -44,7 +44,7 @@ impl Keys {
         Self { token, password, session, forms }
     }
 
-    /// The forms in which the token and the password travel.
+    /// The encodings in which the token and the password may appear.
     pub(crate) fn forms(&self) -> &[String] {
         &self.forms
     }
@@ -54,45 +54,45 @@ impl Keys {
         &self.token
     }
 
-    /// The password behind it, where it is known.
+    /// Its password, if known.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
     }
 
-    /// The cookies of a browser session, where one could be opened.
+    /// The cookies of a browser session, if one could be opened.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 }
 
-/// Keeps a password out of everything that is printed.
+/// Redacts a password in all output.
 pub fn hide_password(password: &str) {
     secret::register_as(password, PASSWORD);
 }
 
-/// Keeps the token of record out of everything that is printed, in Base64 as well.
+/// Redacts the token in all output, in Base64 too.
 pub fn hide(token: &str) {
     secret::register(token);
     hide_encoded(token, "$COMFYUI_API_TOKEN");
 }
 
-/// The forms by which a token, and the password behind it, are found in what others write.
+/// The encodings by which a token and its password are found in foreign text.
 pub fn forms(token: &str, password: Option<&str>) -> Vec<String> {
     let mut forms = secret::spellings(token);
-    // JSON writers escape the slash, some of them.
+    // Some JSON writers escape the slash.
     forms.push(token.replace('/', "\\/"));
-    // Without the padding, which not every writer adds.
+    // Without padding, which some encoders omit.
     let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
     forms.extend([base64(token).trim_end_matches('=').to_owned(), url_safe]);
     forms.extend(password.map(str::to_owned));
-    // Shorter ones are words, which are found everywhere.
+    // Shorter values could match ordinary words.
     forms.retain(|form| form.len() >= 8);
     forms.sort();
     forms.dedup();
     forms
 }
 
-/// A header's value with `token` in it, as it stands or as RFC 7617 encodes a name and a password.
+/// A header value with `token` inserted, plain or encoded for HTTP Basic authentication (RFC 7617).
 pub(crate) fn filled(pattern: &str, token: &str) -> String {
     pattern.replace("{token}", token).replace("{basic}", &base64(token))
 }
@@ -101,20 +101,20 @@ fn base64(token: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(token)
 }
 
-/// Keeps the encoded form of `token` out of everything that is printed: anybody can decode it.
-/// `shown` is what a shell finds the token by.
+/// Redacts the encoded form of `token` in all output, because it can be decoded. `shown` is the
+/// shell expression for the token.
 pub(crate) fn hide_basic(token: &str, shown: &str) {
     if token.contains(':') {
         hide_encoded(token, shown);
     }
 }
 
-/// The same, whatever the token is.
+/// The same for any token.
 fn hide_encoded(token: &str, shown: &str) {
     secret::register_as(&base64(token), &format!("$(printf %s \"{shown}\" | base64 -w0)"));
 }
 
-/// Shows `token` in a request, as `how` says.
+/// Adds `token` to a request, as defined by `how`.
 pub fn present(request: Request, how: &Presentation, token: &str) -> Request {
     match how {
         Presentation::Header { header, value } => request.header(header, filled(value, token)),
@@ -122,7 +122,7 @@ pub fn present(request: Request, how: &Presentation, token: &str) -> Request {
     }
 }
 
-/// Shows `token` in the way that the scheme prefers.
+/// Adds `token` to a request in the scheme's preferred way.
 pub fn authorised(request: Request, scheme: &Scheme, token: &str) -> Request {
     match scheme.present.first() {
         Some(how) => present(request, how, token),
@@ -130,7 +130,7 @@ pub fn authorised(request: Request, scheme: &Scheme, token: &str) -> Request {
     }
 }
 
-/// Logs in by the form; `None` without a form, a password or success.
+/// Logs in through the form; `None` without a form, a password or success.
 pub async fn open_session(
     client: &Client,
     login: Option<&LoginFacts>,
@@ -138,11 +138,11 @@ pub async fn open_session(
     password: Option<&str>,
 ) -> Option<String> {
     let answer = client.send(&form(login?, username, password?)).await.ok()?;
-    // Whether the cookie opens anything shows when it is used; a wrong password may set one, too.
+    // Whether the cookie works is only known when it is used; a wrong password may set one too.
     answer.cookies()
 }
 
-/// The login form, filled in.
+/// A request that submits the login form.
 pub fn form(login: &LoginFacts, username: &str, password: &str) -> Request {
     let body = format!(
         "{}={}&{}={}",

@@ -42,17 +42,17 @@ pub enum SeenBy {
     TokenHolders,
 }
 
-/// What a search for the token found.
+/// The result of a search for the token.
 #[derive(Clone, Debug, Default)]
 pub struct Searched {
-    /// Where it is shown.
+    /// The places that show it.
     pub leaks: Vec<Leak>,
-    /// How many places gave no answer: whether they show it is unknown.
+    /// The number of places without an answer, which are unknown.
     pub unanswered: u64,
 }
 
-/// Looks for the token where a visitor may look, and where token holders do. With `mutating`, a
-/// picture is made, too, and its metadata are looked at.
+/// Searches for the token in the answers for visitors and for token holders. With `mutating`, also
+/// generates a picture and searches its metadata.
 pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: bool) -> Searched {
     let (mut leaks, mut unanswered) = (Vec::new(), 0);
     for request in visited(scheme) {

@@ -1,6 +1,6 @@
 //! Sends requests, classifies their answers, and watches the server during events.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod attribute;

@@ -94,7 +94,7 @@ pub async fn look(client: &Client, scheme: &Scheme, keys: Option<&Keys>, known: 
     for (index, ((request, anonymous), token)) in requests.into_iter().zip(anonymous).zip(token).enumerate() {
         // If the token is rejected now, compare with its earlier answer.
         let before = known.0.get(index).and_then(Option::as_ref);
-        // So does a page, or a 404 that hides the route.
+        // The same applies to a page, or a 404 that hides the route.
         let as_before = |now: &&Answer| before.is_none_or(|before| before.status == now.status);
         let usable = token.as_ref().ok().filter(|a| !is_refusal(a) && !is_indeterminate(a)).filter(as_before);
         let reference = usable.or(before);
@@ -170,7 +170,7 @@ fn works(seen: &[Seen], known: &Reference) -> Works {
                 {
                     return Works::No;
                 }
-                // What everybody gets is a service only where it is ComfyUI's own.
+                // An answer that everyone gets counts only if it comes from ComfyUI.
                 let is_own = |anonymous: &Answer| !super::decide::is_same(anonymous, answer);
                 served |= is_service(&seen.request, answer)
                     || answer.status.is_success() && seen.anonymous.as_ref().map_or(true, is_own);

@@ -32,11 +32,11 @@ use lockproof_model::{finding::Rule, secret};
 
 pub use super::oracle::{Hit, Matrix};
 
-/// At a server that takes its time, most of which is a pause: more at once, and what changes something
-/// not one after the other.
+/// The number of parallel probes for a slow server, where requests that change data are also sent
+/// in parallel.
 const IN_FLIGHT_SLOW: usize = 64;
-/// How long what said nothing is asked again, how often each probe, and from how many on that say nothing
-/// in a row none is asked any more.
+/// Limits for repeating inconclusive probes: the total time, the number per probe, and the number
+/// of consecutive inconclusive answers.
 const AGAIN: Duration = Duration::from_secs(90);
 const AGAIN_TRIES: usize = 3;
 const AGAIN_IN_VAIN: usize = 12;
@@ -47,7 +47,7 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 /// note.
 const BROKEN_TRIES: usize = 3;
 
-/// What the matrix found.
+/// The results of the matrix.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The bypasses, by rule.
@@ -61,7 +61,7 @@ pub struct Found {
     pub opened: Option<(Request, Outcome)>,
     /// The number of probes by decision.
     pub counts: Counts,
-    /// What was written and could not be removed, a line for each.
+    /// The written files that could not be removed, one line each.
     pub left: Vec<String>,
 }
 
@@ -162,8 +162,8 @@ impl Matrix<'_> {
         Result { probe, outcome: telling.then_some(outcome), decision, applies }
     }
 
-    /// Asks again what said nothing, one probe after the other and at a pace that the server bears: a
-    /// limiter in front of it may have answered a burst by itself. What changes something is not repeated.
+    /// Repeats inconclusive probes one by one at a slow pace: a rate limiter may have answered a
+    /// burst. Requests that change data are not repeated.
     async fn ask_again(&self, facts: &Facts, doubts: &Doubts<'_>, results: &mut [Result]) {
         let deadline = Instant::now() + AGAIN;
         let (mut pause, mut in_a_row) = (Duration::ZERO, 0);
@@ -186,8 +186,8 @@ impl Matrix<'_> {
         }
     }
 
-    /// A refusal that comes too late: the answer is one, and the handler has run. A file is written
-    /// without a credential, under a name of ours, and looked for with the token.
+    /// Detects late rejections: the answer is a rejection, but the handler ran. Writes a file
+    /// without a credential, and reads it with the token.
     async fn effects(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
         let target = late_effect(fill);
@@ -301,7 +301,7 @@ impl Matrix<'_> {
     }
 }
 
-/// What the file of a refused write means, as the token gets it.
+/// Classifies the token's request for the file of a rejected write.
 fn written_all_the_same(seen: &Outcome) -> Decision {
     match seen {
         Ok(answer) if is_indeterminate(answer) => Decision::Indeterminate,
@@ -311,12 +311,13 @@ fn written_all_the_same(seen: &Outcome) -> Decision {
     }
 }
 
-/// The file by which a refusal that comes too late shows.
+/// The file that reveals a late rejection.
 fn late_effect(fill: &Fill) -> String {
     format!("/userdata/{}-effect", fill.nonce)
 }
 
-/// Whether the server itself answered, and says nothing of its lock: it broke, or the token's own answer did.
+/// Whether the server itself answered without a statement about the lock: it failed, or so did the
+/// token's request.
 fn has_broken(result: &Result) -> bool {
     let answered = result.outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
     answered.is_some_and(|answer| !matches!(answer.status.as_u16(), 429 | 502..=504) && answer.retry_after().is_none())
@@ -327,12 +328,12 @@ fn is_forgery(probe: &Probe) -> bool {
     matches!(probe.rule, Rule::LockForgedCredential | Rule::LockEmptyToken | Rule::LockTamperedSession)
 }
 
-/// Whether an answer holds the token or the password, in its headers or its body.
+/// Whether an answer contains the token or the password, in its headers or its body.
 fn holds_secret(keys: Option<&Keys>) -> impl Fn(&Answer) -> bool + '_ {
     move |answer| keys.is_some_and(|keys| super::leak::holds(answer, keys))
 }
 
-/// A hit in words, for evidence.
+/// A hit for evidence.
 pub fn evidence(hit: &Hit, base: &str) -> String {
     format!("{}  →  {}", hit.probe.request.curl(base), in_words(&hit.outcome))
 }

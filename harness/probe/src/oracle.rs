@@ -1,4 +1,4 @@
-//! What a probe's answer means beside what the token gets, and beside the plain request's answer.
+//! Classifies a probe's answer by comparison with the token's and the plain request's answers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,63 +24,63 @@ use crate::{
 };
 use lockproof_model::scheme::Scheme;
 
-/// Probes in flight at once: enough to hide the round trips.
+/// The number of parallel probes.
 pub(super) const IN_FLIGHT: usize = 32;
-/// At a server that takes its time, what changes something is not sent one after the other.
+/// A slow server also receives requests that change data in parallel.
 pub(super) const CHANGING_SLOW: usize = 8;
-/// From how long an answer takes on that is so.
+/// The answer time from which a server counts as slow.
 const SLOW: Duration = Duration::from_millis(150);
 
-/// One way around the lock that was found.
+/// A bypass that was found.
 #[derive(Clone, Debug)]
 pub struct Hit {
     /// The probe.
     pub probe: Probe,
-    /// What it got.
+    /// Its answer.
     pub outcome: Outcome,
 }
 
-/// What is sent, and to whom it must be refused.
+/// What to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     /// The server.
     pub client: &'a Client,
-    /// How its lock works.
+    /// The login scheme.
     pub scheme: &'a Scheme,
-    /// The keys; without them, a route is judged by its answer alone.
+    /// The credentials; without them, a route is judged by its answer alone.
     pub keys: Option<&'a Keys>,
-    /// The routes, the discovered ones among them.
+    /// The routes, including the discovered ones.
     pub routes: &'a [Route],
-    /// Whether requests may be sent that change something.
+    /// Whether requests that change data are allowed.
     pub mutating: bool,
 }
 
-/// One probe and what came of it, for attribution.
+/// A probe with its result, for attribution.
 #[derive(Debug)]
 pub(super) struct Result {
     /// The probe.
     pub(super) probe: Probe,
-    /// What it got; kept only where it says something.
+    /// Its answer; only kept if it is needed.
     pub(super) outcome: Option<Outcome>,
-    /// What that means.
+    /// The decision.
     pub(super) decision: Decision,
-    /// Whether the route is there at all, and answers this method.
+    /// Whether the route exists and supports this method.
     pub(super) applies: bool,
 }
 
 impl Matrix<'_> {
-    /// What an outcome means, and whether the route is there.
+    /// Classifies an answer, and tells whether the route exists.
     pub(super) async fn decide(&self, facts: &Facts, probe: &Probe, outcome: &Outcome) -> (Decision, bool) {
         let answer = match outcome {
             Err(_) => return (Decision::Indeterminate, true),
             Ok(answer) if is_indeterminate(answer) => return (Decision::Indeterminate, true),
-            // Hardly any is worth the question what the token gets.
+            // Requesting the token's answer is rarely worth it.
             Ok(answer) if is_refusal(answer) && (self.keys.is_none() || !may_carry_data(answer)) => {
                 return (Decision::Rejected, true);
             }
             Ok(answer) => answer,
         };
-        // Servers answer it by themselves, without asking anybody.
+        // Servers answer OPTIONS by themselves, without a lock.
         if probe.request.method == Method::OPTIONS && !is_override(probe) {
             return (Decision::Rejected, true);
         }
@@ -95,13 +95,14 @@ impl Matrix<'_> {
             return (Decision::Rejected, false);
         }
         if is_indeterminate(&token) {
-            // Behind the lock the handler breaks, whoever asks: another refusal is the lock's own.
+            // The handler fails for everyone behind the lock, so another rejection is the lock's
+            // own.
             let refused = answer.status.is_client_error() && token.status == StatusCode::INTERNAL_SERVER_ERROR;
             return (if refused { Decision::Rejected } else { Decision::Indeterminate }, true);
         }
         let comparable = alike(answer, &token) || carries_data(answer, &token);
         let decision = if comparable { decide(outcome, Some(&token)) } else { Decision::Rejected };
-        // Without a body, an answer that is like the refusal of the GET is as likely that refusal.
+        // Without a body, the answer may as well be the rejection of the GET.
         if probe.request.method == Method::HEAD
             && let Some(Ok(plain)) = probe.control.as_ref().and_then(|control| facts.control(control))
             && plain.status == answer.status
@@ -109,13 +110,13 @@ impl Matrix<'_> {
         {
             return (Decision::Rejected, false);
         }
-        // What the plain request gets as well is the route's own fault.
+        // What the plain request gets too is caused by the route itself.
         if decision.let_through()
             && let Some(control) = &probe.control
         {
             let known = match facts.control(control) {
                 Some(Ok(plain)) if !is_indeterminate(plain) => plain.clone(),
-                // It was asked in a burst, perhaps, that the server did not bear.
+                // It may have been part of a burst that the server did not handle.
                 _ => match when_asked(self.client, control).await {
                     Ok(plain) if !is_indeterminate(&plain) => plain,
                     _ => return (Decision::Indeterminate, true),
@@ -128,10 +129,10 @@ impl Matrix<'_> {
         (decision, true)
     }
 
-    /// Whether the plain request without a credential is refused, so that a trick says something.
+    /// Whether the plain request without a credential is rejected, so that a bypass is significant.
     async fn control_is_rejected(&self, facts: &Facts, probe: &Probe, control: &Request, plain: &Answer) -> bool {
-        // What changes something answers otherwise the second time: only a refusal on its face, or a
-        // page, is one.
+        // A request that changes data may get another answer the second time: only a rejection by
+        // status, or a page, counts.
         if probe.changes {
             return is_refusal(plain) || plain.media_type() == "text/html";
         }
@@ -140,38 +141,38 @@ impl Matrix<'_> {
             return false;
         }
         let (Some(keys), false) = (self.keys, is_refusal(plain)) else { return true };
-        // Not a refusal on its face: the data itself may have changed in between. Both once more.
+        // Not a rejection by status: the data itself may have changed, so repeat both.
         let plain = self.client.send(control).await;
         let token = self.client.send(&authorised(control.clone(), self.scheme, keys.token())).await;
         token.is_ok_and(|token| decide(&plain, Some(&token)) == Decision::Rejected)
     }
 }
 
-/// Whether a request with another method than GET asks to be taken for one.
+/// Whether a request with another method asks to be treated as GET.
 fn is_override(probe: &Probe) -> bool {
     probe.request.headers.iter().any(|(name, _)| name.to_ascii_lowercase().contains("method"))
         || probe.request.target.contains("_method=")
 }
 
-/// The same kind of answer, by media type as well: the empty bodies of a handler and of the
-/// router's own 404 differ in nothing else.
+/// The same kind of answer, including the media type: only this distinguishes the empty body of a
+/// handler from the router's 404.
 fn alike(one: &Answer, other: &Answer) -> bool {
     is_same(one, other) && one.media_type() == other.media_type()
 }
 
-/// What is learnt once for all probes: what the controls get, and what the token gets.
+/// Facts learned once for all probes: the answers to control requests, and to the token.
 pub(super) struct Facts {
     controls: HashMap<Key, Outcome>,
     references: HashMap<Key, (Request, OnceCell<Answer>)>,
     absent: Vec<Answer>,
-    /// The 404s by which the lock hides existing routes from strangers. If the token gets the same one for a
-    /// random name, nothing can be concluded.
+    /// The 404s with which the lock hides existing routes from anonymous requests. If the token gets the same
+    /// one for a random name, nothing can be concluded.
     pub(super) hidden: Vec<Answer>,
-    /// Whether an answer takes long, whatever the work is.
+    /// Whether every answer takes long.
     pub(super) slow: bool,
 }
 
-/// What makes two requests the same.
+/// The identity of a request.
 pub(super) type Key = (String, String, String);
 
 pub(super) fn key(request: &Request) -> Key {
@@ -197,7 +198,7 @@ impl Facts {
         let (rounds, begun) = (reading.len().div_ceil(IN_FLIGHT).max(1), Instant::now());
         let mut controls: HashMap<_, _> = stream::iter(reading).map(ask).buffer_unordered(IN_FLIGHT).collect().await;
         let slow = begun.elapsed() / u32::try_from(rounds).unwrap_or(u32::MAX) > SLOW;
-        // They may take effect, and then their order shows in what others get.
+        // They may take effect, and their order then affects other answers.
         let few = if slow { CHANGING_SLOW } else { 1 };
         controls.extend(stream::iter(changing).map(ask).buffered(few).collect::<Vec<_>>().await);
         let mut absent = Vec::new();
@@ -212,7 +213,7 @@ impl Facts {
         facts
     }
 
-    /// The 404s that strangers get for what the token finds.
+    /// The anonymous 404s for resources that the token can access.
     async fn hiding(&self, matrix: &Matrix<'_>, corpus: &[Probe]) -> Vec<Answer> {
         let mut hidden: Vec<Answer> = Vec::new();
         for control in corpus.iter().filter(|probe| !probe.changes).filter_map(|probe| probe.control.as_ref()) {
@@ -225,7 +226,7 @@ impl Facts {
         hidden
     }
 
-    /// Whether an answer is the one by which the lock hides what is there.
+    /// Whether an answer is a 404 with which the lock hides existing routes.
     fn is_hidden(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::NOT_FOUND && self.hidden.iter().any(|hidden| alike(hidden, answer))
     }
@@ -234,14 +235,14 @@ impl Facts {
         self.controls.get(&key(request))
     }
 
-    /// What the token gets for a plain request; asked once.
+    /// The token's answer to a plain request; requested once.
     pub(super) async fn token(&self, matrix: &Matrix<'_>, plain: &Request) -> Option<Answer> {
         let keys = matrix.keys?;
         let (request, cell) = self.references.get(&key(plain))?;
         let learn = || async {
             match when_asked(matrix.client, &authorised(request.clone(), matrix.scheme, keys.token())).await {
                 Ok(answer) if !is_indeterminate(&answer) => Ok(answer),
-                // It says nothing, and may the next time.
+                // Inconclusive; the next attempt may not be.
                 outcome => Err(outcome.ok()),
             }
         };
@@ -251,8 +252,8 @@ impl Facts {
         }
     }
 
-    /// What an answer means where there is no token to compare with: data is served; a page, or
-    /// what the plain request gets as well, is not.
+    /// Classifies an answer without a token to compare with: data is served; a page, or what the
+    /// plain request gets too, is not.
     fn by_itself(&self, probe: &Probe, answer: &Answer) -> Decision {
         let silent =
             probe.request.method == Method::OPTIONS || answer.body.is_empty() && answer.media_type().is_empty();
@@ -266,7 +267,7 @@ impl Facts {
         }
     }
 
-    /// The references that were asked for, with that method.
+    /// The requested references with that method.
     pub(super) fn asked<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a Request> {
         self.references
             .values()
@@ -274,7 +275,7 @@ impl Facts {
             .map(|(r, _)| r)
     }
 
-    /// Whether an answer is what a path that does not exist gets.
+    /// Whether an answer equals that of a path that does not exist.
     fn is_absent(&self, answer: &Answer) -> bool {
         answer.status == StatusCode::NOT_FOUND && self.absent.iter().any(|absent| alike(absent, answer))
     }

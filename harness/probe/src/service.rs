@@ -1,20 +1,20 @@
-//! Whether an answer is a service at all: ComfyUI's data, or a word of its own handler. A redirect or an
-//! error that everybody gets alike says nothing about a lock.
+//! Checks whether an answer comes from ComfyUI: its data, or an error of its own handler. A redirect or an
+//! error that everyone gets is no evidence about a lock.
 //!
-//! | anonymous | the token | what it says |
+//! | anonymous | the token | result |
 //! |---|---|---|
 //! | data, or the handler's own error | the same | served |
-//! | a redirect to the same path elsewhere | any | nothing: this port only sends people on |
-//! | an error or a page | the same | nothing, unless another sentinel is served |
+//! | a redirect to the same path elsewhere | any | inconclusive: this port only redirects |
+//! | an error or a page | the same | inconclusive, unless another sentinel is served |
 
 use super::{
-    decide::{Decision, ERROR_KEYS, Kind, is_same, kind},
+    decide::{Decision, ERROR_KEYS, Kind, carries_data, is_same, kind},
     message::{Answer, Request},
     seen::Seen,
     sentinel::is_from_the_handler,
 };
 
-/// Whether an answer to a sentinel holds ComfyUI's data, or comes from its handler.
+/// Whether an answer to a sentinel contains ComfyUI's data or comes from its handler.
 pub(crate) fn is_service(request: &Request, answer: &Answer) -> bool {
     let has_data = match kind(answer) {
         Kind::Object(keys) => !keys.is_empty() && !keys.iter().any(|key| ERROR_KEYS.contains(&key.as_str())),
@@ -24,7 +24,7 @@ pub(crate) fn is_service(request: &Request, answer: &Answer) -> bool {
     answer.status.is_success() && has_data || is_from_the_handler(request, answer)
 }
 
-/// Whether an answer sends the request, as it stands, to another scheme, host or port.
+/// Whether an answer redirects to the same path on another scheme, host or port.
 pub(crate) fn is_moved(request: &Request, answer: &Answer) -> bool {
     if !answer.status.is_redirection() {
         return false;
@@ -35,11 +35,10 @@ pub(crate) fn is_moved(request: &Request, answer: &Answer) -> bool {
     path.split(['?', '#']).next().is_some_and(|path| path.ends_with(request.path()))
 }
 
-/// Takes back every decision that rests on an answer which is no service.
+/// Resets each decision that is based on an answer that does not come from ComfyUI.
 pub(crate) fn doubt(seen: &mut [Seen]) {
-    let served = seen
-        .iter()
-        .any(|s| s.decision.let_through() && s.anonymous.as_ref().is_ok_and(|answer| is_service(&s.request, answer)));
+    let served =
+        seen.iter().any(|s| s.decision.let_through() && s.anonymous.as_ref().is_ok_and(|answer| is_served(s, answer)));
     for seen in seen {
         let Ok(anonymous) = &seen.anonymous else { continue };
         let moved = is_moved(&seen.request, anonymous);
@@ -50,7 +49,13 @@ pub(crate) fn doubt(seen: &mut [Seen]) {
     }
 }
 
-/// Whether both got the same error, and it is no refusal by its status.
+/// Whether an answer is a service, or a refusal by its status alone that holds the owner's data.
+fn is_served(seen: &Seen, anonymous: &Answer) -> bool {
+    let with_data = |owner: &Answer| is_service(&seen.request, owner) && carries_data(anonymous, owner);
+    is_service(&seen.request, anonymous) || seen.token.as_ref().is_ok_and(with_data)
+}
+
+/// Whether both got the same error, with a status other than that of a rejection.
 fn is_error_for_all(seen: &Seen, anonymous: &Answer) -> bool {
     let status = anonymous.status;
     status.is_client_error()
@@ -58,15 +63,15 @@ fn is_error_for_all(seen: &Seen, anonymous: &Answer) -> bool {
         && seen.token.as_ref().is_ok_and(|token| is_same(anonymous, token))
 }
 
-/// What to do about an answer that says nothing.
+/// What to do about an inconclusive answer.
 pub(crate) fn hint(request: &Request, answer: &Answer) -> &'static str {
     let says = |words: &str| memchr::memmem::find(&answer.body, words.as_bytes()).is_some();
     if is_moved(request, answer) {
-        "this port only redirects: examine the address to which it leads"
+        "this port only redirects: probe the address that it redirects to"
     } else if answer.status.as_u16() == 400 && (says("HTTPS port") || says("HTTPS server") || says("SSL-enabled")) {
-        "this port expects TLS: examine it with https://"
+        "this port expects TLS: probe it with https://"
     } else {
-        "what answers may not be ComfyUI: check the address and the port"
+        "the server may not be ComfyUI: check the address and the port"
     }
 }
 

@@ -1,4 +1,4 @@
-//! A server for unit tests: a function from request to answer, on a port of its own.
+//! A server for unit tests: a function from request to answer, on its own port.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     message::{Answer, Request},
 };
 
-/// What the stand-in answers.
+/// An answer of the stand-in.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     status: u16,

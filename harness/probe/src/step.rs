@@ -1,12 +1,12 @@
-//! One request of a chain that gives access.
+//! A request of a chain that gives access.
 
 use crate::message::Request;
 
-/// One request of a chain and what it got.
+/// A request of a chain with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The request.
     pub request: Request,
-    /// What it got, in words.
+    /// A description of its answer.
     pub got: String,
 }

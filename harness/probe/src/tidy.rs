@@ -1,7 +1,7 @@
-//! Removes what probes have written on a server, and says what could not be removed.
+//! Removes the files that probes wrote to a server, and reports those that could not be removed.
 //!
-//! A probe writes into the user directory, under a name that begins with `lockproof-`. Whether a file is gone
-//! is asked of the server: a `DELETE` that was refused or answered by nobody removes nothing.
+//! Probes write to the user directory, under names that begin with `lockproof-`. The server confirms each
+//! removal: a `DELETE` that was rejected or got no answer removes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::keys::{Keys, authorised};
 use lockproof_model::scheme::Scheme;
 
-/// Whose files are removed, and how.
+/// The access for removing files.
 pub(super) struct Tidy<'a> {
     pub(super) client: &'a Client,
     pub(super) scheme: &'a Scheme,
@@ -23,8 +23,8 @@ pub(super) struct Tidy<'a> {
 }
 
 impl Tidy<'_> {
-    /// Removes the files that requests for these targets may have written; gives a line for each that may
-    /// still be there.
+    /// Removes the files that requests for these targets may have written. Returns a line for each that may
+    /// still exist.
     pub(super) async fn remove<'t>(&self, targets: impl IntoIterator<Item = &'t str>) -> Vec<String> {
         let mut left = Vec::new();
         for (file, targets) in files(targets) {
@@ -62,8 +62,8 @@ impl Tidy<'_> {
     }
 }
 
-/// The files by their name, with the targets by which each may have been written. A move writes the file that
-/// its target ends with.
+/// The files by name, with the targets that may have written each. A move writes the file at the end of its
+/// target.
 fn files<'t>(targets: impl IntoIterator<Item = &'t str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut files: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for target in targets {

@@ -69,12 +69,12 @@ pub struct Exposure {
     pub served: u64,
 }
 
-/// A life of the watched server: a process of a container, and where it is reached.
+/// A run of the watched server: a process of a container, with its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// What tells this process of this container from every other one.
+    /// Identifies this process of this container.
     pub identity: (String, String),
-    /// Where its server is reached; `None` while that is not known.
+    /// The address of its server; `None` while unknown.
     pub address: Option<SocketAddr>,
 }
 
@@ -85,13 +85,13 @@ impl Life {
     }
 }
 
-/// Whoever runs the watched container, and so knows which of its lives is going on.
+/// The runner of the watched container, which knows the current process.
 pub trait Host: Send + Sync + 'static {
-    /// The life of that container that is going on; `None` when there is none, or nobody can say.
+    /// The current run of that container; `None` if there is none, or if it is unknown.
     fn life(&self, container: &str) -> impl Future<Output = Option<Life>> + Send;
 }
 
-/// A watch that is under way.
+/// A running watch.
 #[derive(Debug)]
 pub struct Watch {
     stop: CancellationToken,
@@ -99,7 +99,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch the container that `container` follows.
+    /// Starts watching the container that `container` follows.
     pub fn begin(host: impl Host, container: watch::Receiver<String>, guarded: Vec<Guarded>) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(host, container, guarded, stop.clone()));
@@ -158,7 +158,7 @@ async fn run(
         }
         let after = match host.life(&id).await {
             Some(after) if after.is_same(&life) && *container.borrow() == id => after,
-            // Somebody else may have answered: the batch says nothing.
+            // Another container may have answered, so the batch does not count.
             _ => {
                 public = None;
                 continue;

@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The pause before the next check.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// What came of calling off.
+/// The result of cancelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalledOff {
     /// There was no run.

@@ -1,4 +1,4 @@
-//! Why a replay gave no outputs.
+//! The reasons why a replay has no outputs.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use super::{
     server::Trouble,
 };
 
-/// Why there are no outputs, and what shows it.
+/// Why there are no outputs, with evidence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// In one sentence.
+    /// A description in one sentence.
     pub why: String,
     /// Further lines.
     pub details: Vec<String>,
@@ -30,7 +30,7 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// A node that failed while it ran, in the server's own words.
+/// A node that failed while running, with the server's message.
 pub(super) fn execution_error(data: &Value, prompt: &Prompt) -> Failure {
     let text = |key: &str| data[key].as_str().unwrap_or_default().trim().to_owned();
     let id = text("node_id");
@@ -40,7 +40,7 @@ pub(super) fn execution_error(data: &Value, prompt: &Prompt) -> Failure {
     let mut failure = Failure::new(format!("{node} failed: {}: {first}", text("exception_type")));
     failure.details.extend(message.lines().skip(1).map(str::to_owned));
     let trace = data["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    // The last steps are those in the node itself.
+    // The last steps are in the node itself.
     let lines: Vec<String> = trace.flat_map(str::lines).map(str::to_owned).collect();
     failure.details.extend(lines.iter().skip(lines.len().saturating_sub(4)).cloned());
     failure

@@ -1,7 +1,7 @@
 //! Replays workflows through the lock: reads them in any format, converts and checks them against
 //! the server's nodes, sends them with the token, follows the run, and compares the outputs.
 
-// A dependency that nothing uses fails `make check`.
+// An unused dependency fails `make check`.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod bypass;

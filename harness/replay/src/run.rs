@@ -43,7 +43,7 @@ impl Progress for Silent {
     fn node(&self, _: &str, _: usize, _: usize, _: f64) {}
 }
 
-/// Runs a prompt to its end and gives its outputs. After `limit` it is called off.
+/// Runs a prompt and returns its outputs. Cancels it after `limit`.
 ///
 /// # Errors
 /// Why there are none.

@@ -35,7 +35,7 @@ pub struct Server {
 #[derive(Clone, Debug)]
 pub(super) struct UnderWay {
     pub(super) prompt: String,
-    /// Whether the server said that it has it. A prompt without an answer may yet be queued.
+    /// Whether the server confirmed the prompt. An unconfirmed prompt may still be queued.
     pub(super) accepted: bool,
 }
 

@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Source {
-    /// Reads the bytes of a file, without what lies beside it; `shown` is its name in messages.
+    /// Reads the bytes of a file, without its neighbouring files; `shown` is its name in messages.
     ///
     /// # Errors
     /// A usage error with the place, when it is no workflow.

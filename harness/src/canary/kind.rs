@@ -1,17 +1,17 @@
-//! What is planted: one thing of each kind.
+//! The kinds of canaries.
 
 use serde_json::Value;
 
 use lockproof_model::{state::Owner, state_map::Mounted};
 
-/// What is kept at the server.
+/// The kind of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// An uploaded picture.
     Input,
-    /// A picture that was made.
+    /// A generated picture.
     Output,
-    /// A workflow that a person saved.
+    /// A workflow saved by a user.
     Workflow,
     /// A setting of the editor.
     Setting,
@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In words.
+    /// The kind with an article, for messages.
     pub fn words(self) -> &'static str {
         match self {
             Self::Input => "an input image",
@@ -32,20 +32,20 @@ impl Kind {
     }
 }
 
-/// One planted thing.
+/// A canary.
 #[derive(Clone, Debug)]
 pub struct Canary {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What it is called.
+    /// The name under which it is stored.
     pub(super) name: String,
-    /// What it holds.
+    /// Its content.
     pub(super) content: Vec<u8>,
-    /// The file in which it lies, where that was found.
+    /// The path of its file, if found.
     pub path: Option<String>,
-    /// What owns that place.
+    /// The owner of that path.
     pub owner: Option<Owner>,
-    /// The mount on which it lies.
+    /// The mount that contains it.
     pub mount: Option<Mounted>,
 }
 
@@ -54,7 +54,7 @@ impl Canary {
         Self { kind, name: name.to_owned(), content: content.to_vec(), path: None, owner: None, mount: None }
     }
 
-    /// What a file that holds it says of it.
+    /// The canary's content as found in its file.
     pub(super) fn in_file(&self, bytes: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let bytes = bytes?;
         let json = || serde_json::from_slice::<Value>(&bytes).ok();
@@ -65,7 +65,7 @@ impl Canary {
         }
     }
 
-    /// The directory that a mount would have to hold: what is kept for users goes together.
+    /// The directory that a mount would have to cover. Per-user data is kept together.
     pub(super) fn directory(&self) -> Option<String> {
         let path = self.path.as_deref()?;
         let up = match self.kind {

@@ -34,17 +34,17 @@ pub struct Loss {
     pub what: String,
 }
 
-/// What became of all canaries.
+/// The state of all canaries.
 #[derive(Clone, Debug, Default)]
 pub struct Losses {
-    /// Those that are not what they were.
+    /// The changed canaries.
     pub losses: Vec<Loss>,
-    /// How many could not be looked at.
+    /// The number of canaries that could not be checked.
     pub unseen: usize,
 }
 
 impl Losses {
-    /// Whether the data lasted; `None` where that was not seen.
+    /// Whether the data persisted; `None` if unknown.
     pub fn lasted(&self) -> Option<bool> {
         match (self.losses.is_empty(), self.unseen) {
             (false, _) => Some(false),
@@ -54,7 +54,7 @@ impl Losses {
     }
 }
 
-/// All that were planted in one installation.
+/// All canaries of one installation.
 #[derive(Clone, Debug, Default)]
 pub struct Canaries {
     planted: Vec<Canary>,
@@ -147,7 +147,7 @@ impl Canaries {
     }
 }
 
-/// A small picture that no other run makes.
+/// A small picture, unique to this run.
 fn picture(nonce: &str) -> Vec<u8> {
     let bytes = nonce.as_bytes();
     let pixel = |x: u32, y: u32| {

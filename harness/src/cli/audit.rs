@@ -64,7 +64,7 @@ pub(super) struct Arguments {
     /// The output format of findings.
     #[arg(long, value_enum, default_value_t = Format::Auto, env = "LOCKPROOF_AUDIT_FORMAT")]
     format: Format,
-    /// The severity from which on a finding makes the exit code 1.
+    /// The lowest severity that fails the run (exit code 1).
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// A JSON report from an earlier run. Its findings do not count.
@@ -227,7 +227,7 @@ fn read(arguments: &Arguments) -> (Vec<Project>, Vec<Error>) {
     (projects, errors)
 }
 
-/// What goes before the name of a service: its file, where there are several.
+/// The prefix of a subject's name: its file when several are audited, else empty.
 fn prefix(project: &Project, several: bool) -> String {
     if several { format!("{}: ", file_of(project)) } else { String::new() }
 }
@@ -255,7 +255,7 @@ async fn images(projects: &[Project]) -> BTreeMap<String, Dockerfile> {
     found
 }
 
-/// What the engine says of an image, in the words of a Dockerfile.
+/// The engine's metadata of an image, as Dockerfile instructions.
 fn dockerfile(settings: ImageSettings) -> Dockerfile {
     let pair = |text: &String| text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
     let env: BTreeMap<String, String> = settings.env.iter().filter_map(pair).collect();
@@ -281,8 +281,8 @@ fn environment(env: &BTreeMap<String, String>) -> Option<String> {
     (!system).then(|| path.to_owned())
 }
 
-/// 2 for a file that cannot be read; then 1 if a finding counts, else 3 or 4 for an audit that broke, else 4
-/// for what was not read or could not be predicted, else 0.
+/// 2 for an unreadable file; then 1 if a finding counts, else 3 or 4 for a failed audit, else 4 for an unread
+/// source or an unknown prediction, else 0.
 fn exit_code(audited: &[(&Project, Audit)], errors: &[Error], fail_on: Severity) -> u8 {
     if errors.iter().any(|e| e.kind() == ErrorKind::Usage) {
         return exit::USAGE;

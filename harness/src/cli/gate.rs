@@ -91,14 +91,15 @@ pub(super) struct Arguments {
 /// The options of every command that runs the gate.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// The events, separated by commas. Default: the file's; else restart,kill,recreate,down-up.
+    /// The events to run, separated by commas. Default: those in the file, else
+    /// restart,kill,recreate,down-up.
     #[arg(long, value_parser = values::event(), value_delimiter = ',', value_name = "EVENT,…", env = "LOCKPROOF_EVENTS")]
     events: Option<Vec<Event>>,
     /// The number of subjects to gate in parallel. Default: the value in the file, else the number
     /// of cores.
     #[arg(long, short, value_name = "N", env = "LOCKPROOF_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// The severity from which on a finding makes the exit code 1.
+    /// The lowest severity that fails the run (exit code 1).
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// A JSON report from an earlier run. Its findings do not count.
@@ -263,7 +264,7 @@ pub(super) fn read_plan(path: &Path) -> Result<Plan> {
     Plan::new(&file, base).map_err(|e| e.or_at(path.display()))
 }
 
-/// Keeps only the subjects that were asked for.
+/// Keeps only the named subjects.
 pub(super) fn select(plan: &mut Plan, names: &[String]) -> Result<()> {
     for name in names {
         if !plan.subjects.iter().any(|s| s.name == *name) {

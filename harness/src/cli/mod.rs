@@ -133,7 +133,7 @@ async fn run(cli: Cli, style: &Style) -> Result<u8> {
     }
 }
 
-/// The whole command line, for completions, manual pages and the tests of `--help`.
+/// The clap command, for completions, manual pages and the tests of `--help`.
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }

@@ -1,17 +1,17 @@
-//! What is written to the terminal: results to standard output, errors to standard error.
+//! Writes results to standard output and errors to standard error.
 
 use std::io::Write;
 
 use super::style::Style;
 use lockproof_model::error::{Error, Result};
 
-/// Says an error.
+/// Prints an error.
 pub(super) fn complain(style: &Style, error: &Error) {
     let red = if style.stderr_colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
     let _unwritable = writeln!(std::io::stderr(), "{red}: {error}");
 }
 
-/// Writes a result to standard output. A reader that has gone away is no error of ours.
+/// Writes a result to standard output. A closed pipe is not an error.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! The same work for many items, on every core.
+//! Processes many items in parallel, on all cores.
 
 use std::{
     num::NonZero,
@@ -8,8 +8,8 @@ use std::{
 
 use lockproof_model::error::{Error, Result};
 
-/// Does `work` for each item and gives one result for each, in the order of the items. An item whose
-/// work panics has an undecided error as its result; the others are not affected.
+/// Runs `work` on each item and returns the results in order. If `work` panics, the result of that item is
+/// an undecided error; the others are not affected.
 pub(super) fn map<T: Sync, R: Send>(
     items: &[T],
     name: impl Fn(&T) -> String + Sync,
@@ -45,10 +45,10 @@ pub(super) fn map<T: Sync, R: Send>(
 
 fn broken(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::undecided("lockproof failed while it read this file: this is a bug in lockproof")
+    Error::undecided("lockproof failed to audit this file: this is a bug in lockproof")
         .at(name)
         .detail(said.unwrap_or("it panicked"))
-        .fix("report it, with the file; the other files were audited")
+        .fix("please report it with the file; the other files were audited")
 }
 
 #[cfg(test)]

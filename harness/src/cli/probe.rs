@@ -80,7 +80,7 @@ pub(super) struct Arguments {
     /// Also trust the certificates in this PEM file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The severity from which on a finding makes the exit code 1.
+    /// The lowest severity that fails the run (exit code 1).
     #[arg(long, value_parser = values::severity(), default_value_t = Severity::Warning, env = "LOCKPROOF_FAIL_ON")]
     fail_on: Severity,
     /// Write a report (repeatable): json, junit, sarif, html, markdown or ndjson.
@@ -195,13 +195,13 @@ fn judge(
     report
 }
 
-/// What a claim that worked leaves on a server.
-const CLAIMED: &str = "the login form accepted credentials that lockproof made up: a user, a session or the server's \
+/// The remains of a successful claim on a server.
+const CLAIMED: &str = "the login form accepted random credentials from lockproof: a user, a session or the server's \
                        first password may be lockproof's; reset the lock's credential, and rotate the token";
 
-/// Runs `work`, which writes on the server; a signal drops it, and then what was written is still there.
+/// Runs `work`, which writes to the server. After a signal, the written files remain.
 async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let no_signals = |e: std::io::Error| Error::environment("signals cannot be received").detail(e);
+    let no_signals = |e: std::io::Error| Error::environment("cannot receive signals").detail(e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let error = tokio::select! {
@@ -210,11 +210,11 @@ async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         _ = terminate.recv() => Error::new(ErrorKind::Terminated, "terminated"),
     };
     Err(error
-        .detail("requests that change something were under way: what they wrote was not removed")
+        .detail("requests that change data were running: the files that they wrote were not removed")
         .fix("delete the files in the server's user directory whose names begin with `lockproof-`"))
 }
 
-/// The password, which says nothing without a token to compare with.
+/// The password. Without a token it is an error, because there is no answer to compare with.
 fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     let Some(name) = &arguments.password_env else { return Ok(None) };
     if !has_token {
@@ -230,7 +230,7 @@ fn password(arguments: &Arguments, has_token: bool) -> Result<Option<String>> {
     }
 }
 
-/// A first word with the server: is it there, is it ComfyUI, does something stand before it?
+/// Checks that the server answers, that it is ComfyUI, and whether a proxy is in front of it.
 async fn greet(client: &Client, scheme: &Scheme, keys: Option<&Keys>, talk: &Talk) -> Result<()> {
     let plain = Request::get("/system_stats");
     let anonymous = client.send(&plain).await.map_err(|fault| {

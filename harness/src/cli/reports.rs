@@ -9,7 +9,7 @@ use lockproof_model::{
     report::Report,
 };
 
-/// A report that cannot be written is complained of, and never changes the exit code.
+/// Writes the reports. A failure is printed and does not change the exit code.
 pub(super) fn write_reports(reports: Vec<OpenReport>, report: &Report) {
     for open in reports {
         if let Err(e) = open.write(report) {
@@ -28,7 +28,7 @@ pub(super) fn read_baseline(path: &Path) -> Result<Report> {
     let text = read::text(path, read::LONG).map_err(|e| {
         Error::usage(format!("cannot read the baseline {}", path.display()))
             .detail(e)
-            .fix("give a file that `--report json=PATH` has written")
+            .fix("use a file written by `--report json=PATH`")
     })?;
     Report::from_json(&text, &path.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Routes beyond ComfyUI's own.
+//! Additional routes from a file.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use lockproof_model::{
 };
 use lockproof_probe::surface::routes::Route;
 
-/// The routes of a file that lists those beyond ComfyUI's own.
+/// Reads a file of additional routes.
 pub(super) fn read_routes(path: &Path) -> Result<Vec<Route>> {
     let text = read::text(path, read::SHORT)
         .map_err(|e| Error::usage(format!("cannot read {}", path.display())).at("--routes").detail(e))?;

@@ -1,5 +1,5 @@
-//! Words that an option takes, with what their types' schemas say of each: what `--help` shows is what
-//! the schema of `lockproof.yaml` says.
+//! The possible values of options, with the descriptions of their schemas, so that `--help` and the schema of
+//! `lockproof.yaml` agree.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use schemars::{JsonSchema, schema_for};

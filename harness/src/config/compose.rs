@@ -14,11 +14,11 @@ use lockproof_model::{
     secret,
 };
 
-/// Reads the project that `entry` names; its paths are relative to `base`.
+/// Reads the project of `entry`; its paths are relative to `base`.
 ///
 /// # Errors
-/// A usage error with place for files that cannot be read, for a service that is not there or
-/// cannot be told, and for keys of `entry` that belong into the compose file.
+/// A usage error with position if a file cannot be read, if the service does not exist or is
+/// ambiguous, or if `entry` has keys that belong in the compose file.
 pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path, in_front: bool) -> Result<ComposeSubject> {
     refuse_own_keys(entry)?;
     let options = compose::Options {
@@ -28,7 +28,7 @@ pub(super) fn read(entry: &SubjectEntry, files: &[PathBuf], base: &Path, in_fron
         ..Default::default()
     };
     if options.files.is_empty() {
-        return Err(Error::usage("`compose` names no file").fix("write compose: [docker-compose.yml]"));
+        return Err(Error::usage("`compose` lists no file").fix("write compose: [docker-compose.yml]"));
     }
     subject(Project::read(&options, Environment::of_this_process())?, entry, in_front)
 }
@@ -38,9 +38,9 @@ fn subject(project: Project, entry: &SubjectEntry, in_front: bool) -> Result<Com
     let service = if in_front { front(&project, named)? } else { audit::one_service(&project, named)? };
     if service.mounts_incomplete || service.environment_incomplete {
         let lacks = if service.mounts_incomplete { "mounts" } else { "variables" };
-        return Err(Error::usage(format!("not all {lacks} of `{}` are known", service.name))
+        return Err(Error::usage(format!("some {lacks} of `{}` are unknown", service.name))
             .at(project.sources.place(service.at))
-            .fix("make the file of `env_file` that is missing, and take no volumes of other projects' containers"));
+            .fix("create the missing `env_file`, and do not use volumes of containers outside this project"));
     }
     let port = port(service, in_front);
     let service = service.name.clone();
@@ -55,8 +55,8 @@ fn subject(project: Project, entry: &SubjectEntry, in_front: bool) -> Result<Com
     Ok(ComposeSubject { project: Arc::new(project), service, stop_timeout, port })
 }
 
-/// The port that the server listens on in its container; for a lock in front, the one that its
-/// service publishes, and not the one of TLS where there are two.
+/// The port of the server in its container. With a lock in front: the published port of the
+/// proxy, and not its TLS port if it has two.
 fn port(service: &Service, in_front: bool) -> Option<u16> {
     if in_front {
         let ports: Vec<u16> = service.ports.iter().map(|port| port.target.0).collect();

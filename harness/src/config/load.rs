@@ -20,9 +20,9 @@ pub fn load(path: &Path) -> Result<ConfigFile> {
     let shown = path.display();
     let text = read::text(path, LARGEST).map_err(|e| match e.kind() {
         ErrorKind::FileTooLarge => {
-            Error::usage(format!("{shown} has more than {LARGEST} bytes, the limit of a configuration"))
+            Error::usage(format!("{shown} is larger than {LARGEST} bytes, the limit for a configuration"))
                 .at(&shown)
-                .fix("give the right file with --config")
+                .fix("check the path given with --config")
         }
         _ => unreadable(path, &e),
     })?;

@@ -1,5 +1,5 @@
-//! `lockproof.yaml`: how it is read ([`load`]), and what a run is made
-//! of once defaults are filled in ([`plan`]).
+//! `lockproof.yaml`: how it is read ([`load`]), and the run that results from it with defaults filled in
+//! ([`plan`]).
 
 pub mod accept;
 pub mod compose;

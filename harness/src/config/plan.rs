@@ -121,7 +121,7 @@ fn subject(entry: &SubjectEntry, shared: &SchemeEntry, base: &Path) -> Result<Su
     }
 }
 
-/// Each event once, in the order in which they lose more and more; `installed` is always first.
+/// Each event once, in order of increasing loss; `installed` is always first.
 fn order(events: &[Event]) -> Vec<Event> {
     let ordered: BTreeSet<Event> = events.iter().copied().filter(|e| *e != Event::Installed).collect();
     ordered.into_iter().collect()

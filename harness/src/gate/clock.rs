@@ -40,7 +40,7 @@ impl Clock {
     }
 }
 
-/// A time as reports have it.
+/// A time for reports.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -109,7 +109,7 @@ pub fn claim(scene: Scene<'_>, claim: &Claim) -> Finding {
     finding
 }
 
-/// Any web page can act with a visitor's session.
+/// Any web page can use a user's session.
 pub fn cross_site(scene: Scene<'_>, steps: &[Step]) -> Finding {
     let mut finding = scene.finding(Rule::LockCrossSite, Rule::LockCrossSite.facts().title.clone());
     finding.evidence = steps.iter().map(|s| format!("{}  →  {}", s.request.curl(scene.base), s.got)).collect();
@@ -149,10 +149,10 @@ pub fn matrix(scene: Scene<'_>, found: &Found) -> Vec<Finding> {
     findings
 }
 
-/// How many handlers a finding names.
+/// The maximum number of handlers in a finding.
 const HANDLERS: usize = 3;
 
-/// Adds whose code answers the routes of a finding, where the server has told.
+/// Adds the handlers of a finding's routes, if the server listed them.
 pub fn name_handlers(finding: &mut Finding, routes: &[Route]) {
     let handlers: std::collections::BTreeSet<String> = finding
         .routes
@@ -165,7 +165,7 @@ pub fn name_handlers(finding: &mut Finding, routes: &[Route]) {
     finding.evidence.extend(handlers.into_iter().take(HANDLERS));
 }
 
-/// The token where it should not be.
+/// The token in an answer.
 pub fn leaks(scene: Scene<'_>, found: &Found, searched: &[Leak]) -> Vec<Finding> {
     let line = |leak: &Leak| format!("{}  →  {}, with the token in it", leak.request.curl(scene.base), leak.got);
     let mut findings = Vec::new();
@@ -204,9 +204,9 @@ pub fn worn(scene: Scene<'_>, worn: &Worn) -> Finding {
     scene.finding(Rule::LockWearsOut, worn.how).evidence(format!("{}  →  {}", worn.request.curl(scene.base), worn.got))
 }
 
-/// The token of record is rejected: either the credential has changed, or nobody gets in.
+/// The token of record is rejected: the credential has changed, or there is no other way in.
 ///
-/// `tried`: whether a visitor has tried to get in, and could not.
+/// `tried`: whether a visitor tried to get in, without success.
 pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Option<Finding> {
     if look.token != Works::No {
         return None;
@@ -220,7 +220,7 @@ pub fn token(scene: Scene<'_>, look: &Look, changed: bool, tried: bool) -> Optio
             .finding(Rule::LockTokenChanged, "the token of record is rejected: the credential has changed")
             .evidence("the token in the credential file works")
     } else {
-        let others = if tried { "nobody gets in" } else { "whether a visitor gets in was not tried" };
+        let others = if tried { "there is no other way in" } else { "other ways in were not tested" };
         scene.finding(Rule::LockLockedOut, format!("the token of record is rejected, and {others}"))
     };
     Some(shown.into_iter().fold(finding, Finding::evidence))

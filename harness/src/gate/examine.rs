@@ -53,7 +53,7 @@ pub struct Examiner<'a> {
 /// The results of the first half, which does not change who has access.
 #[derive(Clone, Debug)]
 pub struct Early {
-    /// Sentinels, token, session.
+    /// Checks sentinels, token and session.
     pub look: Look,
     /// The findings.
     pub findings: Vec<Finding>,
@@ -86,7 +86,7 @@ pub struct Claimed {
     pub disturbed: bool,
     /// Whether the lock's forms were tried.
     pub tried: bool,
-    /// Why not all of them could be.
+    /// The reason if not all of them could be tried.
     pub undecided: Option<String>,
     /// A request by which a visitor got in.
     pub key: Option<Request>,
@@ -157,12 +157,6 @@ impl Examiner<'_> {
             early.counts.planned += searched.unanswered;
             early.shown = !found.leaks.is_empty() || searched.leaks.iter().any(|l| l.seen_by == SeenBy::Anybody);
             early.findings.extend(diagnose::leaks(self.scene, &found, &searched.leaks));
-            // Only where the form has opened a session before: on a first run it would set the password.
-            if early.look.session == Works::Yes
-                && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
-            {
-                early.findings.push(diagnose::cross_site(self.scene, &steps));
-            }
         }
         early
     }
@@ -202,8 +196,8 @@ impl Examiner<'_> {
         Worn::between(before, &again, self.scheme, self.keys)
     }
 
-    /// Tries to obtain access from the server itself: the empty token, and with `forms` whatever a visitor
-    /// is asked for and given. The last one may change the server's state.
+    /// Tries to obtain access from the server itself: with an empty token and, if `forms`, as a visitor of
+    /// its pages and forms. The latter may change the server's state.
     pub async fn claim(&self, early: &Early, forms: bool) -> Claimed {
         let mut claimed = Claimed::default();
         let look = &early.look;
@@ -238,36 +232,44 @@ impl Examiner<'_> {
                 claimed.findings.extend(diagnose::leaks(self.scene, &Found::default(), &[leak]));
             }
         }
+        // Last: where the form has no password yet, a login with ours would set it.
+        if !claimed.yes
+            && look.session == Works::Yes
+            && let Some(keys) = self.keys
+            && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
+        {
+            claimed.findings.push(diagnose::cross_site(self.scene, &steps));
+        }
         claimed
     }
 }
 
-/// What is known beside the probes when an examination is judged.
+/// The further input for judging an examination.
 #[derive(Default)]
 pub struct Known<'a> {
-    /// What the credential before a rotation still opens.
+    /// The result of using the credential from before a rotation.
     pub old: Option<Finding>,
-    /// Where the states lie, where somebody could look.
+    /// The state map, if available.
     pub map: Option<(&'a StateMap, &'a Layout, &'a Installed)>,
-    /// The states that the event took.
+    /// The states that the event removed.
     pub lost: &'a [State],
-    /// What was found by other means.
+    /// Further findings.
     pub further: Vec<Finding>,
-    /// Whether the credential holds another token now, and that one works.
+    /// Whether the credential file contains a new token that works.
     pub changed_token: bool,
 }
 
-/// What an examination comes to.
+/// The result of an examination.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// What is broken.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// The verdict, or the reason why there is none.
+    /// The verdict, or the reason if there is none.
     pub verdict: Result<Verdict, String>,
 }
 
-/// Judges an examination: every cause once, and the verdict that they add up to; `accept` marks what is
-/// tolerated, which does not count towards it.
+/// Judges an examination: reports each cause once, and the resulting verdict. `accept` marks accepted
+/// findings, which do not count.
 pub fn judged(
     scene: Scene<'_>,
     early: &Early,
@@ -292,7 +294,7 @@ pub fn judged(
     Judged { findings, verdict }
 }
 
-/// The counts of probes as a report shows them.
+/// The counts of probes for reports.
 pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
     ProbeCounts {
         planned: counts.planned,
@@ -304,7 +306,7 @@ pub fn probe_counts(counts: &Counts, sent: u64) -> ProbeCounts {
     }
 }
 
-/// Puts the findings of both halves together: each cause once.
+/// Merges the findings of both halves: each cause once.
 pub fn merge(scene: Scene<'_>, early: &Early, claimed: &Claimed) -> Vec<Finding> {
     let mut findings = early.findings.clone();
     // The empty token is reported once, as the cause of `claimable`.
@@ -327,8 +329,8 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     // If the token is shown to a visitor, the visitor gets access from the server itself.
     let shown = (early.shown || claimed.shown) && findings.iter().any(|f| f.rule == Rule::LockTokenLeak && !f.accepted);
     let empty = findings.iter().any(|f| f.rule == Rule::LockEmptyToken);
-    // A handler of the server that breaks by itself (`broken`) has answered; nobody did where these are.
-    // A lock that wears out is told as that, and fails, whatever its last answers were.
+    // A handler that fails (`broken`) has answered; these probes got no answer at all.
+    // A lock that opens after many rejections fails, regardless of its last answers.
     let worn = findings.iter().any(|f| f.rule == Rule::LockWearsOut && !f.accepted);
     let silent = if worn { 0 } else { early.counts.unanswered };
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
@@ -422,7 +424,7 @@ mod tests {
         };
         assert_eq!(with(0, None, &[]), Ok(Verdict::Locked));
         let silent = with(1, None, &[]).expect_err("one says nothing");
-        assert!(silent.starts_with("1 of 100 probes were answered by nobody"), "{silent}");
+        assert!(silent.starts_with("1 of 100 probes got no answer"), "{silent}");
         assert_eq!(with(0, Some("throttled"), &[]), Err("throttled".to_owned()));
         assert_eq!(with(1, Some("throttled"), &[]), Err("throttled".to_owned()));
         // What was found is there, whatever was not answered.

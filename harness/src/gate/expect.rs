@@ -322,7 +322,7 @@ mod tests {
             assert_eq!(mark_accepted(&mut findings, &entries, today), BTreeSet::from([0]));
         }
         assert_eq!((findings[0].accepted, findings[1].accepted), (accepted, false));
-        let said = "it was accepted until 2026-01-02 (known), and counts again".to_owned();
+        let said = "accepted until 2026-01-02 (known); it counts again".to_owned();
         let evidence = if accepted { Vec::new() } else { vec![said] };
         assert_eq!(findings[0].evidence, evidence, "it is said once");
         let notes = unused(&entries, &BTreeSet::from([0]));

@@ -1,18 +1,18 @@
-//! Who is told how a run goes on.
+//! Progress of a run.
 
 use lockproof_model::report::EventReport;
 
-/// Who is told how the run goes on. Everything may be called from several subjects at once.
+/// Receives the progress of a run. Its methods may be called from several subjects in parallel.
 pub trait Listener: Send + Sync {
-    /// A subject is at a new step.
+    /// A subject starts a new step.
     fn step(&self, subject: &str, step: &str);
-    /// An event is done.
+    /// An event has finished.
     fn event(&self, subject: &str, event: &EventReport);
-    /// A subject is done.
+    /// A subject has finished.
     fn done(&self, subject: &str);
 }
 
-/// Nobody is told.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

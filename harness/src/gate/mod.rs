@@ -38,7 +38,7 @@ use lockproof_model::{
 };
 use shared::Shared;
 
-/// What decides the exit code beside the plan.
+/// The options of a run besides the plan.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The lowest severity that counts.
@@ -57,8 +57,8 @@ impl Default for Options {
     }
 }
 
-/// Runs a plan on an engine, and removes everything that it made, whatever happens but SIGKILL;
-/// what an earlier run left that was killed is removed first.
+/// Runs a plan on an engine. Removes all its objects, except after SIGKILL. First removes the
+/// objects of earlier killed runs.
 ///
 /// # Errors
 /// An environment error if the engine cannot be used at all. Errors of one subject are in the
@@ -224,7 +224,7 @@ fn add_up(
     report
 }
 
-/// What the run comes to; usage errors before work are not for here.
+/// The result of the run, without usage errors from before the run.
 fn exit_code(subjects: &[SubjectReport], findings: &[Finding], errors: &[Error], fail_on: Severity) -> u8 {
     let events = || subjects.iter().flat_map(|s| &s.events);
     let unplayed = subjects.iter().any(SubjectReport::has_replayed_nothing);
@@ -346,7 +346,7 @@ mod tests {
         ledger.report.events.push(EventReport::new(Event::Installed, Verdict::Locked));
         cut_short(&plan, &plan.subjects[0], &mut ledger, Duration::from_secs(60));
         let told: Vec<_> = ledger.report.events.iter().map(|e| (e.event, e.undecided.as_deref())).collect();
-        let over = Some("the run's time of 60 s was over");
+        let over = Some("the run timed out after 60 s");
         assert_eq!(told, [(Event::Installed, None), (Event::Restart, over), (Event::Wipe, over)]);
         assert_eq!((ledger.report.name.as_str(), ledger.report.image.as_str()), ("a", "b"));
         let mut done = Ledger::default();

@@ -63,7 +63,7 @@ impl All {
     fn tried(&mut self, piece: &Piece, replayed: Result<Replayed>) -> Result<Replayed> {
         replayed.or_else(|error| match error.kind() {
             ErrorKind::Environment | ErrorKind::Undecided => {
-                let why = format!("it could not be tried: {}", error.one_line());
+                let why = format!("it could not run: {}", error.one_line());
                 self.error.get_or_insert(error.or_at(piece.name()));
                 Ok(skipped(piece, &why))
             }
@@ -115,7 +115,7 @@ impl Replays {
         let known = known.filter(|_| !installed);
         let ran_before = matches!(known, Some(Some(_)));
         let reference = match known {
-            Some(None) => return Ok(skipped(piece, "it failed in the installed state already")),
+            Some(None) => return Ok(skipped(piece, "it already failed in the installed state")),
             Some(reference) => reference,
             None => None,
         };
@@ -142,7 +142,7 @@ fn settle(place: &Place<'_>, replayed: &mut Replayed) {
         return;
     }
     outcome.ending = Ending::Failed;
-    let message = format!("{} ran in the installed state, and cannot run any more", outcome.name);
+    let message = format!("{} ran in the installed state, but can no longer run", outcome.name);
     let finding = Finding::new(Rule::ReplayFailed, place.subject, Some(place.event), message);
     replayed.findings.push(outcome.why.iter().cloned().fold(finding, Finding::evidence));
 }
@@ -259,7 +259,7 @@ mod tests {
         let broken = || Err(Error::environment("the runner's image cannot be had"));
         let replayed = all.tried(&piece, broken()).expect("the others go on");
         assert_eq!(replayed.outcome.ending, Ending::Skipped);
-        assert!(replayed.outcome.why.is_some_and(|why| why.starts_with("it could not be tried: ")));
+        assert!(replayed.outcome.why.is_some_and(|why| why.starts_with("it could not run: ")));
         all.tried(&piece, Err(Error::undecided("later"))).expect("the others go on");
         let error = all.error.take().expect("it is kept");
         assert_eq!(error.kind(), ErrorKind::Environment, "the first one");

@@ -34,7 +34,7 @@ pub struct Shared {
     inventories: Mutex<BTreeMap<String, Arc<OnceCell<Listed>>>>,
 }
 
-/// A server's own list of routes, or why there is none.
+/// A server's own list of routes, or the reason if there is none.
 pub type Listed = std::result::Result<Arc<Inventory>, String>;
 
 impl Shared {
@@ -49,7 +49,7 @@ impl Shared {
         }
     }
 
-    /// Where the list of the servers with this key goes.
+    /// The list for servers with this key.
     pub fn inventory(&self, key: &str) -> Arc<OnceCell<Listed>> {
         let mut inventories = self.inventories.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(inventories.entry(key.to_owned()).or_default())

@@ -62,12 +62,12 @@ pub(super) struct Execution {
     pub(super) cells: Vec<Seen>,
     /// The error that stopped the runner, if any.
     pub(super) broken: Option<String>,
-    /// What became of the prompts that it had queued, where it did not get to its end.
+    /// What happened to its queued prompts, if it did not finish.
     pub(super) cancelled: Option<String>,
 }
 
 impl Execution {
-    /// Whether every cell that was begun ended by itself, without an error.
+    /// Whether every started cell finished without an error.
     pub(super) fn got_to_its_end(&self) -> bool {
         self.broken.is_none() && self.notebook.is_some() && self.cells.iter().all(|seen| seen.stop == Stop::Done)
     }
@@ -194,7 +194,7 @@ impl<'a> Job<'a> {
             match serde_json::from_slice(&bytes) {
                 Ok(notebook) => execution.notebook = Some(notebook),
                 Err(e) => {
-                    execution.broken.get_or_insert(format!("the executed notebook cannot be read: {e}"));
+                    execution.broken.get_or_insert(format!("cannot read the executed notebook: {e}"));
                 }
             }
         }
@@ -340,7 +340,7 @@ impl<'a> Job<'a> {
         let executed = match read::bytes(&at("executed.ipynb"), read::LONG) {
             Ok(bytes) => Some(bytes),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::environment("the executed notebook cannot be read").detail(e)),
+            Err(e) => return Err(Error::environment("cannot read the executed notebook").detail(e)),
         };
         let errors = String::from_utf8_lossy(&errors);
         if executed.is_none() && follower.execution.broken.is_none() {
@@ -356,9 +356,9 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Keeps the beginning of what a stream gives, and reads the rest, so that its writer does not wait.
+/// Keeps the beginning of a stream. Reads and drops the rest, so that its writer does not block.
 async fn beginning(stream: &mut (impl AsyncRead + Unpin), kept: &mut Vec<u8>) {
-    // A stream that breaks has ended: what the process did shows in the notebook.
+    // A broken stream counts as ended: the notebook shows the result of the process.
     let _ended = (&mut *stream).take(read::SHORT).read_to_end(kept).await;
     let _ended = tokio::io::copy(stream, &mut tokio::io::sink()).await;
 }

@@ -1,4 +1,4 @@
-//! What comes of a replay.
+//! The outcome of a replay.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,39 +6,39 @@ use serde_json::Value;
 
 use lockproof_model::finding::Finding;
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It ran, and its outputs are the stored ones.
+    /// It finished, with the same outputs.
     Same,
-    /// It ran, and an output differs.
+    /// It finished, but an output differs.
     Changed,
-    /// It did not run to its end.
+    /// It did not finish.
     Failed,
-    /// It was not run: the server lacks what it needs.
+    /// It was skipped, because the server lacks something that it needs.
     Skipped,
 }
 
-/// What came of a replay.
+/// The outcome of a replay.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The notebook's file name.
     pub name: String,
     /// How it ended.
     pub ending: Ending,
-    /// Why it is not `same`; empty where it is.
+    /// The reason if it is not `same`, else empty.
     pub why: String,
-    /// One entry for each code cell, in order, without the injected one.
+    /// The code cells, in order, without the injected one.
     pub cells: Vec<Cell>,
-    /// What it asked the server, and with what credential.
+    /// Its requests to the server, by credential.
     pub traffic: Traffic,
     /// `replay/*` and `deploy/*` findings.
     pub findings: Vec<Finding>,
-    /// Its executed form, to compare a later replay with; `None` when it was skipped.
+    /// The executed notebook, for comparison with a later replay; `None` if it was skipped.
     pub executed: Option<Executed>,
-    /// Where the executed notebook lies, if it was kept.
+    /// The path of the executed notebook, if it was kept.
     pub kept: Option<PathBuf>,
-    /// How long it took, the start of the kernel included.
+    /// How long it took, including the start of the kernel.
     pub took: Duration,
 }
 
@@ -49,26 +49,26 @@ pub struct Executed(pub(crate) Value);
 /// One code cell of a replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Which code cell it is, from 1.
+    /// The number of the code cell, from 1.
     pub number: usize,
     /// Its first line.
     pub title: String,
     /// How it ended.
     pub ending: CellEnding,
-    /// How long it took; `None` when it was not reached.
+    /// How long it took; `None` if it was not reached.
     pub took: Option<Duration>,
 }
 
 /// How a cell ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CellEnding {
-    /// Its output is the stored one.
+    /// Its output is the same.
     Same,
-    /// Its output differs: what, in a few lines.
+    /// Its output differs, with a short description.
     Changed(String),
     /// It raised an error: its name and message.
     Raised(String),
-    /// It ran into its time limit, or the notebook's.
+    /// It exceeded its own time limit or the notebook's.
     TimedOut(String),
     /// The kernel died in it.
     KernelDied,
@@ -76,7 +76,7 @@ pub enum CellEnding {
     NotReached,
 }
 
-/// What the server was asked, counted at its side.
+/// The requests to the server, counted by the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests with `Authorization: Bearer` and the token of record.
@@ -87,6 +87,6 @@ pub struct Traffic {
     pub in_query: usize,
     /// Requests without a credential.
     pub anonymous: usize,
-    /// Method and path of the first request that did not carry the token as a bearer.
+    /// Method and path of the first request without the bearer token.
     pub first_without: Option<String>,
 }

@@ -35,7 +35,7 @@ use lockproof_probe::{
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// The most bytes of an answer to `POST /prompt`, which is an id or a list of errors.
+/// The size limit of an answer to `POST /prompt`, which is an ID or a list of errors, in bytes.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A proxy that runs until it is dropped.
@@ -98,7 +98,7 @@ impl Proxy {
         self.shared.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The prompts that the server accepted until now.
+    /// The prompts that the server has accepted so far.
     pub(super) fn queued(&self) -> Vec<Queued> {
         self.shared.queued.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -211,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// Notes the prompt that the server says it has accepted, and passes the answer on.
+    /// Records the prompt if the server accepted it, and forwards the answer.
     async fn note_prompt(&self, asked: Asked, response: Response<Incoming>) -> Result<Response<Body>, String> {
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| e.to_string())?.to_bytes();

@@ -1,5 +1,5 @@
-//! Prompts that a notebook puts into the server's queue: noted as they pass the proxy, and cancelled when the
-//! notebook does not get to its end, so that no run of ours occupies the server afterwards.
+//! Prompts that a notebook queues on the server: recorded by the proxy, and cancelled if the notebook does
+//! not finish, so that the server is not left busy.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use lockproof_probe::{
     message::{Fault, Request},
 };
 
-/// How long the server may take to answer all of it.
+/// The time limit for cancelling all prompts.
 const LONGEST: Duration = Duration::from_secs(10);
-/// The pause before the queue is read again.
+/// The polling interval of the queue.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How many prompts are noted: a notebook that queues without end must not fill the memory.
+/// The maximum number of recorded prompts, which limits the memory.
 const MOST: usize = 1000;
 
 /// A prompt that the server accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     id: String,
-    /// What comes before `/prompt` in the target, such as `/api`.
+    /// The part of the target before `/prompt`, such as `/api`.
     prefix: String,
     query: String,
-    /// The credential that the notebook showed.
+    /// The credential headers of the notebook's request.
     credentials: Vec<(String, String)>,
 }
 
-/// A request that may put a prompt into the queue.
+/// A request that may queue a prompt.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     prefix: String,
@@ -38,7 +38,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The request, when it is `POST …/prompt`.
+    /// The request, if it is `POST …/prompt`.
     pub(super) fn of(method: &Method, target: &str, headers: &HeaderMap) -> Option<Self> {
         let (path, query) = target.split_once('?').map_or((target, ""), |(path, query)| (path, query));
         let prefix = path.strip_suffix("/prompt").filter(|_| method == Method::POST)?;
@@ -50,7 +50,7 @@ impl Asked {
         Some(Self { prefix: prefix.to_owned(), query: query.to_owned(), credentials })
     }
 
-    /// The prompt that the server's answer says it has accepted.
+    /// The queued prompt, if the server accepted it.
     pub(super) fn accepted(self, status: StatusCode, body: &[u8]) -> Option<Queued> {
         let answer: Value = serde_json::from_slice(body).ok().filter(|_| status == StatusCode::OK)?;
         let id = answer.get("prompt_id")?.as_str()?.to_owned();
@@ -58,15 +58,14 @@ impl Asked {
     }
 }
 
-/// Adds a prompt to those that are noted.
+/// Records a prompt, up to the limit.
 pub(super) fn note(all: &mut Vec<Queued>, queued: Queued) {
     if all.len() < MOST {
         all.push(queued);
     }
 }
 
-/// Cancels those of the prompts that the server has not finished; says how it went, and nothing where
-/// nothing was left.
+/// Cancels the unfinished prompts. Returns a description of the result; `None` if none was left.
 pub(super) async fn cancel(client: &Client, all: &[Queued]) -> Option<String> {
     let mut cancelled = 0;
     let work = async {
@@ -78,20 +77,20 @@ pub(super) async fn cancel(client: &Client, all: &[Queued]) -> Option<String> {
     let ended = tokio::time::timeout(LONGEST, work).await;
     let told = match cancelled {
         0 => None,
-        1 => Some("the prompt that it had queued was cancelled".to_owned()),
-        n => Some(format!("{n} prompts that it had queued were cancelled")),
+        1 => Some("its queued prompt was cancelled".to_owned()),
+        n => Some(format!("{n} queued prompts were cancelled")),
     };
     match ended {
         Ok(Ok(())) => told,
         _ => {
-            let left = "whether the server still runs what it had queued is unknown: it did not answer";
+            let left = "its queued prompts may still be running: the server did not answer";
             Some(told.map_or_else(|| left.to_owned(), |told| format!("{told}; {left}")))
         }
     }
 }
 
 impl Queued {
-    /// Deletes the prompt from the queue, or interrupts it; gives whether there was anything to cancel.
+    /// Deletes the prompt from the queue, or interrupts it. Returns whether there was anything to cancel.
     async fn cancel(&self, client: &Client) -> Result<bool, Fault> {
         let mut found = false;
         loop {
@@ -134,7 +133,7 @@ impl Queued {
     }
 }
 
-/// Whether a list of the queue holds a prompt: an entry is `[number, id, …]`.
+/// Whether a list of the queue contains a prompt; an entry is `[number, id, …]`.
 fn holds(list: &Value, prompt: &str) -> bool {
     list.as_array().into_iter().flatten().any(|entry| entry.get(1).and_then(Value::as_str) == Some(prompt))
 }
@@ -203,7 +202,7 @@ mod tests {
         let client = Client::new(server(Arc::clone(&seen)).await, Duration::from_secs(5));
         let all = [queued("runs"), queued("waits"), queued("is over")];
         let told = cancel(&client, &all).await;
-        assert_eq!(told.as_deref(), Some("2 prompts that it had queued were cancelled"));
+        assert_eq!(told.as_deref(), Some("2 queued prompts were cancelled"));
         let seen = seen.lock().expect("a lock");
         assert!(seen.iter().all(|text| text.contains("Bearer t") && text.contains("?a=b")), "{seen:?}");
         assert!(seen.iter().any(|text| text.starts_with("POST /api/interrupt") && text.contains("\"runs\"")));

@@ -1,4 +1,4 @@
-//! What is asked of a replay.
+//! The request for a replay.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use super::outcome::Executed;
 use lockproof_deploy::engine::{Engine, Run};
 use lockproof_model::{error::Result, event::Event};
 
-/// A notebook to replay, and everything that is needed for it.
+/// A notebook to replay, with its settings.
 #[derive(Clone)]
 pub struct Request {
     /// The notebook.
@@ -22,53 +22,53 @@ pub struct Request {
     pub subject: String,
     /// The event after which it is replayed, for findings.
     pub event: Option<Event>,
-    /// Where this process reaches the server, such as `http://127.0.0.1:49153`.
+    /// The server's URL for this process, such as `http://127.0.0.1:49153`.
     pub url: String,
-    /// Certificates to trust beside this machine's own, for `https`.
+    /// CA certificates to trust in addition to this machine's own, for `https`.
     pub ca: Option<PathBuf>,
-    /// Whether any certificate will do.
+    /// Whether to skip certificate verification.
     pub insecure: bool,
-    /// The token that the notebook is given; `None`: none.
+    /// The token for the notebook, if any.
     pub token: Option<String>,
-    /// Further variables, such as those of a `.env`. `COMFYUI_URL` and `COMFYUI_API_TOKEN` are set
-    /// after them.
+    /// Further environment variables, such as those of a `.env`. `COMFYUI_URL` and
+    /// `COMFYUI_API_TOKEN` override them.
     pub env: BTreeMap<String, String>,
-    /// Values for the cell that is tagged `parameters`, as papermill injects them.
+    /// Values for the cell tagged `parameters`, as injected by papermill.
     pub parameters: Map<String, Value>,
     /// What runs the kernel.
     pub runner: Runner,
-    /// Time limits, where the notebook's own metadata does not say otherwise.
+    /// Default time limits, which the notebook's metadata can override.
     pub limits: Limits,
-    /// The executed notebook of an earlier replay to compare with; `None`: the outputs that the
-    /// notebook itself holds.
+    /// The executed notebook of an earlier replay to compare with; `None`: the outputs stored in
+    /// the notebook.
     pub reference: Option<Executed>,
-    /// Whether the new outputs are stored in the notebook.
+    /// Whether to store the new outputs in the notebook.
     pub update: bool,
-    /// Where the executed notebook is kept, without secrets; `None`: nowhere.
+    /// The directory for the executed notebook, without secrets; `None`: it is not kept.
     pub keep: Option<PathBuf>,
-    /// Who is told of each cell.
+    /// Receives the progress.
     pub progress: Option<Arc<dyn Progress>>,
 }
 
 /// What runs the kernel.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a request holds one, and there are few requests")]
+#[expect(clippy::large_enum_variant, reason = "a request contains one, and there are few requests")]
 pub enum Runner {
-    /// A container of an image of our own, with nbclient and ipykernel.
+    /// A container with nbclient and ipykernel.
     Container {
         /// The engine.
         engine: Engine,
-        /// The run whose label it carries.
+        /// The run that owns the container.
         run: Run,
-        /// The network that it joins, by its real name: the subject's; `None`: the engine's default.
+        /// The real name of its network; `None`: the engine's default network.
         network: Option<String>,
     },
-    /// A Python of this machine that has nbclient and ipykernel.
+    /// A local Python with nbclient and ipykernel.
     Python(PathBuf),
 }
 
 impl Runner {
-    /// Makes what is missing before anything can run: the image, once on a machine.
+    /// Builds the runner's image if it is missing.
     pub(super) async fn prepare(&self) -> Result<()> {
         match self {
             Self::Container { engine, .. } => lockproof_deploy::lab::notebook_runner(engine).await.map(|_| ()),
@@ -92,9 +92,9 @@ impl Default for Limits {
     }
 }
 
-/// Is told how a replay goes on.
+/// Receives the progress of a replay.
 pub trait Progress: Send + Sync {
-    /// Cell `number` of `all` code cells begins (the first is 1); `title` is its first line.
+    /// Cell `number` of `all` code cells starts (from 1); `title` is its first line.
     fn cell(&self, number: usize, all: usize, title: &str);
 }
 

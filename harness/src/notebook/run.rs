@@ -34,7 +34,7 @@ use lockproof_probe::{
 
 /// The port of the server in the notebook's container; ComfyUI's default.
 const PORT: u16 = 8188;
-/// How long one answer about the queue may take.
+/// The time limit for one answer about the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn replay(request: &Request) -> Result<Outcome> {

@@ -1,22 +1,22 @@
-//! What a format is.
+//! The trait of report formats.
 
 use lockproof_model::{
     error::{Error, Result},
     report::Report,
 };
 
-/// One way to write a report down.
+/// A report format.
 pub trait Format: Sync {
     /// The name before the `=` of `--report`.
     fn name(&self) -> &'static str;
 
-    /// Writes down a report out of which every secret is left already.
+    /// Renders a redacted report.
     ///
     /// # Errors
-    /// When the format's own library refuses; no content of a report makes it.
+    /// If the format's own library fails; no content of a report causes this.
     fn body(&self, redacted: &Report) -> Result<Vec<u8>>;
 
-    /// The report in this format, without secrets.
+    /// Renders the report in this format, without secrets.
     ///
     /// # Errors
     /// As [`Format::body`].
@@ -27,7 +27,7 @@ pub trait Format: Sync {
 
 /// An error of a format's own library.
 pub(super) fn cannot_render(format: &str, error: impl std::fmt::Display) -> Error {
-    Error::environment(format!("the {format} report cannot be written"))
+    Error::environment(format!("cannot write the {format} report"))
         .detail(error)
-        .fix("please report it; every other report is written all the same")
+        .fix("this is a bug, please report it; the other reports are still written")
 }

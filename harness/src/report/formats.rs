@@ -1,7 +1,7 @@
-//! Every format.
+//! All report formats.
 
 use super::{format::Format, html, json, junit, markdown, ndjson, sarif};
 
-/// Every format, in the order in which messages name them.
+/// All formats, in the order of messages.
 pub const FORMATS: [&dyn Format; 6] =
     [&json::Json, &junit::Junit, &sarif::Sarif, &html::Html, &markdown::Markdown, &ndjson::Ndjson];

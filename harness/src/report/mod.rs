@@ -1,4 +1,4 @@
-//! What a run found, as data, and the formats in which it is written: one file each.
+//! The result of a run as data, and the report formats: one file each.
 //!
 //! A report never changes the exit code. The files are created before the work begins
 //! ([`ReportTarget::open`]), so that an invalid path is a usage error, and written at the end,
@@ -8,7 +8,8 @@
 //! --report json=report.json --report junit=target/junit.xml
 //! ```
 //!
-//! Every text passes [`Report::redacted`](lockproof_model::report::Report::redacted) before a format sees it.
+//! Every text is redacted ([`Report::redacted`](lockproof_model::report::Report::redacted)) before a format
+//! sees it.
 
 mod format;
 mod formats;

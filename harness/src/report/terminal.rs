@@ -289,9 +289,9 @@ impl View {
         lines.flat_map(|(n, (head, text))| self.wrapped(if n == 0 { 0 } else { 2 }, &head, &text)).collect()
     }
 
-    /// What was written on somebody's server and could not be taken back.
+    /// The changes on a server that could not be undone.
     fn left_behind(&self, subject: &SubjectReport) -> Option<String> {
-        let head = format!("Left on {}; lockproof could not take it back:", one_line(&subject.name));
+        let head = format!("Left on {}; lockproof could not undo:", one_line(&subject.name));
         let lines = subject.left_behind.iter().flat_map(|line| self.wrapped(2, "- ", &one_line(line)));
         (!subject.left_behind.is_empty())
             .then(|| std::iter::once(self.paint.bold(&head)).chain(lines).collect::<Vec<_>>().join("\n"))
@@ -373,12 +373,10 @@ mod tests {
     #[test]
     fn what_could_not_be_taken_back_is_listed() {
         let mut report = crate::report::sample::report();
-        assert!(!render(&report, 100, false).contains("could not take it back"));
+        assert!(!render(&report, 100, false).contains("could not undo"));
         report.subjects[0].left_behind = vec!["lockproof-x.js in the user directory (DELETE: 403)".to_owned()];
         let text = render(&report, 100, false);
-        assert!(
-            text.contains("Left on original-bug; lockproof could not take it back:\n  - lockproof-x.js in the user")
-        );
+        assert!(text.contains("Left on original-bug; lockproof could not undo:\n  - lockproof-x.js in the user"));
         let json = serde_json::to_value(&report).expect("it is data");
         assert_eq!(json["subjects"][0]["left_behind"][0], "lockproof-x.js in the user directory (DELETE: 403)");
     }

@@ -1,21 +1,21 @@
-//! A user's name and password.
+//! A user name and password.
 
 use lockproof_model::{
     error::{Error, Result},
     secret,
 };
 
-/// bcrypt's own default, which ComfyUI-Login uses as well.
+/// The default bcrypt cost, as in ComfyUI-Login.
 pub const DEFAULT_COST: u32 = 12;
 
-/// A user's name and password, and what the hash of it may cost.
+/// A user name and password, with the cost of its hash.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The name, for the login form and the second line of the credential file.
+    /// The user name, for the login form and the second line of the credential file.
     pub username: String,
     /// The password.
     pub password: String,
-    /// The logarithm of bcrypt's rounds, from 4 to 31.
+    /// The base-2 logarithm of bcrypt's rounds, from 4 to 31.
     pub cost: u32,
 }
 
@@ -23,11 +23,11 @@ impl Login {
     /// The hash of the password, which is the token of ComfyUI-Login.
     ///
     /// # Errors
-    /// A usage error for a cost that bcrypt does not know.
+    /// A usage error for an invalid cost.
     pub fn hash(&self) -> Result<String> {
         secret::register(&self.password);
         let hash = bcrypt::hash(&self.password, self.cost).map_err(|e| {
-            Error::usage("the password cannot be hashed").detail(e).fix("the cost goes from 4 to 31; 12 is usual")
+            Error::usage("cannot hash the password").detail(e).fix("use a cost from 4 to 31; the default is 12")
         })?;
         secret::register(&hash);
         Ok(hash)

@@ -23,7 +23,7 @@ use lockproof_model::{
     secret,
 };
 
-/// Writes the first credential into a place that has none, and gives the token.
+/// Writes the first credential, and returns its token.
 ///
 /// # Errors
 /// A usage error if a credential exists already; an environment error if it cannot be written.

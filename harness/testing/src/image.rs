@@ -112,7 +112,7 @@ impl ComfyUi {
         self
     }
 
-    /// Mounts a named volume, which is made for this test and survives [`recreate`](crate::RunningComfyUi::recreate).
+    /// Mounts a named volume, which is created for this test and survives [`recreate`](crate::RunningComfyUi::recreate).
     #[must_use]
     pub fn with_volume(self, name: impl Into<String>, target: impl Into<String>) -> Self {
         self.mount(MountEntry { volume: Some(name.into()), target: target.into(), ..MountEntry::default() })
@@ -196,7 +196,7 @@ impl ComfyUi {
         request
     }
 
-    /// The same, of the image that was found under its name.
+    /// The same with the resolved image.
     pub(super) fn of_image(mut self, image: &str) -> Self {
         (self.name, self.tag) = split(image);
         self

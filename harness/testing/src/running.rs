@@ -60,11 +60,12 @@ impl ComfyUi {
     /// Starts a container, published on 127.0.0.1 only, and waits until the server answers.
     ///
     /// # Errors
-    /// A usage error when the specification is wrong, and an environment error, with the last lines
-    /// of its log, when the container exits or the server does not answer. Nothing is left then.
+    /// A usage error if the specification is invalid. An environment error, with the last log
+    /// lines, if the container exits or the server does not answer. In both cases, everything is
+    /// removed.
     pub async fn start(self) -> Result<RunningComfyUi> {
         let here = std::env::current_dir()
-            .map_err(|e| Error::environment("there is no working directory").detail(e).fix("change into one"))?;
+            .map_err(|e| Error::environment("cannot read the current directory").detail(e).fix("change into one"))?;
         let subject = Subject::new(&self.entry, &SchemeEntry::default(), &here)?;
         let engine = Engine::connect().await?;
         let belongings = Belongings::new();

@@ -1,4 +1,4 @@
-//! One variable in the text of a `.env`, set or found.
+//! Sets or finds a variable in the text of a `.env` file.
 
 use super::{Assignment, Spelling, assignments, spell};
 use lockproof_model::error::{Error, Result};

@@ -223,7 +223,7 @@ impl Deployment {
         }
     }
 
-    /// `up -d` of a project that is down, as this deployment is to be now.
+    /// `up -d` of a project that is down, with the current settings of this deployment.
     async fn up_again(&mut self) -> Result<()> {
         let (isolated, image) = (self.isolated, self.image.clone());
         if let MadeBy::Compose(stack) = &mut self.made_by {
@@ -232,7 +232,7 @@ impl Deployment {
         self.start().await
     }
 
-    /// A command of Compose that brings containers up, and from then on the one that it has made.
+    /// Runs a Compose command that starts containers, then follows the container that it created.
     pub(super) async fn up_by(&self, stack: &Stack, arguments: &[&str]) -> Result<()> {
         let (up, found) = stack.up(&self.engine, arguments).await?;
         if let Some(id) = found {
@@ -240,9 +240,9 @@ impl Deployment {
         }
         match up {
             Ok(()) if self.container_id().is_empty() => {
-                Err(Error::environment("Compose has made no container of the service"))
+                Err(Error::environment("Compose did not create a container for the service"))
             }
-            // One whose process cannot be started at all is down, and says why.
+            // A container whose process cannot start is down, and its state has the reason.
             Err(e) if !matches!(self.life().await, Ok(Life { running: false, .. })) => Err(e),
             Err(e) if !self.life().await?.never_ran() => Err(e),
             _ => Ok(()),

@@ -55,22 +55,22 @@ pub struct Deployment {
     containers_made: u32,
     volumes_made: u32,
     container: watch::Sender<String>,
-    /// Who makes its containers.
+    /// The creator of its containers.
     made_by: MadeBy,
-    /// Its place among those that start.
+    /// Its start permits.
     admission: Admission,
 }
 
-/// Who makes the containers of a deployment, and what they need.
+/// The creator of a deployment's containers, with its resources.
 #[derive(Debug)]
 enum MadeBy {
-    /// The engine, from a specification of ours.
+    /// The engine, from lockproof's specification.
     Engine,
-    /// Compose, from a copy of the project that the subject is a service of.
+    /// Compose, from a copy of the subject's project.
     Compose(Box<stack::Stack>),
 }
 
-/// The engine, as the exposure watch needs it.
+/// The engine, for the exposure watch.
 #[derive(Clone, Debug)]
 pub struct Host {
     engine: Engine,
@@ -219,12 +219,12 @@ impl Deployment {
         self.container.subscribe()
     }
 
-    /// Who tells the exposure watch which life of the container is going on.
+    /// Tells the exposure watch which process of the container is running.
     pub fn host(&self) -> Host {
         Host { engine: self.engine.clone(), port: self.subject.port }
     }
 
-    /// How the container is.
+    /// The current state of the container.
     ///
     /// # Errors
     /// An environment error if the engine does not answer or the container is gone.

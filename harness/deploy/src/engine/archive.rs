@@ -17,11 +17,11 @@ use lockproof_model::{
     read,
 };
 
-/// The most bytes of the archive of one file: what a notebook may have, and its headers.
+/// The size limit of the archive of one file: that of a notebook and its headers, in bytes.
 const LARGEST_FILE: usize = read::LONG as usize + 64 * 1024;
-/// The most bytes of any archive: it is held in memory.
+/// The size limit of any archive, which is kept in memory, in bytes.
 const LARGEST_ARCHIVE: usize = 2 * 1024 * 1024 * 1024;
-/// How many links to links are followed, as Linux does.
+/// The maximum number of links to follow, as on Linux.
 const MOST_LINKS: usize = 40;
 
 /// What a path in a container is: a file with its hash, a directory, or a link.
@@ -173,7 +173,7 @@ fn header(kind: tar::EntryType, mode: u32, owner: Ownership) -> tar::Header {
     header
 }
 
-/// An archive could not be built from files of this machine.
+/// The error for a local file that cannot be archived.
 pub fn unreadable(what: &Path, error: &std::io::Error) -> Error {
     Error::environment(format!("cannot read {}", what.display())).detail(error).fix("check its permissions")
 }
@@ -299,14 +299,14 @@ impl Engine {
     }
 }
 
-/// What a stream gave.
+/// The result of reading a stream.
 #[derive(Debug, PartialEq, Eq)]
 enum Collected {
     All(Vec<u8>),
     TooMuch,
 }
 
-/// All bytes of a stream that has at most `limit`; the rest of a longer one is not waited for.
+/// Reads a stream of at most `limit` bytes. Does not wait for the rest of a longer one.
 async fn collect<E>(stream: impl Stream<Item = Result<Bytes, E>>, limit: usize) -> Result<Collected, E> {
     let mut stream = std::pin::pin!(stream);
     let mut bytes = Vec::new();
@@ -321,19 +321,19 @@ async fn collect<E>(stream: impl Stream<Item = Result<Bytes, E>>, limit: usize) 
 }
 
 fn too_much(path: &str, limit: usize) -> Error {
-    Error::environment(format!("{path} in the container has more than {limit} bytes"))
-        .fix("remove or move what is not needed there; lockproof holds it in memory to compare it")
+    Error::environment(format!("{path} in the container is larger than {limit} bytes"))
+        .fix("remove or move unneeded files there; lockproof keeps them in memory for comparison")
 }
 
 fn check_links(path: &str, links: usize) -> Result<()> {
     if links <= MOST_LINKS {
         return Ok(());
     }
-    Err(Error::environment(format!("{path} in the container is a link that leads in a circle"))
+    Err(Error::environment(format!("{path} in the container is part of a link cycle"))
         .fix("remove the link, or let it point to a file"))
 }
 
-/// The bytes of the first file in an archive; `None` when it holds none.
+/// The content of the first file in an archive; `None` if it contains none.
 pub fn extract_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
@@ -373,13 +373,13 @@ mod tests {
         assert_eq!(collect(chunks(), 4).await, Ok(Collected::TooMuch));
         let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"123")), Err("gone")]);
         assert_eq!(collect(broken, 5).await, Err("gone"));
-        assert!(too_much("/data/x", 5).to_string().contains("/data/x in the container has more than 5 bytes"));
+        assert!(too_much("/data/x", 5).to_string().contains("/data/x in the container is larger than 5 bytes"));
     }
 
     #[test]
     fn links_in_a_circle_come_to_an_end() {
         assert!(check_links("/a", MOST_LINKS).is_ok());
-        assert!(check_links("/a", MOST_LINKS + 1).expect_err("a circle").to_string().contains("leads in a circle"));
+        assert!(check_links("/a", MOST_LINKS + 1).expect_err("a circle").to_string().contains("part of a link cycle"));
     }
 
     #[test]

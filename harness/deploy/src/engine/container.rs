@@ -25,13 +25,13 @@ use lockproof_model::{
     restart::RestartPolicy,
 };
 
-/// The most bytes of a log that is read, and of one of its lines that is followed.
+/// The size limits of a log, and of a line of a followed log, in bytes.
 const LARGEST_LOG: usize = 64 * 1024 * 1024;
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
-/// How many lines of standard error are kept.
+/// The number of kept lines of standard error.
 const MOST_ERRORS: usize = 1000;
 
-/// What a container is made from.
+/// The specification of a container.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
     /// Its name.
@@ -288,7 +288,7 @@ impl Engine {
     /// Restarts a container.
     ///
     /// # Errors
-    /// An environment error when the engine cannot.
+    /// An environment error if the engine fails.
     pub async fn restart(&self, id: &str, grace: Duration) -> Result<()> {
         let options = RestartContainerOptionsBuilder::default().t(seconds(grace)).build();
         self.docker.restart_container(id, Some(options)).await.map_err(|e| failed("restarting the container", &e))
@@ -375,7 +375,7 @@ impl Engine {
             }
             if text.len() > LARGEST_LOG {
                 return Err(Error::environment(format!(
-                    "the last {count} lines of the container's log have more than {LARGEST_LOG} bytes"
+                    "the last {count} lines of the container's log are larger than {LARGEST_LOG} bytes"
                 )));
             }
         }
@@ -445,7 +445,7 @@ impl Engine {
                     }
                     if pending.len() > LONGEST_LINE {
                         return Err(Error::environment(format!(
-                            "a line of the container's log has more than {LONGEST_LINE} bytes"
+                            "a line of the container's log is longer than {LONGEST_LINE} bytes"
                         )));
                     }
                 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use super::{Engine, failed};
 use lockproof_model::error::{Error, Result};
 
-/// The most bytes that a command may print.
+/// The size limit of a command's output, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
 /// The output of a command.
@@ -29,7 +29,7 @@ impl Output {
         self.code == 0
     }
 
-    /// Adds what the command printed; both streams together have at most `limit` bytes.
+    /// Adds output of the command. Both streams together may have at most `limit` bytes.
     fn take(&mut self, chunk: &LogOutput, limit: usize) -> Result<()> {
         let (stream, message) = match chunk {
             LogOutput::StdErr { message } => (&mut self.stderr, message),

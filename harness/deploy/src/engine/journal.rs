@@ -29,7 +29,7 @@ impl Engine {
     /// The anonymous volumes of those containers.
     ///
     /// # Errors
-    /// An environment error when the engine does not say.
+    /// An environment error if the engine does not answer.
     pub async fn anonymous_volumes_with(&self, labels: &[&str]) -> Result<Vec<String>> {
         Ok(self.summaries(labels).await?.iter().flat_map(anonymous_volumes).collect())
     }

@@ -63,7 +63,7 @@ fn concerns_lock(deployment: &Deployment, layout: &Layout, target: &str) -> bool
     places.map(|p| normalise(&p)).any(|place| is_within(&place, target) || is_within(target, &place))
 }
 
-/// A script that is meant to use the workspace gets nothing when the variable is unset.
+/// A script that needs the workspace fails if the variable is unset.
 fn check_workspace(deployment: &Deployment) -> Result<Option<Finding>> {
     let Some(script) = deployment.subject.lock.install.as_ref().and_then(|i| i.script.as_ref()) else {
         return Ok(None);

@@ -12,7 +12,7 @@ import sys
 NODE_CLASS_MAPPINGS = {}
 
 ANSWER = "/tmp/lockproof-inventory.json"
-# What a lock may leave public by its ending says nothing of the directory.
+# A lock may leave files with these suffixes public, so they do not represent the directory.
 PLAIN = (".js", ".mjs", ".css", ".map", ".ico")
 
 
@@ -28,7 +28,7 @@ def source(function):
 
 
 def sample(directory):
-    """A file below a static directory, so that there is something to ask for."""
+    """A file below a static directory, to request it."""
     looked = 0
     for folder, folders, files in os.walk(directory):
         folders.sort()
@@ -46,7 +46,7 @@ def routes(app):
         info = resource.get_info()
         inner = info.get("app")
         if inner is not None:
-            # Its resources carry the prefix already.
+            # Its resources already contain the prefix.
             yield from routes(inner)
             continue
         for route in resource:
@@ -69,7 +69,7 @@ def attach():
     server = getattr(sys.modules.get("server"), "PromptServer", None)
     app = getattr(getattr(server, "instance", None), "app", None)
     if app is not None:
-        # By then everything is registered, whichever custom node was loaded last.
+        # At startup everything is registered, regardless of the load order of custom nodes.
         app.on_startup.append(write)
 
 

@@ -1,8 +1,8 @@
-//! The server's own list of its routes, written down by a helper custom node in a throw-away start.
+//! The server's own list of its routes, written by a helper custom node in a temporary start.
 //!
 //! ComfyUI and its custom nodes register routes with one aiohttp application. The helper
-//! ([`helper.py`](../../src/inventory/helper.py)) reads that application when it starts, which is
-//! after everything was registered. It must never be there in a start that is judged.
+//! ([`helper.py`](../../src/inventory/helper.py)) reads that application at its startup, after everything
+//! was registered. It must never be present in a judged start.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ use lockproof_model::error::{Error, Result};
 
 /// The helper's directory in custom_nodes.
 const DIRECTORY: &str = "lockproof-inventory";
-/// Where the helper writes; [`helper.py`](../../src/inventory/helper.py) has the same path.
+/// The file that the helper writes; [`helper.py`](../../src/inventory/helper.py) has the same path.
 const ANSWER: &str = "/tmp/lockproof-inventory.json";
-/// The pause between two looks for the answer.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// What a server registers.
+/// The routes and middlewares of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Inventory {
     /// Its routes, in the order in which they are tried.
@@ -34,17 +34,17 @@ pub struct Inventory {
     pub middlewares: Vec<Handler>,
 }
 
-/// One registered route.
+/// A registered route.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ServerRoute {
     /// The method; `*` for all.
     pub method: String,
-    /// The path, with names in braces.
+    /// The path, with placeholders in braces.
     pub path: String,
-    /// The function that answers.
+    /// Its handler.
     #[serde(flatten)]
     pub handler: Handler,
-    /// The directory, where files are served.
+    /// The directory of a static route.
     pub directory: Option<String>,
     /// The path of a file below that directory.
     pub sample: Option<String>,
@@ -71,16 +71,16 @@ impl std::fmt::Display for Handler {
     }
 }
 
-/// Puts the helper into custom_nodes. It takes effect at the next start.
+/// Copies the helper into custom_nodes. It takes effect at the next start.
 ///
 /// # Errors
-/// An environment error when the directory is missing or read-only.
+/// An environment error if the directory is missing or read-only.
 pub async fn put_helper(deployment: &Deployment, layout: &Layout) -> Result<()> {
     let Some(into) = layout.custom_nodes.first() else {
-        return Err(Error::undecided("ComfyUI loads no custom nodes here"));
+        return Err(Error::undecided("ComfyUI does not load custom nodes here"));
     };
     let owner = Ownership { uid: layout.ids.0, gid: layout.ids.1 };
-    let archive = pack(owner).map_err(|e| Error::environment("the helper cannot be packed").detail(e.to_string()))?;
+    let archive = pack(owner).map_err(|e| Error::environment("cannot pack the helper").detail(e.to_string()))?;
     deployment.upload(into, archive).await
 }
 
@@ -91,10 +91,10 @@ fn pack(owner: Ownership) -> std::io::Result<bytes::Bytes> {
     archive.finish()
 }
 
-/// Waits until the helper has written, at most `timeout`.
+/// Waits up to `timeout` for the helper's file.
 ///
 /// # Errors
-/// An undecided error when the server ends before, or the helper is not heard of.
+/// An undecided error if the server exits first, or on a timeout.
 pub async fn read(deployment: &Deployment, timeout: Duration) -> Result<Inventory> {
     let begun = Instant::now();
     loop {
@@ -105,10 +105,10 @@ pub async fn read(deployment: &Deployment, timeout: Duration) -> Result<Inventor
                 && output.ok()
             {
                 return serde_json::from_str(&output.stdout)
-                    .map_err(|e| Error::undecided("the list of routes cannot be read").detail(e.to_string()));
+                    .map_err(|e| Error::undecided("cannot parse the list of routes").detail(e.to_string()));
             }
         } else if !life.restarting {
-            return Err(Error::undecided("the server ended before it had registered its routes"));
+            return Err(Error::undecided("the server exited before it registered its routes"));
         }
         if begun.elapsed() > timeout {
             return Err(Error::undecided(format!(

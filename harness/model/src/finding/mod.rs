@@ -24,7 +24,7 @@ pub struct Finding {
     pub message: String,
     /// The evidence: requests as `curl` commands, paths, log lines.
     pub evidence: Vec<String>,
-    /// What an intruder could do, in one line; `null` where it is not known, or nobody gets in.
+    /// What an intruder could do, in one line; `null` if unknown, or if there is no access.
     #[serde(default)]
     pub impact: Option<String>,
     /// What to do about it.

@@ -293,7 +293,7 @@ impl Scheme {
     /// Reads the text of a scheme file; `shown` is its name in messages.
     ///
     /// # Errors
-    /// A usage error with the place of what is wrong.
+    /// A usage error with position.
     pub fn parse(text: &str, shown: &str) -> Result<Self> {
         let scheme: Self = parse_as(text, shown)?;
         if scheme.present.is_empty() {
@@ -327,7 +327,8 @@ impl Scheme {
         Ok(())
     }
 
-    /// Whether every glob and every method can be read: one that cannot would match nothing, or be sent as GET.
+    /// Checks every glob and method: an invalid glob would match nothing, and an invalid method would be sent as
+    /// GET.
     fn check_patterns(&self) -> Result<()> {
         let globs = self.public.iter().map(|route| ("public", &route.path));
         let globs = globs.chain(self.plugin.names.iter().map(|glob| ("plugin.names", glob)));

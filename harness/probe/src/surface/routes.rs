@@ -29,7 +29,7 @@ pub struct Route {
     /// Whether even that request leaves data behind, under a `lockproof-` name.
     #[serde(default)]
     pub writes: bool,
-    /// The function that answers and its file, where the server itself has told.
+    /// The handler and its file, if the server listed it.
     #[serde(skip)]
     pub handler: Option<String>,
 }
@@ -67,13 +67,13 @@ impl Route {
         Self { method, path, api: false, body, changes: !reads, writes: false, handler: None }
     }
 
-    /// A route that the server itself has listed, with the function that answers.
+    /// A route from the server's own list, with its handler.
     pub fn listed(method: &str, path: &str, handler: String) -> Self {
         Self { handler: Some(handler), ..Self::discovered(method, path) }
     }
 
-    /// Whether it is the same route, whatever its names are called; one that is below `/api` as well
-    /// stands for both.
+    /// Whether it is the same route, regardless of placeholder names; a route that also exists below `/api`
+    /// matches both.
     pub fn is(&self, method: &str, path: &str) -> bool {
         let bare = path.strip_prefix("/api").filter(|rest| self.api && rest.starts_with('/')).unwrap_or(path);
         self.method == method && shape(&self.path) == shape(bare)
@@ -99,7 +99,7 @@ impl Route {
     }
 }
 
-/// A path without its query, each name in it as `{}`.
+/// A path without its query, with each placeholder as `{}`.
 pub(crate) fn shape(path: &str) -> Vec<&str> {
     let path = path.split('?').next().unwrap_or_default();
     path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect()

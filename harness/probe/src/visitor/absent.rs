@@ -1,4 +1,4 @@
-//! What strangers get for what is not there, to tell a route of the lock from its refusal.
+//! Anonymous answers for paths that do not exist, to distinguish the lock's routes from its rejections.
 
 use http::Method;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 use lockproof_model::secret;
 
-/// The answers to a path that nobody has, twice: a refusal may hold an id.
+/// The answers for a path that does not exist, each twice: a rejection may contain a request ID.
 #[derive(Clone, Debug)]
 pub(super) struct Absent {
     answers: Vec<(String, Answer)>,
@@ -17,7 +17,7 @@ pub(super) struct Absent {
 }
 
 impl Absent {
-    /// Asks for two made-up paths, and answers as a browser and as a script.
+    /// Requests two random paths, as a browser and as a script.
     pub(super) async fn learn(client: &Client, method: &Method) -> Self {
         let mut answers = Vec::new();
         for accept in ["text/html", "*/*"] {
@@ -36,7 +36,7 @@ impl Absent {
         Self { answers, is_stable }
     }
 
-    /// Whether an answer to `path` is what a path gets that nobody has.
+    /// Whether the answer for `path` equals that of a path that does not exist.
     pub(super) fn is(&self, path: &str, answer: &Answer) -> bool {
         matches!(answer.status.as_u16(), 404 | 405 | 501)
             || self.answers.iter().any(|(made_up, absent)| {
@@ -46,13 +46,13 @@ impl Absent {
             })
     }
 
-    /// The answers themselves, one of each kind.
+    /// The answers, one of each kind.
     pub(super) fn samples(&self) -> impl Iterator<Item = (&str, &Answer)> {
         self.answers.iter().step_by(2).map(|(path, answer)| (path.as_str(), answer))
     }
 }
 
-/// A body without the path that it may repeat.
+/// The body without the requested path, which it may repeat.
 fn text((path, answer): &(String, Answer)) -> String {
     String::from_utf8_lossy(&answer.body).replace(path.as_str(), "")
 }

@@ -1,5 +1,5 @@
-//! What a lock does against guessing: it blocks an address, or a form, after a few wrong tries. Its pause
-//! is waited for within a bound; beyond it, what was not tried stays undecided.
+//! Handles brute-force protection: a lock may block an address or a form after a few failed attempts.
+//! Waits up to a limit; after that, the remaining attempts stay undecided.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::{
     message::{Answer, Outcome, Request},
 };
 
-/// The first pause where the lock does not say how long, doubled each time.
+/// The first pause if the lock gives no duration; doubled each time.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Beyond what a lock says, because it counts seconds as well.
+/// Added to the lock's own duration, which is rounded to seconds.
 const GRACE: Duration = Duration::from_millis(1100);
-/// A refusal is short; a page that speaks of blocked pop-ups is none.
+/// The maximum length of a rejection, in bytes. A long page may contain such words by chance.
 const LONGEST: usize = 4096;
 
-/// Sends tries, and waits where the lock asks for it.
+/// Sends attempts, and waits when the lock requires it.
 #[derive(Debug)]
 pub(super) struct Brake {
     left: Duration,
@@ -26,22 +26,22 @@ pub(super) struct Brake {
 }
 
 impl Brake {
-    /// A brake that waits no longer than that altogether.
+    /// A brake with a total waiting limit.
     pub(super) fn new(patience: Duration) -> Self {
         Self { left: patience, blocks: 0, given_up: None }
     }
 
-    /// Whether the lock has blocked any try.
+    /// Whether the lock has blocked any attempt.
     pub(super) fn has_blocked(&self) -> bool {
         self.blocks > 0
     }
 
-    /// Why not everything could be tried.
+    /// The reason if not everything could be tried.
     pub(super) fn given_up(&self) -> Option<&str> {
         self.given_up.as_deref()
     }
 
-    /// Sends a request, after the pauses for which the lock asks; `None` when that takes too long.
+    /// Sends a request, and repeats it after the lock's pauses; `None` if that takes too long.
     pub(super) async fn send(&mut self, client: &Client, request: &Request) -> Option<Outcome> {
         let mut unsaid = PAUSE;
         while self.given_up.is_none() {
@@ -52,7 +52,7 @@ impl Brake {
             unsaid *= 2;
             if wait > self.left {
                 self.given_up = Some(format!(
-                    "the lock blocks further tries at {} for {} s, longer than lockproof waits",
+                    "the lock blocks further attempts at {} for {} s, longer than lockproof waits",
                     request.path(),
                     wait.as_secs()
                 ));
@@ -65,7 +65,7 @@ impl Brake {
     }
 }
 
-/// Whether an answer blocks whoever asks, and for how long as far as it says.
+/// Whether an answer means that the client is blocked, with the duration if given.
 pub(super) fn pause(answer: &Answer) -> Option<Option<Duration>> {
     let status = answer.status.as_u16();
     let text = || String::from_utf8_lossy(&answer.body).to_lowercase();
@@ -95,7 +95,7 @@ pub(super) fn pause(answer: &Answer) -> Option<Option<Duration>> {
     blocks.then(|| answer.retry_after().or_else(|| in_json(answer)).or_else(|| in_words(&text())))
 }
 
-/// The seconds that a member of a JSON body names.
+/// The duration in a JSON body.
 fn in_json(answer: &Answer) -> Option<Duration> {
     let body: Value = serde_json::from_slice(&answer.body).ok()?;
     let names = ["remaining_seconds", "retry_after", "retryAfter", "retry_in", "wait", "seconds", "timeout"];
@@ -103,7 +103,7 @@ fn in_json(answer: &Answer) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The minutes and seconds that a sentence names.
+/// The duration in a sentence.
 fn in_words(text: &str) -> Option<Duration> {
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let mut seconds = 0_u64;

@@ -1,4 +1,5 @@
-//! What in an answer could be a key: cookies, header values, strings in JSON, in pages and in redirects.
+//! Values in an answer that could be credentials: cookies, header values, and strings in JSON, pages and
+//! redirects.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
@@ -7,9 +8,9 @@ use serde_json::Value;
 
 use crate::message::Answer;
 
-/// How many candidates of one answer are worth a try.
+/// The maximum number of candidates per answer.
 const MOST: usize = 24;
-/// How much of a body is searched.
+/// The searched length of a body, in bytes.
 const LARGEST: usize = 256 * 1024;
 
 /// Where a candidate was found.
@@ -25,20 +26,20 @@ pub(super) enum Origin {
     Body,
 }
 
-/// What could be a key.
+/// A possible credential.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate {
-    /// Whether little speaks for it: neither its name nor its shape.
+    /// Whether neither its name nor its format suggests a credential.
     pub(super) is_weak: bool,
     /// Where it was found.
     pub(super) origin: Origin,
-    /// The name of the cookie, the header, the parameter or the member; empty where it has none.
+    /// The name of the cookie, header, parameter or JSON member; empty if it has none.
     pub(super) name: String,
-    /// The value itself.
+    /// The value.
     pub(super) value: String,
 }
 
-/// Headers that say nothing of anybody.
+/// Headers that never contain a credential.
 const USUAL: [&str; 25] = [
     "accept-ranges",
     "age",
@@ -67,13 +68,13 @@ const USUAL: [&str; 25] = [
     "x-frame-options",
 ];
 
-/// The candidates of an answer, the likeliest first.
+/// The candidates of an answer, the most likely first.
 pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
     let (mut found, mut found_together) = (BTreeSet::new(), Vec::new());
     let mut add = |origin: Origin, name: &str, value: &str| {
         let value = value.trim().trim_matches('"');
         let is_named = is_name_of_a_key(name);
-        // Whatever a cookie or a member called token holds is one, if it is not a word or a switch.
+        // A cookie or a member named like a token is a candidate unless its value is a word or a flag.
         let could_be = match (origin, is_named) {
             (Origin::Cookie, _) => !value.is_empty(),
             (_, true) => value.len() >= 6 && !value.contains(char::is_whitespace),
@@ -89,7 +90,7 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
             add(Origin::Cookie, name, value);
         }
     }
-    // Some sessions need all of their cookies.
+    // Some sessions need all their cookies.
     let all = answer.cookies().unwrap_or_default();
     if let Some((first, rest)) = all.split_once('=')
         && rest.contains("; ")
@@ -124,7 +125,7 @@ pub(super) fn candidates(answer: &Answer) -> Vec<Candidate> {
     found.into_iter().take(MOST).chain(found_together).collect()
 }
 
-/// The links of an answer that lead on: a redirect's target, and URLs in its JSON.
+/// The links of an answer: a redirect's target, and URLs in its JSON.
 pub(super) fn links(answer: &Answer) -> Vec<String> {
     let mut found: Vec<String> = Some(answer.location()).filter(|location| !location.is_empty()).into_iter().collect();
     if let Ok(json) = serde_json::from_slice::<Value>(&answer.body[..answer.body.len().min(LARGEST)]) {
@@ -174,7 +175,7 @@ fn is_name_of_a_key(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Whether a word looks made up rather than written: long, letters and digits mixed, no file's name.
+/// Whether a word looks random: long, with letters and digits, and not a file name.
 fn has_the_shape(value: &str) -> bool {
     const FILES: [&str; 12] =
         [".js", ".css", ".png", ".ico", ".svg", ".html", ".json", ".woff", ".woff2", ".jpg", ".map", ".py"];

@@ -1,4 +1,4 @@
-//! What of a server answers strangers: pages, the forms in them, and what their scripts ask for.
+//! Finds the public parts of a server: pages, their forms, and the requests of their scripts.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
@@ -20,21 +20,21 @@ use crate::{
 use lockproof_model::parse::parse_as;
 
 const IN_FLIGHT: usize = 8;
-/// How many pages that others lead to, and how many scripts, are read.
+/// The maximum number of linked pages and of scripts to read.
 const PAGES: usize = 16;
 const SCRIPTS: usize = 12;
 const LARGEST: usize = 1024 * 1024;
 
-/// What answers strangers.
+/// The public parts of a server.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// What was read, with its answers.
+    /// The requests with their answers.
     pub(super) read: Vec<(Request, Answer)>,
-    /// The forms, those that were seen before those that are only usual.
+    /// The forms: first the detected ones, then the usual ones.
     pub(super) forms: Vec<Form>,
 }
 
-/// Usual paths of one purpose.
+/// Usual paths for one purpose.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Usual {
@@ -70,14 +70,14 @@ fn usual() -> &'static [Usual] {
     USUAL.get_or_init(|| parse_as(include_str!("usual.yaml"), "usual.yaml").expect("the list is tested"))
 }
 
-/// The fields that are usual for a purpose.
+/// The usual fields for a purpose.
 pub(super) fn usual_fields(purpose: Purpose) -> Vec<Field> {
     let known = usual().iter().find(|usual| usual.purpose.purpose() == purpose);
     known.map(|usual| usual.fields.iter().map(|name| Field::named(name)).collect()).unwrap_or_default()
 }
 
 impl Site {
-    /// Reads what there is to read, and nothing is changed by that.
+    /// Reads the public parts, without changing the server's state.
     pub(super) async fn explore(visitor: &Visitor<'_>) -> Self {
         let login = visitor.scheme.login.as_ref();
         let absent = Absent::learn(visitor.client, &Method::GET).await;
@@ -109,7 +109,7 @@ impl Site {
                 read.push((Request::get(path).header("Accept", "text/html"), answer));
             }
             let mut onward: Vec<String> = found.into_iter().filter(|path| !known.contains(path)).collect();
-            // A page of a lock leads to few others, and says in words what they are for.
+            // A lock's page has few links, and their text tells their purpose.
             onward.sort_by_key(|path| !concerns_a_lock(path));
             onward.truncate(room);
             next = onward;
@@ -135,7 +135,7 @@ impl Site {
                 vec![Field::named(&login.username), Field { kind: "password".into(), ..Field::named(&login.password) }];
             Form::new(&login.path, "login", fields, Vec::new(), Encoding::Form)
         });
-        // What a script sends has names; what kind they are shows in the page.
+        // A script gives the names of fields; the page gives their types.
         let kinds: Vec<Field> =
             forms.iter().flat_map(|form| form.fields.clone()).filter(|f| !f.kind.is_empty()).collect();
         for field in forms.iter_mut().flat_map(|form| &mut form.fields).filter(|field| field.kind.is_empty()) {
@@ -151,7 +151,7 @@ impl Site {
         site
     }
 
-    /// Adds the usual forms that answer, routes that are called like one, and `others`.
+    /// Adds the usual forms that exist, routes with the name of one, and `others`.
     async fn add_usual(&mut self, visitor: &Visitor<'_>, others: Vec<Form>) {
         let mut wanted: Vec<Form> = others;
         let usual_form = |purpose: Purpose, path: &str| {
@@ -177,7 +177,7 @@ impl Site {
             if let Ok(answer) = outcome
                 && !absent.is(&form.path, &answer)
             {
-                // Whoever is let in with nothing shows it here already.
+                // A form that accepts an empty request shows it here.
                 self.read.push((request, answer));
                 self.forms.push(form);
             }
@@ -191,7 +191,7 @@ fn bare(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
 }
 
-/// Where a visit begins.
+/// The start pages of a visit.
 fn start(visitor: &Visitor<'_>) -> Vec<String> {
     let mut paths: Vec<String> = visitor.scheme.login.iter().map(|login| login.path.clone()).collect();
     let public = visitor.scheme.public.iter().map(|route| route.path.clone()).filter(|p| !p.contains(['*', '{']));
@@ -205,7 +205,7 @@ fn start(visitor: &Visitor<'_>) -> Vec<String> {
     paths
 }
 
-/// Asks for pages as a browser does.
+/// Requests pages like a browser.
 async fn get(visitor: &Visitor<'_>, paths: &[String]) -> Vec<(String, Answer)> {
     let ask = |path: String| async move {
         let request = Request::get(&*path).header("Accept", "text/html");
@@ -218,13 +218,13 @@ fn concerns_a_lock(path: &str) -> bool {
     Purpose::from_words(path).is_some() && !path.contains("/assets/") && !path.ends_with(".css")
 }
 
-/// Whether a link may lead to a page.
+/// Whether a link may be a page.
 fn is_page(path: &str) -> bool {
     let last = path.split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     last.rsplit_once('.').is_none_or(|(_, ending)| ending.starts_with("htm") || ending == "php")
 }
 
-/// Adds what a script asks of a lock; gives what it posts besides, ComfyUI's own routes left out.
+/// Adds a script's requests to the lock. Returns its other POST requests, without ComfyUI's own routes.
 fn add_calls(script: &str, forms: &mut Vec<Form>, reads: &mut BTreeSet<String>) -> Vec<Form> {
     let calls = Calls::parse(script);
     forms.extend(calls.forms);
@@ -232,9 +232,9 @@ fn add_calls(script: &str, forms: &mut Vec<Form>, reads: &mut BTreeSet<String>) 
     calls.others.into_iter().filter(|form| !is_known(&form.path)).collect()
 }
 
-/// Adds a form, or what it says more of one that is there: a script may send what a page shows.
+/// Adds a form, or merges it with a known one: a script may send a form that a page shows.
 fn merge(forms: &mut Vec<Form>, form: Form) {
-    // Fields of quite other names are another form.
+    // If no field name matches, it is another form.
     let shares = |known: &Form| {
         form.fields.is_empty() || form.fields.iter().any(|field| known.fields.iter().any(|f| f.name == field.name))
     };
@@ -246,7 +246,7 @@ fn merge(forms: &mut Vec<Form>, form: Form) {
     match same {
         None => forms.push(form),
         Some(known) => {
-            // Its own fields are known; of the others only what a server may ask back for.
+            // The form's own fields are known; from the other one, take only fields that the server may require.
             let more: Vec<Field> =
                 form.fields.iter().filter(|field| !field.value.is_empty() || !known.has_password()).cloned().collect();
             *known = known.clone().with_fields(&more);

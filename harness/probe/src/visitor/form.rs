@@ -1,4 +1,4 @@
-//! A form, as a page shows it or a script sends it, and its requests.
+//! A form of a page or a script, and its requests.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::message::Request;
 use lockproof_model::secret;
 
-/// How the fields travel.
+/// The encoding of a form's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
-    /// As a browser sends a form: `application/x-www-form-urlencoded`.
+    /// The default of browsers: `application/x-www-form-urlencoded`.
     Form,
     /// As a JSON object.
     Json,
@@ -25,23 +25,23 @@ impl Encoding {
     }
 }
 
-/// What a form is for.
+/// The purpose of a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
-    /// It lets in who has a password, or gives a token.
+    /// Logs in with a password, or returns a token.
     LogIn,
-    /// It makes an account.
+    /// Registers an account.
     Register,
-    /// It lets in who has none.
+    /// Logs in as a guest.
     Guest,
-    /// It helps who has forgotten the password.
+    /// Resets a password.
     Reset,
-    /// It ends a session.
+    /// Logs out.
     LogOut,
 }
 
 impl Purpose {
-    /// What words of a path, of a form's id or of a field's name say.
+    /// The purpose that the words of a path, a form's id or a field's name suggest.
     pub(super) fn from_words(words: &str) -> Option<Self> {
         let words = words.to_ascii_lowercase();
         let says = |known: &[&str]| known.iter().any(|word| words.contains(word));
@@ -65,19 +65,19 @@ impl Purpose {
     }
 }
 
-/// One field.
+/// A field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     /// The name under which it is sent.
     pub(super) name: String,
-    /// The `type` of its element, in small letters; empty where it is not known.
+    /// The `type` of its element, in lower case; empty if unknown.
     pub(super) kind: String,
-    /// The value that it has already.
+    /// Its preset value.
     pub(super) value: String,
 }
 
 impl Field {
-    /// A field that is known by its name alone.
+    /// A field of which only the name is known.
     pub(super) fn named(name: &str) -> Self {
         Self { name: name.to_owned(), kind: String::new(), value: String::new() }
     }
@@ -87,17 +87,17 @@ impl Field {
         words.iter().any(|word| name.contains(word))
     }
 
-    /// Whether a password goes in.
+    /// Whether it is a password field.
     pub(super) fn is_password(&self) -> bool {
         self.kind == "password" || self.says(&["pass", "pwd", "pswd", "pw"])
     }
 
-    /// Whether it says that a guest wants in.
+    /// Whether it requests a guest login.
     pub(super) fn is_guest(&self) -> bool {
         self.says(&["guest", "anonymous", "demo"])
     }
 
-    /// What goes in, for these credentials.
+    /// Its value for these credentials.
     fn filled(&self, with: &Credentials<'_>) -> String {
         if self.is_guest() {
             let off = if self.value.is_empty() { "false" } else { &self.value };
@@ -125,34 +125,34 @@ impl Field {
     }
 }
 
-/// What a visitor says of himself.
+/// The credentials that a visitor submits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Credentials<'a> {
-    /// The name, letters and digits; its mailbox where one is asked for.
+    /// The user name, of letters and digits; also used for an email address.
     pub(super) user: &'a str,
     /// The password.
     pub(super) password: &'a str,
-    /// Whether he asks to be a guest.
+    /// Whether to request a guest login.
     pub(super) guest: bool,
 }
 
 /// A form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    /// Where it is posted.
+    /// The path of its POST request.
     pub(super) path: String,
-    /// What it is for.
+    /// Its purpose.
     pub(super) purpose: Purpose,
     /// Its fields.
     pub(super) fields: Vec<Field>,
-    /// Buttons that send a name of their own, with their values.
+    /// The buttons that send their own name, with their values.
     pub(super) buttons: Vec<(String, String)>,
-    /// How it is sent as far as is known.
+    /// Its encoding, as far as known.
     pub(super) encoding: Encoding,
 }
 
 impl Form {
-    /// A form that was seen; what it is for shows in its path, in `hint` and in its fields.
+    /// A detected form; its purpose follows from its path, `hint` and its fields.
     pub(super) fn new(
         path: &str,
         hint: &str,
@@ -171,12 +171,12 @@ impl Form {
         Self { path: path.to_owned(), purpose, fields, buttons, encoding }
     }
 
-    /// Whether a field of it is filled in with a password.
+    /// Whether it has a password field.
     pub(super) fn has_password(&self) -> bool {
         self.fields.iter().any(Field::is_password)
     }
 
-    /// Adds fields that are not there yet.
+    /// Adds missing fields.
     pub(super) fn with_fields(mut self, more: &[Field]) -> Self {
         for field in more {
             if !self.fields.iter().any(|known| known.name == field.name) {
@@ -186,7 +186,7 @@ impl Form {
         self
     }
 
-    /// The request that sends it filled in, with `extra` fields as they are.
+    /// The request that submits it, with `extra` fields unchanged.
     pub(super) fn request(&self, encoding: Encoding, with: &Credentials<'_>, extra: &[(&str, &str)]) -> Request {
         let extra_pairs = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let own = self.fields.iter().filter(|field| !extra.iter().any(|(name, _)| *name == field.name));
@@ -196,7 +196,7 @@ impl Form {
     }
 }
 
-/// A request that posts fields.
+/// A request that submits fields.
 pub(super) fn send(path: &str, encoding: Encoding, pairs: &[(String, String)]) -> Request {
     match encoding {
         Encoding::Form => {

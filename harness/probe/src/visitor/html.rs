@@ -1,4 +1,4 @@
-//! What a page asks its visitor for: its forms, and the scripts and pages that it leads to.
+//! Reads a page: its forms, its scripts, and its links to other pages.
 
 use std::sync::OnceLock;
 
@@ -6,14 +6,14 @@ use regex::Regex;
 
 use super::form::{Encoding, Field, Form};
 
-/// What a page leads to.
+/// The contents of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
-    /// Its forms, and the fields that stand outside of any.
+    /// Its forms, and the fields outside any form.
     pub(super) forms: Vec<Form>,
-    /// Scripts of this server that it loads.
+    /// The scripts of this server that it loads.
     pub(super) scripts: Vec<String>,
-    /// Pages of this server that it links to.
+    /// The pages of this server that it links to.
     pub(super) links: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Page {
     }
 }
 
-/// The path of a reference as a page at `path` means it; `None` where it leads to another server.
+/// Resolves a reference of the page at `path`; `None` if it leads to another server.
 pub(super) fn on_this_server(reference: &str, path: &str) -> Option<String> {
     let reference = reference.split('#').next().unwrap_or_default().trim();
     let here = path.split('?').next().unwrap_or_default();
@@ -71,7 +71,7 @@ pub(super) fn on_this_server(reference: &str, path: &str) -> Option<String> {
     Some(format!("{directory}/{}", reference.trim_start_matches("./")))
 }
 
-/// The fields and the named buttons of a piece of a page.
+/// The fields and named buttons of a part of a page.
 fn controls(html: &str) -> (Vec<Field>, Vec<(String, String)>) {
     static CONTROL: OnceLock<Option<Regex>> = OnceLock::new();
     let (mut fields, mut buttons) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ fn controls(html: &str) -> (Vec<Field>, Vec<(String, String)>) {
         let value = value_of(&reads, "value").unwrap_or_default();
         let is_button =
             found[1].eq_ignore_ascii_case("button") || matches!(kind.as_str(), "submit" | "button" | "image");
-        // What only a script reads has an id, and is often sent under it.
+        // A field that only a script reads has an id, which is often its name in the request.
         let name = value_of(&reads, "name").or_else(|| value_of(&reads, "id").filter(|_| !is_button));
         match name.filter(|name| !name.is_empty()) {
             Some(name) if is_button => buttons.push((name, value)),

@@ -1,8 +1,8 @@
-//! Whether a visitor can obtain access from the server itself. It is decided by doing: what the lock asks
-//! strangers for is sent to it, and whatever a stranger is given is tried as a key.
+//! Checks whether a visitor can obtain access from the server itself, by trying it: submits the lock's
+//! public forms, and tries every value that it returns as a credential.
 //!
-//! The shortest ways come first: what is only read, what one form takes, what an account gets that a
-//! visitor has made. All of it changes a server's state, and comes last on a subject.
+//! The shortest ways come first: public pages, then a single form, then a registered account. Form
+//! attempts change the server's state, so this check runs last on a subject.
 
 mod absent;
 mod brake;
@@ -38,24 +38,24 @@ use crate::{
 };
 use lockproof_model::scheme::Scheme;
 
-/// How long the pauses of a lock that blocks after wrong tries are waited for altogether: comfyui-sentinel's
-/// is 60 s for each wrong try from the third on, of which three are needed.
+/// The total time to wait while a lock blocks after failed attempts. comfyui-sentinel blocks for 60 s per
+/// failed attempt from the third on; three are needed.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// How many different candidates are tried altogether.
+/// The maximum number of different candidates to try.
 const CANDIDATES: usize = 160;
-/// How many links of one answer are followed.
+/// The maximum number of links to follow per answer.
 const LINKS: usize = 2;
 
-/// What a visitor has got.
+/// The result of a visit.
 #[derive(Clone, Debug, Default)]
 pub struct Visited {
     /// How access was obtained.
     pub claim: Option<Claim>,
-    /// Where the token of record itself was shown.
+    /// The request whose answer contained the token of record.
     pub shown: Option<Step>,
-    /// Why not everything could be tried.
+    /// The reason if not everything could be tried.
     pub undecided: Option<String>,
-    /// Whether the server's state may have changed, though nobody got in.
+    /// Whether the server's state may have changed, although no attempt succeeded.
     pub is_disturbed: bool,
 }
 
@@ -69,7 +69,7 @@ struct Visit<'a> {
 }
 
 impl<'a> Visitor<'a> {
-    /// A visitor of a server whose lock was looked at, with the routes that are known beyond the usual.
+    /// A visitor of a server after a first look at its lock. `routes` are additional routes.
     pub fn new(
         client: &'a Client,
         scheme: &'a Scheme,
@@ -80,7 +80,7 @@ impl<'a> Visitor<'a> {
         Self { client, scheme, keys, routes, look, patience: PATIENCE }
     }
 
-    /// Waits no longer than that altogether for a lock that blocks after wrong tries.
+    /// Limits the total time to wait while a lock blocks after failed attempts.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
@@ -104,19 +104,19 @@ impl<'a> Visitor<'a> {
 }
 
 impl Visit<'_> {
-    /// Tries what pages and errors hold as a key.
+    /// Tries the values in pages and errors as credentials.
     async fn read(&mut self, site: &crawl::Site) -> Option<Claim> {
         for (request, answer) in &site.read {
             let step = Step { request: request.clone(), got: in_words(&Ok(answer.clone())) };
             if let Some(steps) = self.check(&[step], answer).await {
-                let how = format!("{} gives a key to anybody who asks", request.path());
+                let how = format!("{} returns a credential to anonymous visitors", request.path());
                 return Some(Claim { how, steps, empty_token: false });
             }
         }
         None
     }
 
-    /// Sends one try; the outcome, and the chain of requests by which it opens the lock, if it does.
+    /// Sends one attempt. Returns its outcome and, if it gives access, the chain of requests.
     async fn attempt(&mut self, earlier: &[Step], request: Request) -> Option<(Outcome, Option<Vec<Step>>)> {
         let outcome = self.brake.send(self.visitor.client, &request).await?;
         let Ok(answer) = &outcome else { return Some((outcome, None)) };
@@ -145,12 +145,12 @@ impl Visit<'_> {
         Some((outcome, None))
     }
 
-    /// Shows what an answer holds to the sentinels; the whole chain, if one of them opens.
+    /// Tries the candidates of an answer on the sentinels. Returns the whole chain if one gives access.
     async fn check(&mut self, steps: &[Step], answer: &Answer) -> Option<Vec<Step>> {
         for candidate in candidates(answer) {
             let known = |keys: &Keys| keys.forms().contains(&candidate.value);
             if self.visitor.keys.is_some_and(known) {
-                // That one opens the lock, of course; that strangers are shown it is a finding of its own.
+                // A known credential gives access, of course; its disclosure is a separate finding.
                 self.visited.shown = self.visited.shown.take().or_else(|| steps.last().cloned());
                 continue;
             }
@@ -159,7 +159,7 @@ impl Visit<'_> {
                 continue;
             }
             if let Some(last) = self.oracle.opens(self.visitor.client, &mut self.brake, &candidate).await {
-                // It may be asked for again, by a shorter request.
+                // A shorter request may return it again.
                 self.tried.remove(&mark);
                 return Some(steps.iter().cloned().chain([last]).collect());
             }
@@ -167,20 +167,20 @@ impl Visit<'_> {
         None
     }
 
-    /// The end of a visit: a lock that shuts the address out is waited for.
+    /// Ends a visit: waits while the lock blocks this address.
     async fn leave(mut self) -> Visited {
         if self.visited.claim.is_none() {
             self.visited.undecided = self.brake.given_up().map(str::to_owned);
             if self.is_shut_out().await {
                 self.visited.is_disturbed = true;
-                let why = "since the tries on its forms, the lock refuses the token of record from this address";
+                let why = "after the attempts on its forms, the lock rejects the token of record from this address";
                 self.visited.undecided.get_or_insert_with(|| why.to_owned());
             }
         }
         self.visited
     }
 
-    /// Whether the token of record, which worked before, works no more from here.
+    /// Whether the token of record worked before the visit but is rejected now.
     async fn is_shut_out(&self) -> bool {
         let Visitor { client, scheme, keys, look, .. } = self.visitor;
         let (Some(keys), Works::Yes) = (keys, look.token) else { return false };
@@ -201,9 +201,9 @@ impl Visit<'_> {
     }
 }
 
-/// A link of this server that carries something which only its receiver should have.
+/// A link to this server that contains a credential or a reset code.
 fn key_bearing(link: &str, path: &str) -> Option<String> {
-    // The server may call itself by another name.
+    // The server may use another host name for itself.
     let local = match link.split_once("://") {
         Some((_, rest)) => rest.find('/').map(|start| rest[start..].to_owned())?,
         None => on_this_server(link, path)?,

@@ -1,5 +1,5 @@
-//! Whether something is a key: it is shown to a sentinel in every way in which a key may be shown, and
-//! opens it, while another value in the same place does not.
+//! Tests whether a value is a credential: it gives access to a sentinel in some way of presenting it,
+//! while another value in the same place does not.
 
 use http::Method;
 
@@ -19,10 +19,10 @@ use lockproof_model::{
     secret,
 };
 
-/// What a key is called in evidence.
+/// The replacement of a credential in evidence.
 const KEY: &str = "$KEY";
 
-/// A sentinel that refuses strangers.
+/// A sentinel that rejects anonymous requests.
 #[derive(Debug)]
 struct Guarded {
     request: Request,
@@ -30,14 +30,14 @@ struct Guarded {
     reference: Option<Answer>,
 }
 
-/// The sentinels that refuse strangers, and the ways to show them a key.
+/// The sentinels that reject anonymous requests, and the ways of presenting a credential.
 #[derive(Debug)]
 pub(super) struct Oracle {
     guarded: Vec<Guarded>,
     ways: Vec<Presentation>,
 }
 
-/// One way to show a candidate.
+/// A way of presenting a candidate.
 enum Way {
     Present(Presentation),
     Cookie(String),
@@ -69,7 +69,7 @@ impl Oracle {
                 })
             })
             .collect();
-        // The list of nodes is long; the others say as much.
+        // The list of nodes is long; the other sentinels suffice.
         if guarded.len() > 1 {
             guarded.retain(|g| g.request.path() != "/object_info");
         }
@@ -84,12 +84,12 @@ impl Oracle {
         Self { guarded, ways }
     }
 
-    /// Whether any sentinel refuses strangers, so that a key could show.
+    /// Whether any sentinel rejects anonymous requests, so that a credential would make a difference.
     pub(super) fn can_tell(&self) -> bool {
         !self.guarded.is_empty()
     }
 
-    /// The request by which a candidate opens a sentinel, if it does.
+    /// The request with which a candidate gives access to a sentinel, if any.
     pub(super) async fn opens(&self, client: &Client, brake: &mut Brake, candidate: &Candidate) -> Option<Step> {
         let sentinels = if candidate.is_weak { 1 } else { self.guarded.len() };
         for way in self.ways_of(candidate) {
@@ -99,7 +99,7 @@ impl Oracle {
                 if !guarded.is_opened_by(&outcome) {
                     continue;
                 }
-                // Where anything will do, this one is no key: that is a forgery, and another finding.
+                // If any value is accepted, this is no credential but a forgery, which is a separate finding.
                 let other = way.show(&guarded.request, &another(&candidate.value));
                 let by_anything = brake.send(client, &other).await?;
                 if !guarded.is_opened_by(&by_anything) {
@@ -136,12 +136,12 @@ impl Guarded {
     }
 }
 
-/// Whether a name can be that of a cookie.
+/// Whether a name is a valid cookie name.
 fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
-/// A value of the same length and characters that nobody has made.
+/// A random value of the same length and characters.
 fn another(value: &str) -> String {
     let made = secret::random(value.len().max(1));
     let mut fresh = made.chars();

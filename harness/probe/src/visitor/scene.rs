@@ -1,11 +1,11 @@
-//! The server that is visited.
+//! The input of a visit.
 
 use std::time::Duration;
 
 use crate::{client::Client, keys::Keys, look::Look, surface::routes::Route};
 use lockproof_model::scheme::Scheme;
 
-/// A visit: the server, and what is known of its lock.
+/// The server, and the known facts about its lock.
 #[derive(Clone, Copy, Debug)]
 pub struct Visitor<'a> {
     pub(super) client: &'a Client,

@@ -1,4 +1,4 @@
-//! What scripts send: the calls with their paths, and the names of the fields that go with them.
+//! Reads the requests of scripts: their paths and the names of their fields.
 
 use std::sync::OnceLock;
 
@@ -6,25 +6,25 @@ use regex::Regex;
 
 use super::form::{Encoding, Field, Form, Purpose};
 
-/// How far before a call the fields of its body may be put together, and how far behind it its options go.
+/// The searched length before a call for its body's fields, and after it for its options, in bytes.
 const BEFORE: usize = 1200;
 const BEHIND: usize = 700;
-/// A script has hardly more calls that concern its lock.
+/// The maximum number of calls per script.
 const CALLS: usize = 24;
 
-/// What a script asks for.
+/// The requests of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Calls {
-    /// What it posts.
+    /// Its POST requests, as forms.
     pub(super) forms: Vec<Form>,
-    /// What it posts besides, where neither path nor fields say what for.
+    /// Its POST requests without a known purpose.
     pub(super) others: Vec<Form>,
-    /// What it gets.
+    /// The paths of its GET requests.
     pub(super) reads: Vec<String>,
 }
 
 impl Calls {
-    /// The calls of a script that concern a lock: by their paths, or by the names of their fields.
+    /// The calls of a script that concern a lock, detected by their paths or field names.
     pub(super) fn parse(script: &str) -> Self {
         let mut calls = Self::default();
         let Some(pattern) = call_pattern() else { return calls };
@@ -66,7 +66,7 @@ fn slice(text: &str, from: usize, to: usize) -> &str {
     text.get(from..to).unwrap_or_default()
 }
 
-/// The method that the options of a call name.
+/// The method in the options of a call.
 fn method(behind: &str) -> String {
     static METHOD: OnceLock<Option<Regex>> = OnceLock::new();
     METHOD
@@ -76,7 +76,7 @@ fn method(behind: &str) -> String {
         .map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
 }
 
-/// The fields of a call's body, with the values that are written down, and whether they go as JSON.
+/// The fields of a call's body, with literal values, and whether they are sent as JSON.
 fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
     static APPENDED: OnceLock<Option<Regex>> = OnceLock::new();
     static LITERAL: OnceLock<Option<Regex>> = OnceLock::new();
@@ -100,7 +100,7 @@ fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
     };
     for text in [before, behind] {
         for found in appended.captures_iter(text) {
-            // Headers are appended, too.
+            // `append` is used for headers too.
             if !found[1].contains("Content-Type") && !found[1].eq_ignore_ascii_case("Accept") {
                 add(&found[1], found.get(2).map_or("", |value| value.as_str()));
             }

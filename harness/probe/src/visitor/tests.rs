@@ -86,10 +86,7 @@ async fn a_guest_by_json_is_told_by_one_field() {
         _ => None,
     })
     .await;
-    assert_eq!(
-        chain(&visited),
-        r#"the login form lets a visitor in as a guest: POST /login {"guest":true} | GET /system_stats "#
-    );
+    assert_eq!(chain(&visited), r#"the login form accepts guests: POST /login {"guest":true} | GET /system_stats "#);
 }
 
 #[tokio::test]
@@ -128,7 +125,7 @@ async fn an_account_that_a_visitor_makes_is_tried_at_the_door() {
     .await;
     let told = chain(&visited);
     assert!(
-        told.starts_with("/members/new lets a visitor make an account that gets in: POST /members/new nick="),
+        told.starts_with("/members/new lets any visitor register an account with access: POST /members/new nick="),
         "{told}"
     );
     assert!(told.contains("| POST /login {") && visited.is_disturbed, "{told}");
@@ -143,7 +140,7 @@ async fn what_is_only_read_comes_first() {
     .await;
     assert_eq!(
         chain(&well_known),
-        "/.well-known/comfyui.json gives a key to anybody who asks: GET /.well-known/comfyui.json  | GET /system_stats "
+        "/.well-known/comfyui.json returns a credential to anonymous visitors: GET /.well-known/comfyui.json  | GET /system_stats "
     );
     let error = visited(|request| {
         (request.path() == "/token" && request.method == Method::POST)
@@ -199,7 +196,7 @@ async fn a_lock_that_blocks_is_waited_for_or_undecided() {
     };
     assert_eq!(
         chain(&visited(lock(300)).await),
-        "nobody gets in (Some(\"the lock blocks further tries at /login for 301 s, longer than lockproof waits\"))"
+        "nobody gets in (Some(\"the lock blocks further attempts at /login for 301 s, longer than lockproof waits\"))"
     );
 }
 

@@ -1,5 +1,5 @@
-//! What a visitor sends to a form: what he has just made up, what products are shipped with, the wish to
-//! be a guest, and then an account of his own.
+//! Form attempts of a visitor: random credentials, default credentials, a guest login, and an account
+//! that the visitor registers.
 
 use http::StatusCode;
 
@@ -14,27 +14,27 @@ use crate::{
 };
 use lockproof_model::secret;
 
-/// Passwords that products are shipped with.
+/// Common default credentials, as (user, password).
 const DEFAULTS: [(&str, &str); 4] =
     [("admin", "admin"), ("admin", "password"), ("comfyui", "comfyui"), ("guest", "guest")];
-/// How many of them are tried on a lock that makes whoever is wrong wait.
+/// The number of these to try on a lock that blocks after failed attempts.
 const LIKELIEST: usize = 2;
-/// By which a form lets guests in, one by one as they are told.
+/// Form fields that request a guest login.
 const GUEST: [(&str, &str); 3] = [("guest_mode", "1"), ("guest_login", "true"), ("guest", "true")];
-/// How many forms an account that was made is shown to.
+/// The maximum number of login forms at which a new account is tried.
 const DOORS: usize = 4;
 
-/// A name and a password that nobody has.
+/// A random user name and password.
 struct MadeUp {
     user: String,
     password: String,
 }
 
 impl MadeUp {
-    /// Letters and digits; and what rules for passwords ask for besides.
+    /// Letters and digits, with the characters that password rules require.
     fn new() -> Self {
         let made = Self { user: secret::random(12), password: format!("{}A1!", secret::random(21)) };
-        // Nobody's, and others each time: reports would differ in them and in nothing else.
+        // Random, so they are replaced: reports would otherwise differ in every run.
         secret::register_as(&made.user, "A-VISITOR");
         secret::register_as(&made.password, "MADE-UP");
         made
@@ -45,15 +45,15 @@ impl MadeUp {
     }
 }
 
-/// What one try gave.
+/// The result of one attempt.
 enum Tried {
     In(Vec<Step>),
     Out(Outcome),
 }
 
 impl Visit<'_> {
-    /// Tries every form: first what costs no wrong try or one, because a lock may count them; last the
-    /// passwords that products are shipped with.
+    /// Tries every form. Attempts that cause few failed logins come first, because a lock may count them;
+    /// default passwords come last.
     pub(super) async fn try_forms(&mut self, site: &Site) -> Option<Claim> {
         let of = |purpose: Purpose| site.forms.iter().filter(move |form| form.purpose == purpose);
         let made_up = MadeUp::new();
@@ -66,7 +66,7 @@ impl Visit<'_> {
         }
         for form in of(Purpose::Guest) {
             if let Some(steps) = self.ask_as_guest(form).await {
-                return Some(self.claim(form, "lets a visitor in as a guest", steps));
+                return Some(self.claim(form, "accepts guests", steps));
             }
         }
         for form in of(Purpose::Register).chain(of(Purpose::Reset)) {
@@ -90,66 +90,66 @@ impl Visit<'_> {
         None
     }
 
-    /// What a form gives to whoever makes a password up, or asks to be a guest.
+    /// Tries a form with a random password, and as a guest.
     async fn come_in(&mut self, form: &Form, made_up: &MadeUp) -> Option<Claim> {
         let form = &with_usual_fields(form);
-        // On a first run, whatever is posted first becomes the password.
+        // On a first run, the first submitted password becomes the password.
         if let Tried::In(steps) = self.send(form, form.encoding, &made_up.credentials(), &[]).await? {
-            return Some(self.claim(form, "takes a password that a visitor has just made up", steps));
+            return Some(self.claim(form, "accepts a password chosen by a visitor", steps));
         }
         let steps = self.ask_as_guest(form).await?;
-        Some(self.claim(form, "lets a visitor in as a guest", steps))
+        Some(self.claim(form, "accepts guests", steps))
     }
 
-    /// The passwords that are worth a guess, in both encodings; and the other buttons of a page.
+    /// Tries default passwords in both encodings, and the other buttons of a page.
     async fn guess(&mut self, form: &Form, made_up: &MadeUp, is_first: bool) -> Option<Claim> {
         let form = &with_usual_fields(form);
         let just = made_up.credentials();
         for encoding in [form.encoding, form.encoding.other()] {
             let main = is_first && encoding == form.encoding;
-            let made_up_before = |how: &str| (just, format!("takes a password that a visitor has {how}"), true);
+            let made_up_before = |how: &str| (just, format!("accepts a password {how}"), true);
             let mut tries = Vec::new();
             if encoding != form.encoding {
-                tries.push(made_up_before("just made up"));
+                tries.push(made_up_before("chosen by a visitor"));
             }
-            // These cost no wrong try where a password is asked for at all.
+            // These do not count as failed logins if the form requires a password.
             for user in ["", just.user] {
                 let empty = Credentials { user, password: "", guest: false };
-                tries.push((empty, "takes an empty password".to_owned(), true));
+                tries.push((empty, "accepts an empty password".to_owned(), true));
             }
             for (index, (user, password)) in DEFAULTS.into_iter().enumerate() {
-                let how = format!("takes a default password ({user}/{password})");
+                let how = format!("accepts a default password ({user}/{password})");
                 tries.push((Credentials { user, password, guest: false }, how, main && index < LIKELIEST));
             }
             if main {
-                // The first time it may only have set the password, and let nobody in yet.
-                let (with, how, _) = made_up_before("made up before");
+                // The first attempt may only have set the password, without a login.
+                let (with, how, _) = made_up_before("that a visitor chose before");
                 tries.push((with, how, false));
             }
             for (with, how, is_likely) in tries {
-                // Where a lock counts wrong tries, its first form is asked for the likeliest, and no other.
+                // If a lock counts failed logins, only the most likely attempts run, and only at its first form.
                 if self.brake.has_blocked() && !is_likely {
                     continue;
                 }
                 match self.send(form, encoding, &with, &[]).await? {
                     Tried::In(steps) => return Some(self.claim(form, &how, steps)),
-                    // It does not read this encoding: the other tries would say no more.
+                    // The server does not support this encoding: further attempts are pointless.
                     Tried::Out(outcome) if encoding != form.encoding && is_not_read(&outcome) => break,
                     Tried::Out(_) => {}
                 }
             }
         }
-        // A page may have more buttons than the one that logs in: to reset, to register.
+        // A page may have other buttons than the login: to reset, to register.
         for (name, value) in form.buttons.iter().filter(|(name, _)| !name.to_lowercase().contains("guest")) {
             let pressed = [(name.as_str(), value.as_str())];
             if let Tried::In(steps) = self.send(form, form.encoding, &just, &pressed).await? {
-                return Some(self.claim(form, "has a button that gives access to whoever presses it", steps));
+                return Some(self.claim(form, "has a button that gives access to any visitor", steps));
             }
         }
         None
     }
 
-    /// Asks to be a guest, in every way at once; then which of them it was.
+    /// Requests a guest login with all flags at once, then determines which flag works.
     async fn ask_as_guest(&mut self, form: &Form) -> Option<Vec<Step>> {
         let flags: Vec<(&str, &str)> = form
             .fields
@@ -159,7 +159,7 @@ impl Visit<'_> {
             .chain(GUEST)
             .collect();
         for encoding in [form.encoding, form.encoding.other()] {
-            // Without a password, which would count as a wrong one.
+            // Without a password, which could count as a failed login.
             let guest = Credentials { user: "guest", password: "", guest: true };
             let Tried::In(steps) = self.send(&with_usual_fields(form), encoding, &guest, &distinct(&flags)).await?
             else {
@@ -177,13 +177,13 @@ impl Visit<'_> {
         None
     }
 
-    /// Makes an account, or sets a password, and logs in with it.
+    /// Registers an account or resets a password, then logs in with it.
     async fn make_account(&mut self, form: &Form, doors: &[&Form]) -> Option<Claim> {
         let resets = form.purpose == Purpose::Reset;
         let how = if resets {
-            "gives access to whoever has forgotten a password"
+            "gives any visitor access by a password reset"
         } else {
-            "lets a visitor make an account that gets in"
+            "lets any visitor register an account with access"
         };
         let form = &with_usual_fields(form);
         for encoding in [form.encoding, form.encoding.other()] {
@@ -232,7 +232,7 @@ impl Visit<'_> {
     }
 }
 
-/// A form of whose fields nothing is known is asked with those that are usual.
+/// Adds the usual fields to a form whose fields are unknown.
 fn with_usual_fields(form: &Form) -> Form {
     let is_known = form.has_password()
         || form.purpose == Purpose::Guest
@@ -250,7 +250,7 @@ fn distinct<'a>(flags: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     seen
 }
 
-/// Whether a server does not read what was sent to it.
+/// Whether the server could not parse the request.
 fn is_not_read(outcome: &Outcome) -> bool {
     outcome.as_ref().is_ok_and(|answer| {
         matches!(
@@ -260,7 +260,7 @@ fn is_not_read(outcome: &Outcome) -> bool {
     })
 }
 
-/// Whether what was sent may have been taken.
+/// Whether the submitted form may have been accepted.
 fn is_taken(answer: &Answer) -> bool {
     answer.status.is_success() || answer.status.is_redirection()
 }

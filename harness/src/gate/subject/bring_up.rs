@@ -30,7 +30,7 @@ use lockproof_probe::{
 
 /// The pause between two checks whether the server behind a proxy is up.
 const BEHIND: Duration = Duration::from_millis(200);
-/// A subject whose lock is in, and in force.
+/// A subject with its lock installed and in effect.
 struct Up {
     deployment: Deployment,
     client: Client,
@@ -272,7 +272,7 @@ impl Gate<'_> {
     }
 }
 
-/// Adds the routes that are not there yet.
+/// Adds missing routes.
 pub(super) fn add(routes: &mut Vec<Route>, more: &[Route]) {
     for route in more {
         match routes.iter_mut().find(|known| known.is(route.method().as_str(), &route.path)) {

@@ -1,8 +1,7 @@
-//! The server's own list of its routes, from a start that nobody judges.
+//! The server's own list of its routes, from a separate start that is not judged.
 //!
-//! The throw-away deployment has the subject's image, command, mounts (fresh volumes, copy-on-write
-//! binds) and lock, and is brought up once the subject is. Subjects that would give the same list share
-//! one.
+//! The temporary deployment has the subject's image, command, mounts (new volumes, copy-on-write binds)
+//! and lock, and starts after the subject. Subjects with the same routes share one.
 
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ use lockproof_model::{
 };
 use lockproof_probe::surface::routes::Route;
 
-/// Gets the list of the subject's server.
+/// Reads the routes of the subject's server.
 pub(super) async fn list(work: Work<'_>) -> Listed {
     if work.subject.lock.scheme.in_front() {
         return Err("the gated service is a proxy, which has no list of the server's routes".to_owned());
@@ -36,7 +35,7 @@ pub(super) async fn list(work: Work<'_>) -> Listed {
 }
 
 impl Gate<'_> {
-    /// Takes the server's list into what is probed, and reports where the routes come from.
+    /// Adds the server's routes to the probed ones, and reports the sources of all routes.
     pub(super) fn take_in(&mut self, installation: &mut Installation, listed: Listed) {
         let name = &self.subject.name;
         let mut report =
@@ -46,13 +45,16 @@ impl Gate<'_> {
                 self.listed = beyond(&inventory, &self.subject.lock.scheme);
                 if !self.listed.is_empty() {
                     let paths: Vec<_> = self.listed.iter().map(|r| format!("{} {}", r.method(), r.path)).collect();
-                    tracing::info!("{name}: listed by the server and probed as protected: {}", paths.join(", "));
+                    tracing::info!(
+                        "{name}: additional routes of the server, probed as protected: {}",
+                        paths.join(", ")
+                    );
                 }
                 report.registered = Some(inventory.routes.len());
                 report.middlewares = inventory.middlewares.iter().map(ToString::to_string).collect();
             }
             Err(why) => {
-                tracing::info!("{name}: the server's own list of routes is missing: {why}");
+                tracing::info!("{name}: cannot read the server's own list of routes: {why}");
                 report.not_listed = Some(why);
             }
         }
@@ -63,8 +65,8 @@ impl Gate<'_> {
     }
 }
 
-/// What two subjects have in common whose servers register the same routes. Named volumes are empty, or
-/// filled from the image, so they do not count.
+/// The key of subjects whose servers register the same routes. Without named volumes, which are empty or
+/// filled from the image.
 fn key(subject: &Subject) -> String {
     let binds = subject.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Bind(_)));
     let image = (&subject.image, &subject.command, &subject.entrypoint, &subject.env, &subject.working_dir);
@@ -91,7 +93,7 @@ async fn listed_by(deployment: &mut Deployment, work: Work<'_>) -> Result<Invent
     }
     deployment.start().await?;
     let Readiness::Ready { client, .. } = deployment.wait_ready().await? else {
-        return Err(Error::undecided("the server does not come up"));
+        return Err(Error::undecided("the server does not start"));
     };
     let layout = layout::detect(deployment, &client).await?;
     if work.subject.lock.install.is_some() {
@@ -102,7 +104,7 @@ async fn listed_by(deployment: &mut Deployment, work: Work<'_>) -> Result<Invent
     inventory::read(deployment, timeout).await
 }
 
-/// Installs the lock before the first start. `None`: it has to be installed in the running container.
+/// Installs the lock before the first start. `None`: it must be installed in the running container.
 async fn ahead(deployment: &Deployment, work: Work<'_>) -> Result<Option<layout::Layout>> {
     if work.subject.compose.is_some() {
         return Ok(None);
@@ -120,12 +122,12 @@ async fn ahead(deployment: &Deployment, work: Work<'_>) -> Result<Option<layout:
     Ok(installed.map(|_| layout))
 }
 
-/// The routes of a list that the built-in inventory lacks and the scheme does not call public.
+/// The listed routes that are neither built in nor public in the scheme.
 pub(super) fn beyond(inventory: &Inventory, scheme: &Scheme) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     for route in &inventory.routes {
         let Some(path) = asked(route) else { continue };
-        // A handler of all methods is asked with one that reads and one that writes; HEAD follows GET.
+        // A handler for all methods is probed with one that reads and one that writes; HEAD follows GET.
         let methods: &[&str] = match route.method.as_str() {
             "*" => &["GET", "POST"],
             "HEAD" | "OPTIONS" => continue,
@@ -141,8 +143,8 @@ pub(super) fn beyond(inventory: &Inventory, scheme: &Scheme) -> Vec<Route> {
     routes
 }
 
-/// The path to ask for. A static directory is asked for a file of it; `None`: it holds what any visitor of
-/// any ComfyUI may have, the frontend's and the extensions' own files.
+/// The path to request. For a static directory, a file in it; `None` for the public files of the frontend
+/// and the extensions.
 fn asked(route: &ServerRoute) -> Option<String> {
     let Some(directory) = &route.directory else {
         return Some(route.path.clone()).filter(|path| path.starts_with('/'));

@@ -49,7 +49,7 @@ use lockproof_replay as replay;
 /// How long the exposure watch continues after the server is ready.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
-/// Gates one subject, writing into its ledger as it goes.
+/// Gates one subject, and writes its ledger during the run.
 ///
 /// # Errors
 /// The error that stopped it; the results so far are in the ledger.
@@ -79,11 +79,11 @@ pub async fn lend(
     Ok((lent.deployment, lent.client, lent.keys))
 }
 
-/// An event that has happened, and is watched until the server has settled.
+/// An event whose server is watched until it has settled.
 struct Began {
     event: Event,
     predicted: Option<Verdict>,
-    /// Since when, without the time that it waited for others.
+    /// Its start, without the time spent waiting for others.
     begun: Instant,
     watch: Watch,
     /// The keys before a rotation.
@@ -96,7 +96,7 @@ impl Gate<'_> {
         let begun = Instant::now();
         let mut brought = Box::pin(self.bring_up()).await?;
         if let BroughtUp::Installed(installation) = &mut brought {
-            // Not beside it: a subject that does not come up would take two places among those that start.
+            // Not in parallel: a subject that does not start would use two start permits.
             let work = self.work();
             let listed = self.clock.measure(Phase::Inventory, Box::pin(inventory::list(work))).await;
             self.take_in(installation, listed);
@@ -219,7 +219,7 @@ impl Gate<'_> {
         Box::pin(self.after(current, baseline, Began { event, predicted, begun, watch, old_keys, ready })).await
     }
 
-    /// The rest of an event, once the server answers again: look, probe, judge.
+    /// The rest of an event after the server answers again: look, probe, judge.
     async fn after(&mut self, current: &mut Installation, baseline: &Baseline, began: Began) -> Result<bool> {
         let Began { event, predicted, begun, watch, old_keys, ready } = began;
         self.await_upstream(&current.client, &current.keys).await;

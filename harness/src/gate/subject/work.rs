@@ -1,4 +1,4 @@
-//! What the gate of one subject works on, and what it comes to on the way.
+//! The input and intermediate results of one subject's gate.
 
 use std::{sync::atomic::AtomicBool, time::Duration};
 
@@ -42,11 +42,11 @@ pub(super) struct Installation {
     pub(super) map: StateMap,
     pub(super) ready: Duration,
     pub(super) checks: Vec<Finding>,
-    /// The routes that are probed: the inventory, and those that were discovered.
+    /// The routes to probe: the known and the discovered ones.
     pub(super) routes: Vec<Route>,
-    /// The last look, and after which event, as long as the lock was not worn out since.
+    /// The last look and its event, unless many requests were refused since.
     pub(super) last: Option<(Look, Event)>,
-    /// What was planted to see whether data lasts; `None` where that is still to be done.
+    /// The canaries; `None` if they are not created yet.
     pub(super) canaries: Option<Canaries>,
 }
 
@@ -56,7 +56,7 @@ impl Installation {
     }
 }
 
-/// What the first look found, against which events are compared.
+/// The results of the first look, with which events are compared.
 pub(super) struct Baseline {
     pub(super) verdict: Verdict,
     pub(super) reference: Reference,
@@ -64,7 +64,7 @@ pub(super) struct Baseline {
     pub(super) guarded: Vec<Guarded>,
 }
 
-/// The gate of one subject: what it works on, and whom it tells.
+/// The input of the gate for one subject.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// The engine.
@@ -73,27 +73,27 @@ pub struct Work<'a> {
     pub run: &'a Run,
     /// The whole plan.
     pub plan: &'a Plan,
-    /// The place of the subject in the plan.
+    /// The index of the subject in the plan.
     pub index: usize,
     /// The subject.
     pub subject: &'a Subject,
-    /// What it writes into.
+    /// The ledger to write to.
     pub ledger: &'a SharedLedger,
-    /// Who is told.
+    /// Receives the progress.
     pub listener: &'a dyn Listener,
-    /// What it shares with the other subjects.
+    /// Shared with the other subjects.
     pub shared: &'a Shared,
 }
 
-/// What came of bringing a subject up.
+/// The result of starting a subject.
 pub(super) enum BroughtUp {
     Installed(Box<Installation>),
-    /// No lock took hold: there is no token, and others get in.
+    /// The lock did not take effect: there is no token, and visitors get in.
     Unlocked(Box<Unlocked>),
     Down(Box<Deployment>, Down),
 }
 
-/// A subject on which no lock took hold.
+/// A subject whose lock did not take effect.
 pub(super) struct Unlocked {
     pub(super) deployment: Deployment,
     pub(super) client: Client,
@@ -103,15 +103,15 @@ pub(super) struct Unlocked {
     pub(super) why: Error,
 }
 
-/// How anybody gets into a server to which there is no token.
+/// How visitors get into a server without a token.
 pub(super) enum Entry {
     /// It is public.
     Open(Look),
-    /// It gives access away.
+    /// It is claimable.
     Claim(Claim),
 }
 
-/// One subject's gate, and what it has learnt so far.
+/// The gate of one subject, with its results so far.
 pub(super) struct Gate<'a> {
     pub(super) engine: &'a Engine,
     pub(super) run: &'a Run,
@@ -123,13 +123,13 @@ pub(super) struct Gate<'a> {
     pub(super) times_up: u32,
     pub(super) shared: &'a Shared,
     pub(super) clock: Clock,
-    /// The state map of the first installation, and what it was drawn for.
+    /// The state map of the first installation.
     pub(super) drawn: Option<(Installed, StateMap)>,
-    /// The layout of the first time that it was up.
+    /// The layout of the first start.
     pub(super) layout: Option<Layout>,
-    /// Whether the lock may go in before the first start, as far as is known.
+    /// Whether the lock can be installed before the first start, as far as known.
     pub(super) ahead: bool,
-    /// The routes that the server itself lists beyond the built-in inventory.
+    /// The server's own routes that are not built in.
     pub(super) listed: Vec<Route>,
     /// Whether the mounts were checked.
     pub(super) checked: AtomicBool,
@@ -164,7 +164,7 @@ impl<'a> Gate<'a> {
         Work { engine, run, plan, index, subject, ledger, listener, shared }
     }
 
-    /// Takes a deployment down; what it started is counted.
+    /// Removes a deployment and counts its starts.
     pub(super) async fn take_down(&self, deployment: Deployment) -> Result<()> {
         self.clock.close(&deployment);
         self.clock.add(Phase::Queue, deployment.admission().waited());
@@ -172,7 +172,7 @@ impl<'a> Gate<'a> {
     }
 }
 
-/// The layout as a report shows it.
+/// The layout for reports.
 pub(super) fn layout_report(layout: &Layout) -> LayoutReport {
     LayoutReport {
         code_dir: Some(layout.code_dir.clone()),

@@ -286,7 +286,7 @@ fn names_the_lock(path: &str) -> bool {
     [node, last, of_file].into_iter().flatten().any(|name| is_login(name))
 }
 
-/// Whether a name says that something asks for a login.
+/// Whether a name suggests that a login is required.
 fn is_login(name: &str) -> bool {
     let name = name.to_lowercase();
     let words = || name.split(|c: char| !c.is_ascii_alphanumeric());

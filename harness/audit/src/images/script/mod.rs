@@ -17,7 +17,7 @@ mod walk;
 pub use self::outcome::{Come, Environment, Script, Swallowed};
 use self::walk::{State, Walk};
 
-/// Reads a command line, or a script, that begins in `workdir`.
+/// Reads a command line or script that starts in `workdir`.
 pub fn read(text: &str, workdir: Option<&str>, environment: &Environment<'_>) -> Script {
     let mut walk = Walk::new(environment, State { here: workdir.map(str::to_owned), ..State::default() });
     walk.text(text);

@@ -1,26 +1,26 @@
-//! What a script finds around it, and what is read out of it.
+//! The environment of a script, and the result of reading it.
 
 use std::collections::BTreeMap;
 
-/// What a script finds around it.
+/// The surroundings of a script.
 pub struct Environment<'a> {
-    /// The variables of the container that are known.
+    /// The known variables of the container.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether those are all that somebody sets.
+    /// Whether no other variables are set.
     pub complete: bool,
-    /// The text of another script of the container, with the name of its file here.
+    /// The text of another script of the container, with its local file name.
     pub file: &'a dyn Fn(&str) -> Option<(String, String)>,
 }
 
-/// When a start puts something back.
+/// At which starts something is restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Come {
     /// At no start.
     #[default]
     Never,
-    /// Under a condition that reading does not decide.
+    /// Under an unknown condition.
     Maybe,
-    /// At each start that finds nothing at these paths.
+    /// At each start if none of these paths exists.
     Unless(Vec<String>),
     /// At each start.
     Always,
@@ -34,53 +34,53 @@ impl Come {
     }
 }
 
-/// An installation whose failure the start does not mind.
+/// An installation whose failure is ignored by the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swallowed {
     /// The line, from 0.
     pub line: usize,
-    /// The script in which it stands, by its file here; none: the command itself.
+    /// The local file name of its script; `None`: the command itself.
     pub file: Option<String>,
-    /// What the line says.
+    /// The text of the line.
     pub text: String,
 }
 
-/// What was read out of a command or a script.
+/// What a command or script does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
-    /// The directory of the `main.py` that is started.
+    /// The directory of the started `main.py`.
     pub code_dir: Option<String>,
-    /// The virtual environment that is activated, or whose Python starts it.
+    /// The active virtual environment, or the one whose Python starts it.
     pub environment: Option<String>,
-    /// Whether it is started by a Python of which nothing but the name is said.
+    /// Whether it is started by a plain `python` without a path.
     pub plain_python: bool,
-    /// `--base-directory`.
+    /// The value of `--base-directory`.
     pub base_directory: Option<String>,
-    /// `--output-directory`, `--input-directory`, `--user-directory`, by their names.
+    /// The values of `--output-directory`, `--input-directory`, `--user-directory`, by name.
     pub directories: BTreeMap<&'static str, String>,
-    /// `--port`.
+    /// The value of `--port`.
     pub port: Option<u16>,
-    /// Whether something starts ComfyUI here.
+    /// Whether it starts ComfyUI.
     pub starts: bool,
-    /// Whether what is started has arguments that only ComfyUI takes.
+    /// Whether the started program has arguments that only ComfyUI supports.
     pub arguments: bool,
-    /// The value of `--enable-cors-header`; empty: any.
+    /// The value of `--enable-cors-header`; empty: any origin.
     pub cors: Option<String>,
-    /// When the requirements of every custom node are installed, by the directory of the nodes; none:
-    /// that is not known.
+    /// When the requirements of every custom node are installed, by the directory of the nodes;
+    /// `None`: unknown directory.
     pub requirements: Vec<(Option<String>, Come)>,
-    /// When the login plugin itself is put in place.
+    /// When the login plugin is installed.
     pub plugin: Come,
     /// When the credential is written.
     pub credential: Come,
     /// When the dependencies of the login plugin are installed.
     pub dependencies: Come,
-    /// The first installation of something of the lock that lets the start go on when it fails.
+    /// The first installation of a part of the lock whose failure is ignored.
     pub swallowed: Option<Swallowed>,
-    /// Where ComfyUI's code is put by the start.
+    /// The directory into which the start clones ComfyUI's code.
     pub cloned_to: Option<String>,
-    /// Directories that become links to others.
+    /// Directories that become links, as (link, target).
     pub links: Vec<(String, String)>,
-    /// Whether some of it could not be read.
+    /// Whether a part of it could not be read.
     pub incomplete: bool,
 }

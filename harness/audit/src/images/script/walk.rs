@@ -28,9 +28,9 @@ const UNROLLED: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     On,
-    /// `return`: the function, or the file that was read in, ends.
+    /// `return`: ends the function or the sourced file.
     Returns,
-    /// `exit`, or another program in its place: the process ends.
+    /// `exit` or `exec`: ends the process.
     Ends,
 }
 
@@ -59,11 +59,11 @@ pub(super) struct State {
     pub(super) active: Option<String>,
 }
 
-/// How many ways have left under a condition.
+/// The number of conditional exits so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Leaves {
     all: usize,
-    /// Of these, those that ended the process.
+    /// The number of these that ended the process.
     for_good: usize,
 }
 
@@ -81,11 +81,11 @@ pub(super) struct Walk<'a> {
     functions: BTreeMap<String, FunctionBody>,
     steps: usize,
     depth: usize,
-    /// How often ComfyUI is started.
+    /// The number of starts of ComfyUI.
     pub(super) started: usize,
-    /// Where a way may leave under a condition: what comes behind is under a condition, too.
+    /// A conditional exit, after which everything is conditional too.
     leaves: Leaves,
-    /// The lines before the program that is walked.
+    /// The number of lines before the current program.
     offset: usize,
     /// The current text, and its local file name, if any.
     pub(super) source: String,
@@ -221,7 +221,7 @@ impl<'a> Walk<'a> {
                 }
                 return Flow::On;
             }
-            // What comes behind `||` is not on the way of what goes well.
+            // A command after `||` is not part of the successful path.
             if *and {
                 flow = ended;
             }
@@ -423,7 +423,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        // The first branch alone is known well enough for its opposite.
+        // Only the first branch has a known opposite.
         let nested = self.leaves.since(leaves).0 > unless.len();
         self.conditions.truncate(outer);
         self.conditions.append(&mut unless);
@@ -556,7 +556,7 @@ impl<'a> Walk<'a> {
         self.run(&words, line + self.offset, fate, fed, document.as_deref())
     }
 
-    /// The body of a loop, which may run not at all.
+    /// The body of a loop, which may not run at all.
     fn body(&mut self, list: &CompoundList, fate: Fate) {
         let started = self.started;
         let flow = self.list(list, fate);
@@ -565,8 +565,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a way that is under a condition leaves for where ComfyUI is started without what comes behind:
-    /// by a `return`, or by a start of its own. An `exit` starts nothing.
+    /// Whether a conditional path reaches the start of ComfyUI without the following commands: by a `return`,
+    /// or by its own start. An `exit` starts nothing.
     fn may_leave(&mut self, flow: Flow, started: usize) -> bool {
         let leaves = match flow {
             Flow::On => false,
@@ -580,7 +580,7 @@ impl<'a> Walk<'a> {
         leaves
     }
 
-    /// Ends what is under further conditions; where a way may have left meanwhile, one stays.
+    /// Leaves the inner conditions. If there was a conditional exit meanwhile, one condition remains.
     fn close(&mut self, outer: usize, before: Leaves) {
         self.conditions.truncate(outer);
         if self.leaves.since(before).0 > 0 {
@@ -588,7 +588,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The end of a function, or of a file that was read in: to it, a `return` leads as well.
+    /// The end of a function or a sourced file, which a `return` reaches too.
     pub(super) fn returned(&mut self, outer: usize, before: Leaves) {
         self.conditions.truncate(outer);
         let (_, for_good) = self.leaves.since(before);
@@ -598,13 +598,13 @@ impl<'a> Walk<'a> {
         self.leaves = Leaves { all: before.all + for_good, for_good: before.for_good + for_good };
     }
 
-    /// The end of another process: whatever left it, this one goes on.
+    /// The end of a subprocess: this process continues in any case.
     pub(super) fn left_process(&mut self, (outer, before): (usize, Leaves)) {
         self.conditions.truncate(outer);
         self.leaves = before;
     }
 
-    /// What the walk has to know for [`Walk::returned`].
+    /// The saved state for [`Walk::returned`].
     pub(super) fn entered(&self) -> (usize, Leaves) {
         (self.conditions.len(), self.leaves)
     }
@@ -621,7 +621,7 @@ impl<'a> Walk<'a> {
         self.returned(conditions, leaves);
         self.state.arguments = outer;
         self.depth -= 1;
-        // `return` ends the function only.
+        // `return` ends only the function.
         if flow == Flow::Returns { Flow::On } else { flow }
     }
 

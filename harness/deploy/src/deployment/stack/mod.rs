@@ -124,7 +124,7 @@ impl Stack {
         Ok(engine.containers_with(&[&self.of_project(), &service]).await?.into_iter().next())
     }
 
-    /// `down`, and what a `down` forgets: the anonymous volumes.
+    /// `down`, followed by the removal of anonymous volumes, which `down` leaves.
     pub(super) async fn down(&self, engine: &Engine, run: &Run, arguments: &[&str]) -> Result<()> {
         let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
         let journal = self.journal(engine, run, &anonymous).await?;
@@ -148,8 +148,8 @@ impl Stack {
         down
     }
 
-    /// A command that brings it up: how it went, and the container of the gated service, where Compose
-    /// has made one.
+    /// Runs a command that starts the stack. Returns its result, and the container of the gated service if
+    /// Compose created one.
     pub(super) async fn up(&self, engine: &Engine, arguments: &[&str]) -> Result<(Result<()>, Option<String>)> {
         let done = self.run_stopping(arguments).await;
         Ok((done, self.container(engine).await?))
@@ -175,13 +175,13 @@ impl Stack {
         self.run(&["kill"]).await
     }
 
-    /// Writes down the anonymous volumes, which a re-creation may leave behind; gives the journal's name.
+    /// Records the anonymous volumes, which a re-creation may leave behind. Returns the journal's name.
     pub(super) async fn note_volumes(&self, engine: &Engine, run: &Run) -> Result<String> {
         let anonymous = engine.anonymous_volumes_with(&[&self.of_project()]).await?;
         self.journal(engine, run, &anonymous).await
     }
 
-    /// What the next `up` brings up; gives the network of the gated service.
+    /// Writes the compose file for the next `up`. Returns the network of the gated service.
     pub(super) fn set_next(&mut self, isolated: bool, image: String) -> String {
         self.made.isolated = isolated;
         self.made.images.insert(self.subject.service.clone(), image);

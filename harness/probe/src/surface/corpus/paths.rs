@@ -37,7 +37,7 @@ impl Maker<'_> {
         probes
     }
 
-    /// A public path before or behind the real one, in every way that something tidies.
+    /// A public path before or after the real one, in every spelling that a server may normalise.
     fn near_public_paths(&self, probes: &mut Vec<Probe>) {
         for target in self.samples() {
             let (path, query) = split(&target.plain.target);
@@ -68,7 +68,7 @@ impl Maker<'_> {
         }
     }
 
-    /// What a lock that decodes before it tidies takes for the public path, and the router does not.
+    /// A lock that decodes before it normalises sees the public path; the router does not.
     fn up_to_public_paths(&self, probes: &mut Vec<Probe>) {
         for target in self.reading().filter(|t| ANY_NAME.contains(&t.route.as_str())) {
             let (parent, _) = target.plain.target.rsplit_once('/').unwrap_or_default();
@@ -80,7 +80,7 @@ impl Maker<'_> {
         }
     }
 
-    /// A free segment that holds, or ends in, the name of something public.
+    /// A free segment that contains, or ends in, the name of a public path.
     fn public_names(&self, probes: &mut Vec<Probe>) {
         for target in self.targets.iter().filter(|t| t.free_ending) {
             for disguise in self.disguises() {
@@ -116,7 +116,7 @@ fn split(target: &str) -> (&str, &str) {
     target.find('?').map_or((target, ""), |at| target.split_at(at))
 }
 
-/// Other spellings of a path; the root has none that would be another route to a lock.
+/// Other spellings of a path. The root has none that a lock would see as another route.
 fn spellings(path: &str) -> Vec<String> {
     let rest = path.trim_start_matches('/');
     let Some(first) = rest.chars().next() else { return Vec::new() };
