@@ -75,7 +75,7 @@ fn a_credential_that_cannot_be_read_is_found_before_any_work() {
     for (credential, told) in [
         ("token_file: ./missing", "does not exist"),
         ("token_file: ./empty", "there is no token in"),
-        ("token_file: /dev/zero", "it is longer than"),
+        ("token_file: /dev/zero", "it is larger than"),
         ("token_file: /proc", "cannot read /proc"),
         ("password_env: LOCKPROOF_TEST_SET_NOWHERE", "is not set"),
     ] {
