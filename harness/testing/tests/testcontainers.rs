@@ -82,7 +82,7 @@ async fn the_port_is_asked_for_again_after_each_start() -> Result<()> {
 
     comfyui.stop().await?;
     let error = comfyui.base_url().await.expect_err("it does not run").to_string();
-    assert!(error.contains("does not run"), "{error}");
+    assert!(error.contains("is not running"), "{error}");
     assert!(comfyui.status("/system_stats").await.is_err());
     comfyui.start().await?;
     ports.push(port(&comfyui.base_url().await?));
