@@ -5,7 +5,8 @@ use http::{HeaderMap, header};
 
 use super::{
     client::Client,
-    message::{Request, in_words},
+    look::when_asked,
+    message::{Fault, Request, in_words},
     visitor::Step,
 };
 use crate::keys::{Keys, form};
@@ -15,28 +16,34 @@ use lockproof_model::{scheme::Scheme, secret};
 const ORIGIN: &str = "https://lockproof.example";
 
 /// The evidence: a login whose cookie is sent cross-site, and an answer that a foreign page can read.
-pub async fn cross_site(client: &Client, scheme: &Scheme, keys: &Keys, username: &str) -> Option<[Step; 2]> {
-    let login = form(scheme.login.as_ref()?, username, keys.password()?);
-    let inside = client.send(&login).await;
-    let (cookie, answer) = (inside.as_ref().ok()?.cookies()?, inside.as_ref().ok()?);
-    if !goes_everywhere(&answer.headers) {
-        return None;
-    }
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn cross_site(
+    client: &Client,
+    scheme: &Scheme,
+    keys: &Keys,
+    username: &str,
+) -> Result<Option<[Step; 2]>, Fault> {
+    let (Some(login), Some(password)) = (&scheme.login, keys.password()) else { return Ok(None) };
+    let login = form(login, username, password);
+    let answer = when_asked(client, &login).await?;
+    let Some(cookie) = answer.cookies().filter(|_| goes_everywhere(&answer.headers)) else { return Ok(None) };
     for pair in cookie.split("; ") {
         secret::register_as(pair.split_once('=').map_or(pair, |(_, value)| value), "<the session cookie>");
     }
     let foreign = Request::get("/system_stats").header("Origin", ORIGIN).header("Cookie", cookie);
-    let seen = client.send(&foreign).await;
-    let reads = seen.as_ref().is_ok_and(|answer| answer.status.is_success() && lets_read(&answer.headers));
-    reads.then(|| {
+    let seen = when_asked(client, &foreign).await?;
+    let reads = seen.status.is_success() && lets_read(&seen.headers);
+    Ok(reads.then(|| {
         [
-            Step { request: login, got: format!("{}, with a cookie without SameSite", in_words(&inside)) },
+            Step { request: login, got: format!("{}, with a cookie without SameSite", in_words(&Ok(answer))) },
             Step {
                 request: foreign,
-                got: format!("{}, with Access-Control-Allow-Origin: {ORIGIN} and credentials", in_words(&seen)),
+                got: format!("{}, with Access-Control-Allow-Origin: {ORIGIN} and credentials", in_words(&Ok(seen))),
             },
         ]
-    })
+    }))
 }
 
 /// Whether an answer sets a cookie without `SameSite=Lax` or `Strict`.
@@ -73,7 +80,7 @@ mod tests {
         .await;
         let scheme = Scheme::find(Scheme::DEFAULT, std::path::Path::new(".")).expect("built in");
         let keys = Keys::new("the-token-of-the-test".to_owned(), Some("the-password".to_owned()), None);
-        cross_site(&server.client, &scheme, &keys, "gate").await.is_some()
+        cross_site(&server.client, &scheme, &keys, "gate").await.expect("it answers").is_some()
     }
 
     #[tokio::test]

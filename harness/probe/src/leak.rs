@@ -10,7 +10,7 @@ use super::{
     look::when_asked,
     message::{Answer, Request, in_words},
 };
-use crate::keys::{Keys, authorised, form};
+use crate::keys::{Keys, authorised};
 use lockproof_model::{
     scheme::{Presentation, Scheme},
     secret,
@@ -95,15 +95,6 @@ pub async fn search(client: &Client, scheme: &Scheme, keys: &Keys, mutating: boo
         }
     }
     Searched { leaks, unanswered }
-}
-
-/// Searches the login form's answer to a wrong password. This comes after all other form requests:
-/// on a first run, the first password becomes the password.
-pub async fn in_answer_to_login(client: &Client, scheme: &Scheme, keys: &Keys) -> Option<Leak> {
-    let request = form(scheme.login.as_ref()?, "lockproof", &secret::random(16));
-    let outcome = client.send(&request).await;
-    let held = outcome.as_ref().is_ok_and(|answer| holds(answer, keys));
-    held.then(|| Leak { seen_by: SeenBy::Anybody, got: in_words(&outcome), request })
 }
 
 /// What a visitor can request: pages, redirects, errors.

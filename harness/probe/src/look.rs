@@ -222,7 +222,7 @@ pub async fn when_asked(client: &Client, request: &Request) -> Outcome {
 }
 
 /// Whether an answer asks the client to retry later.
-fn is_throttled(answer: &Answer) -> bool {
+pub(crate) fn is_throttled(answer: &Answer) -> bool {
     match answer.status.as_u16() {
         429 => true,
         403 | 503 => answer.retry_after().is_some(),

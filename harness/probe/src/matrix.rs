@@ -217,26 +217,24 @@ impl Matrix<'_> {
     /// strangers". It is written with the token, under a name of ours, and asked for without.
     async fn planted(&self, fill: &Fill) -> Vec<Result> {
         let Some(keys) = self.keys.filter(|_| self.mutating) else { return Vec::new() };
-        let file = format!("/userdata/{}-planted.json", fill.nonce);
+        let file = planted_file(fill);
+        // If this fails, the requests below are inconclusive, and count as that.
         let write = authorised(Request::post_json(&*file, "{}"), self.scheme, keys.token());
-        if !self.client.send(&write).await.is_ok_and(|answer| answer.status.is_success()) {
-            return Vec::new();
-        }
+        let _written = when_asked(self.client, &write).await;
         let mut results = Vec::new();
         for (prefix, rule) in [("", Rule::LockUnprotectedRoute), ("/api", Rule::LockUnprotectedPrefix)] {
             let request = Request::get(format!("{prefix}{file}"));
             let outcome = when_asked(self.client, &request).await;
             let token = when_asked(self.client, &authorised(request.clone(), self.scheme, keys.token())).await;
             let decision = decide(&outcome, token.as_ref().ok());
-            let applies = token.is_ok_and(|token| token.status.is_success());
+            let applies = token.as_ref().is_ok_and(|token| token.status.is_success());
             let route = format!("{prefix}/userdata/{{file}}");
             let probe = Probe { rule, route, reference: request.clone(), request, control: None, changes: false };
-            if applies {
-                results.push(Result { probe, outcome: Some(outcome), decision, applies });
-            }
+            results.push(match token {
+                Ok(_) => Result { probe, outcome: Some(outcome), decision, applies },
+                Err(_) => Result { probe, outcome: Some(token), decision: Decision::Indeterminate, applies },
+            });
         }
-        let delete = authorised(Request::new(Method::DELETE, file), self.scheme, keys.token());
-        let _removed = self.client.send(&delete).await;
         results
     }
 
@@ -246,14 +244,16 @@ impl Matrix<'_> {
         if !self.mutating {
             return Vec::new();
         }
-        let late = late_effect(fill);
+        let own = [late_effect(fill), planted_file(fill)];
         let written = results
             .iter()
             .filter(|r| r.decision.let_through() && r.probe.request.method == Method::POST)
             .map(|r| &r.probe.request)
             .chain(facts.asked(&Method::POST));
         let targets = written.map(|r| r.target.as_str()).filter(|t| t.contains(&fill.nonce));
-        Tidy { client: self.client, scheme: self.scheme, keys: self.keys }.remove(targets.chain([late.as_str()])).await
+        Tidy { client: self.client, scheme: self.scheme, keys: self.keys }
+            .remove(targets.chain(own.iter().map(String::as_str)))
+            .await
     }
 
     async fn add_up(&self, results: Vec<Result>) -> Found {
@@ -309,6 +309,11 @@ fn written_all_the_same(seen: &Outcome) -> Decision {
         Ok(_) => Decision::Rejected,
         Err(_) => Decision::Indeterminate,
     }
+}
+
+/// The file that shows whether a 404 is a rejection.
+fn planted_file(fill: &Fill) -> String {
+    format!("/userdata/{}-planted.json", fill.nonce)
 }
 
 /// The file that reveals a late rejection.

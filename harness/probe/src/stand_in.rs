@@ -1,6 +1,6 @@
 //! A server for unit tests: a function from request to answer, on its own port.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -13,6 +13,9 @@ use crate::{
     client::Client,
     message::{Answer, Request},
 };
+
+/// Stands for no answer.
+const NONE: u16 = 0;
 
 /// An answer of the stand-in.
 #[derive(Clone, Debug)]
@@ -37,6 +40,11 @@ impl Reply {
 
     pub(crate) fn redirect(location: &str) -> Self {
         Self::html(302, "").header("location", location)
+    }
+
+    /// No answer: the connection is closed.
+    pub(crate) fn none() -> Self {
+        Self::new(NONE, "", "")
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -79,11 +87,15 @@ impl StandIn {
                             asked = asked.header(name.as_str(), value.to_str().unwrap_or_default());
                         }
                         let body = body.collect().await.expect("a body").to_bytes();
-                        let reply = answer(&asked.body(body)).answer();
+                        let reply = answer(&asked.body(body));
+                        if reply.status == NONE {
+                            return Err(io::Error::other("no answer"));
+                        }
+                        let reply = reply.answer();
                         let mut response = http::Response::new(Full::new(reply.body));
                         *response.status_mut() = reply.status;
                         *response.headers_mut() = reply.headers;
-                        Ok::<_, Infallible>(response)
+                        Ok(response)
                     }
                 });
                 tokio::spawn(

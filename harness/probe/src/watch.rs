@@ -17,6 +17,7 @@ use super::{
     look::Look,
     message::{Answer, Request, in_words},
 };
+use lockproof_model::error::Result;
 
 /// The pause between samples while the server answers.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -87,15 +88,18 @@ impl Life {
 
 /// The runner of the watched container, which knows the current process.
 pub trait Host: Send + Sync + 'static {
-    /// The current run of that container; `None` if there is none, or if it is unknown.
-    fn life(&self, container: &str) -> impl Future<Output = Option<Life>> + Send;
+    /// The current run of that container; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it is unknown: the engine did not answer.
+    fn life(&self, container: &str) -> impl Future<Output = Result<Option<Life>>> + Send;
 }
 
 /// A running watch.
 #[derive(Debug)]
 pub struct Watch {
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Exposure>,
+    task: tokio::task::JoinHandle<Result<Exposure>>,
 }
 
 impl Watch {
@@ -106,10 +110,16 @@ impl Watch {
         Self { stop, task }
     }
 
-    /// Ends the watch and returns its result; `None` if it failed.
+    /// Ends the watch and returns its result; `None` if it failed, or could not watch all the time.
     pub async fn end(self) -> Option<Exposure> {
         self.stop.cancel();
-        self.task.await.inspect_err(|e| tracing::error!("the exposure watch failed: {e}")).ok()
+        let failed = |why: &dyn std::fmt::Display| tracing::error!("the exposure watch failed: {why}");
+        match self.task.await {
+            Ok(Ok(exposure)) => return Some(exposure),
+            Ok(Err(e)) => failed(&e),
+            Err(e) => failed(&e),
+        }
+        None
     }
 }
 
@@ -118,10 +128,10 @@ async fn run(
     container: watch::Receiver<String>,
     guarded: Vec<Guarded>,
     stop: CancellationToken,
-) -> Exposure {
+) -> Result<Exposure> {
     let mut exposure = Exposure::default();
     if guarded.is_empty() {
-        return exposure;
+        return Ok(exposure);
     }
     let mut client: Option<Client> = None;
     // The end of the last public sample, and the container that gave it.
@@ -132,7 +142,7 @@ async fn run(
         let id = container.borrow().clone();
         let (looked, life) = match before.take() {
             Some((of, looked, life)) if of == id && looked.elapsed() < FRESH => (looked, life),
-            _ => match host.life(&id).await {
+            _ => match host.life(&id).await? {
                 Some(life) => (Instant::now(), life),
                 None => {
                     public = None;
@@ -156,7 +166,7 @@ async fn run(
             tokio::time::sleep(CLOSED).await;
             continue;
         }
-        let after = match host.life(&id).await {
+        let after = match host.life(&id).await? {
             Some(after) if after.is_same(&life) && *container.borrow() == id => after,
             // Another container may have answered, so the batch does not count.
             _ => {
@@ -184,7 +194,7 @@ async fn run(
             tokio::time::sleep(CLOSED).await;
         }
     }
-    exposure
+    Ok(exposure)
 }
 
 /// One sample.
@@ -222,11 +232,33 @@ async fn batch(client: &Client, guarded: &[Guarded], turn: &mut usize, stop: &Ca
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockproof_model::error::Error;
 
     #[tokio::test]
     async fn a_watch_that_broke_is_not_one_that_saw_nothing() {
         let watch = |task| Watch { stop: CancellationToken::new(), task };
         assert_eq!(watch(tokio::spawn(async { panic!("sabotaged") })).end().await, None);
-        assert_eq!(watch(tokio::spawn(async { Exposure::default() })).end().await, Some(Exposure::default()));
+        let exposure = Exposure::default();
+        assert_eq!(watch(tokio::spawn(async { Ok(Exposure::default()) })).end().await, Some(exposure));
+    }
+
+    /// An engine that does not say whether the container runs.
+    struct Mute;
+
+    impl Host for Mute {
+        async fn life(&self, _: &str) -> Result<Option<Life>> {
+            Err(Error::environment("the engine does not answer"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_could_not_look_is_not_one_that_saw_nothing() {
+        let (_container, follow) = watch::channel("a".to_owned());
+        let guarded = Guarded { request: Request::get("/queue"), reference: None };
+        let watch = Watch::begin(Mute, follow, vec![guarded]);
+        while !watch.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(watch.end().await, None);
     }
 }

@@ -114,7 +114,7 @@ pub(super) async fn run(arguments: Arguments, style: &Style, talk: &Talk) -> Res
         keys = Some(Keys::new(known.token().to_owned(), Some(password), session));
     }
     if let Some(keys) = &keys {
-        let discovered = discover(&client, &scheme, keys).await;
+        let discovered = discover(&client, &scheme, keys).await?;
         if !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             talk.line(&format!("also probed, as protected routes outside the known inventory: {listed}"));

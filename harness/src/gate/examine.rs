@@ -222,10 +222,7 @@ impl Examiner<'_> {
             claimed.findings.push(diagnose::claim(self.scene, &claim));
             claimed.yes = true;
             claimed.key = claim.steps.last().map(|step| step.request.clone());
-        } else if let Some(leak) = match (shown, self.keys) {
-            (None, Some(keys)) => leak::in_answer_to_login(self.client, self.scheme, keys).await,
-            (shown, _) => shown,
-        } {
+        } else if let Some(leak) = shown {
             claimed.shown = true;
             // Already reported for pages and errors that contain it.
             if !early.shown {
@@ -236,9 +233,13 @@ impl Examiner<'_> {
         if !claimed.yes
             && look.session == Works::Yes
             && let Some(keys) = self.keys
-            && let Some(steps) = cross_site(self.client, self.scheme, keys, USERNAME).await
         {
-            claimed.findings.push(diagnose::cross_site(self.scene, &steps));
+            match cross_site(self.client, self.scheme, keys, USERNAME).await {
+                Ok(steps) => claimed.findings.extend(steps.map(|steps| diagnose::cross_site(self.scene, &steps))),
+                Err(e) => {
+                    claimed.undecided.get_or_insert(format!("a login to test the session's cookie got no answer: {e}"));
+                }
+            }
         }
         claimed
     }
@@ -334,18 +335,24 @@ pub fn verdict(early: &Early, claimed: &Claimed, findings: &[Finding]) -> Result
     let worn = findings.iter().any(|f| f.rule == Rule::LockWearsOut && !f.accepted);
     let silent = if worn { 0 } else { early.counts.unanswered };
     let verdict = judge::judge(judge::Case { look: &early.look, claimed: claimed.yes || shown || empty, leaks });
-    match (verdict, early.throttled) {
-        // What was found is certain; that there is nothing else is not.
-        (Ok(Verdict::Locked), Some(why)) => Err(why.to_owned()),
-        (Ok(Verdict::Locked), None) if claimed.undecided.is_some() => {
-            Err(claimed.undecided.clone().unwrap_or_default())
-        }
-        (Ok(Verdict::Locked), None) if silent > 0 => Err(format!(
-            "{silent} of {} probes got no answer, even when repeated one by one: exempt lockproof's address \
-            from the rate limit, or check the server's log",
-            early.counts.planned
-        )),
-        (verdict, _) => verdict,
+    // What was found is certain; that there is nothing else is not.
+    let unseen = || {
+        let unanswered = || {
+            format!(
+                "{silent} of {} probes got no answer, even when repeated one by one: exempt lockproof's address \
+                from the rate limit, or check the server's log",
+                early.counts.planned
+            )
+        };
+        early
+            .throttled
+            .map(str::to_owned)
+            .or_else(|| claimed.undecided.clone())
+            .or_else(|| (silent > 0).then(unanswered))
+    };
+    match verdict {
+        Ok(Verdict::Locked) => unseen().map_or(Ok(Verdict::Locked), Err),
+        verdict => verdict,
     }
 }
 

@@ -78,10 +78,12 @@ pub struct Host {
 }
 
 impl lockproof_probe::watch::Host for Host {
-    async fn life(&self, container: &str) -> Option<lockproof_probe::watch::Life> {
-        let life = self.engine.life(container).await.ok().flatten().filter(|life| life.running)?;
-        let address = life.address(self.port);
-        Some(lockproof_probe::watch::Life { identity: (life.id, life.started_at), address })
+    async fn life(&self, container: &str) -> Result<Option<lockproof_probe::watch::Life>> {
+        let life = self.engine.life(container).await?.filter(|life| life.running);
+        Ok(life.map(|life| {
+            let address = life.address(self.port);
+            lockproof_probe::watch::Life { identity: (life.id, life.started_at), address }
+        }))
     }
 }
 

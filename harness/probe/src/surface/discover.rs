@@ -10,9 +10,13 @@ use super::routes::{Route, shape};
 use crate::{
     client::Client,
     keys::{Keys, authorised},
+    look::when_asked,
     message::Request,
 };
-use lockproof_model::scheme::Scheme;
+use lockproof_model::{
+    error::{Error, Result},
+    scheme::Scheme,
+};
 
 /// The maximum number of scripts to read, and the maximum size of each.
 const SCRIPTS: usize = 60;
@@ -41,31 +45,38 @@ impl From<&Call> for Route {
 
 /// The requests of scripts (`fetchApi("/x")`, `fetch("/x")` and similar) to routes that are neither
 /// known nor public.
-pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Vec<Call> {
+///
+/// # Errors
+/// An undecided error if the server does not answer: then it may have more routes.
+pub async fn discover(client: &Client, scheme: &Scheme, keys: &Keys) -> Result<Vec<Call>> {
     let get = |target: String| async move {
-        let answer = client.send(&authorised(Request::get(target), scheme, keys.token())).await.ok()?;
-        answer
-            .status
-            .is_success()
-            .then(|| String::from_utf8_lossy(&answer.body[..answer.body.len().min(LARGEST)]).into_owned())
+        let answer =
+            when_asked(client, &authorised(Request::get(&*target), scheme, keys.token())).await.map_err(|e| {
+                Error::undecided("the routes that the server's pages and scripts use are unknown")
+                    .detail(format!("GET {target}: {e}"))
+                    .fix("check the server's log")
+            })?;
+        let text = || String::from_utf8_lossy(&answer.body[..answer.body.len().min(LARGEST)]).into_owned();
+        Ok::<_, Error>(answer.status.is_success().then(text))
     };
     let mut scripts: BTreeSet<String> = BTreeSet::new();
-    if let Some(page) = get("/".to_owned()).await {
+    if let Some(page) = get("/".to_owned()).await? {
         scripts.extend(sources(&page));
     }
-    if let Some(listed) = get("/extensions".to_owned()).await {
+    if let Some(listed) = get("/extensions".to_owned()).await? {
+        // A server without extensions may answer with its page.
         let listed: Vec<String> = serde_json::from_str(&listed).unwrap_or_default();
         // ComfyUI's own extensions request nothing beyond the frontend.
         scripts.extend(listed.into_iter().filter(|path| !path.starts_with("/extensions/core/")));
     }
     let mut asked = BTreeSet::new();
     for script in scripts.into_iter().take(SCRIPTS) {
-        if let Some(text) = get(script).await {
+        if let Some(text) = get(script).await? {
             asked.extend(calls(&text));
         }
     }
     asked.retain(|call: &Call| !is_known(&call.path) && !scheme.is_public(&call.method, &call.path));
-    asked.into_iter().collect()
+    Ok(asked.into_iter().collect())
 }
 
 /// The scripts of a page, as absolute paths.

@@ -2,8 +2,8 @@
 
 use http::Method;
 
+use super::scene::Visitor;
 use crate::{
-    client::Client,
     decide::is_same,
     message::{Answer, Request},
 };
@@ -18,13 +18,13 @@ pub(super) struct Absent {
 
 impl Absent {
     /// Requests two random paths, as a browser and as a script.
-    pub(super) async fn learn(client: &Client, method: &Method) -> Self {
+    pub(super) async fn learn(visitor: &Visitor<'_>, method: &Method) -> Self {
         let mut answers = Vec::new();
         for accept in ["text/html", "*/*"] {
             for _ in 0..2 {
                 let path = format!("/lockproof-{}", secret::random(8));
                 let request = Request::new(method.clone(), &*path).header("Accept", accept);
-                if let Ok(answer) = client.send(&request).await {
+                if let Some(answer) = visitor.ask(&request).await {
                     answers.push((path, answer));
                 }
             }

@@ -22,18 +22,24 @@ const LONGEST: usize = 4096;
 pub(super) struct Brake {
     left: Duration,
     blocks: u32,
+    silent: u64,
     given_up: Option<String>,
 }
 
 impl Brake {
     /// A brake with a total waiting limit.
     pub(super) fn new(patience: Duration) -> Self {
-        Self { left: patience, blocks: 0, given_up: None }
+        Self { left: patience, blocks: 0, silent: 0, given_up: None }
     }
 
     /// Whether the lock has blocked any attempt.
     pub(super) fn has_blocked(&self) -> bool {
         self.blocks > 0
+    }
+
+    /// The number of attempts without an answer.
+    pub(super) fn silent(&self) -> u64 {
+        self.silent
     }
 
     /// The reason if not everything could be tried.
@@ -46,7 +52,13 @@ impl Brake {
         let mut unsaid = PAUSE;
         while self.given_up.is_none() {
             let outcome = client.send(request).await;
-            let Some(asked) = outcome.as_ref().ok().and_then(pause) else { return Some(outcome) };
+            let Ok(answer) = &outcome else {
+                // Once more: only a server that stays silent leaves it open.
+                let again = client.send(request).await;
+                self.silent += u64::from(again.is_err());
+                return Some(again);
+            };
+            let Some(asked) = pause(answer) else { return Some(outcome) };
             self.blocks += 1;
             let wait = asked.map_or(unsaid, |asked| asked + GRACE);
             unsaid *= 2;

@@ -80,7 +80,7 @@ impl Site {
     /// Reads the public parts, without changing the server's state.
     pub(super) async fn explore(visitor: &Visitor<'_>) -> Self {
         let login = visitor.scheme.login.as_ref();
-        let absent = Absent::learn(visitor.client, &Method::GET).await;
+        let absent = Absent::learn(visitor, &Method::GET).await;
         let mut read: Vec<(Request, Answer)> =
             absent.samples().map(|(path, answer)| (Request::get(path), answer.clone())).collect();
         let (mut forms, mut others): (Vec<Form>, Vec<Form>) = Default::default();
@@ -167,14 +167,14 @@ impl Site {
         }
         let mut known: BTreeSet<String> = self.forms.iter().map(|form| bare(&form.path).to_owned()).collect();
         wanted.retain(|form| form.purpose != Purpose::LogOut && known.insert(bare(&form.path).to_owned()));
-        let absent = Absent::learn(visitor.client, &Method::POST).await;
+        let absent = Absent::learn(visitor, &Method::POST).await;
         let asked = stream::iter(wanted).map(|form| async move {
             let empty = send(&form.path, form.encoding, &[]);
-            (visitor.client.send(&empty).await, empty, form)
+            (visitor.ask(&empty).await, empty, form)
         });
         let answers: Vec<_> = asked.buffered(IN_FLIGHT).collect().await;
-        for (outcome, request, form) in answers {
-            if let Ok(answer) = outcome
+        for (answer, request, form) in answers {
+            if let Some(answer) = answer
                 && !absent.is(&form.path, &answer)
             {
                 // A form that accepts an empty request shows it here.
@@ -209,7 +209,7 @@ fn start(visitor: &Visitor<'_>) -> Vec<String> {
 async fn get(visitor: &Visitor<'_>, paths: &[String]) -> Vec<(String, Answer)> {
     let ask = |path: String| async move {
         let request = Request::get(&*path).header("Accept", "text/html");
-        visitor.client.send(&request).await.ok().map(|answer| (path, answer))
+        visitor.ask(&request).await.map(|answer| (path, answer))
     };
     stream::iter(paths.to_vec()).map(ask).buffered(IN_FLIGHT).filter_map(|found| async { found }).collect().await
 }

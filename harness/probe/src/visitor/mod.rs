@@ -15,7 +15,11 @@ mod scene;
 mod script;
 mod tries;
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use brake::Brake;
 use candidate::{candidates, links};
@@ -32,6 +36,7 @@ use crate::{
     client::Client,
     decide::is_indeterminate,
     keys::{Keys, authorised},
+    leak::holds,
     look::{Look, Works, is_refusal},
     message::{Answer, Outcome, Request, in_words},
     surface::routes::Route,
@@ -77,7 +82,7 @@ impl<'a> Visitor<'a> {
         routes: &'a [Route],
         look: &'a Look,
     ) -> Self {
-        Self { client, scheme, keys, routes, look, patience: PATIENCE }
+        Self { client, scheme, keys, routes, look, patience: PATIENCE, silent: AtomicU64::default() }
     }
 
     /// Limits the total time to wait while a lock blocks after failed attempts.
@@ -94,7 +99,7 @@ impl<'a> Visitor<'a> {
         if !visit.oracle.can_tell() {
             return visit.visited;
         }
-        let site = crawl::Site::explore(&self).await;
+        let site = crawl::Site::explore(&visit.visitor).await;
         visit.visited.claim = match visit.read(&site).await {
             Some(claim) => Some(claim),
             None => visit.try_forms(&site).await,
@@ -147,11 +152,14 @@ impl Visit<'_> {
 
     /// Tries the candidates of an answer on the sentinels. Returns the whole chain if one gives access.
     async fn check(&mut self, steps: &[Step], answer: &Answer) -> Option<Vec<Step>> {
+        if self.visitor.keys.is_some_and(|keys| holds(answer, keys)) {
+            // Its disclosure is a separate finding.
+            self.visited.shown = self.visited.shown.take().or_else(|| steps.last().cloned());
+        }
         for candidate in candidates(answer) {
             let known = |keys: &Keys| keys.forms().contains(&candidate.value);
             if self.visitor.keys.is_some_and(known) {
-                // A known credential gives access, of course; its disclosure is a separate finding.
-                self.visited.shown = self.visited.shown.take().or_else(|| steps.last().cloned());
+                // A known credential gives access, of course.
                 continue;
             }
             let mark = format!("{}={}", candidate.name, candidate.value);
@@ -170,7 +178,7 @@ impl Visit<'_> {
     /// Ends a visit: waits while the lock blocks this address.
     async fn leave(mut self) -> Visited {
         if self.visited.claim.is_none() {
-            self.visited.undecided = self.brake.given_up().map(str::to_owned);
+            self.visited.undecided = self.brake.given_up().map(str::to_owned).or_else(|| self.unanswered());
             if self.is_shut_out().await {
                 self.visited.is_disturbed = true;
                 let why = "after the attempts on its forms, the lock rejects the token of record from this address";
@@ -180,9 +188,17 @@ impl Visit<'_> {
         self.visited
     }
 
+    /// The reason if requests got no answer: what they would have given is unknown.
+    fn unanswered(&self) -> Option<String> {
+        let silent = self.visitor.silent.load(Ordering::Relaxed) + self.brake.silent();
+        (silent > 0).then(|| {
+            format!("{silent} requests to the lock's pages and forms got no answer, even when repeated: check the server's log")
+        })
+    }
+
     /// Whether the token of record worked before the visit but is rejected now.
     async fn is_shut_out(&self) -> bool {
-        let Visitor { client, scheme, keys, look, .. } = self.visitor;
+        let Visitor { client, scheme, keys, look, .. } = &self.visitor;
         let (Some(keys), Works::Yes) = (keys, look.token) else { return false };
         let Some(seen) = look.sentinels.iter().find(|s| s.request.method == Method::GET) else { return false };
         let request = authorised(seen.request.clone(), scheme, keys.token());

@@ -61,6 +61,38 @@ fn token(status: u16) -> Reply {
 }
 
 #[tokio::test]
+async fn a_form_that_never_answers_leaves_it_undecided() {
+    let visited = visited(|request| match (request.method.as_str(), request.path()) {
+        ("POST", "/login") => Some(Reply::none()),
+        _ => None,
+    })
+    .await;
+    assert!(visited.claim.is_none());
+    let why = visited.undecided.expect("it is undecided");
+    assert!(why.contains("got no answer"), "{why}");
+}
+
+#[tokio::test]
+async fn a_page_that_never_answers_leaves_it_undecided() {
+    let visited = visited(|request| match (request.method.as_str(), request.path()) {
+        ("GET", "/guest") => Some(Reply::none()),
+        _ => None,
+    })
+    .await;
+    assert!(visited.claim.is_none() && visited.undecided.is_some());
+}
+
+#[tokio::test]
+async fn an_answer_that_holds_the_owner_s_token_among_others_is_seen() {
+    let visited = visited(|request| match (request.method.as_str(), request.path()) {
+        ("POST", "/login") => Some(Reply::html(401, &format!("<p>not {OWNER}!</p>"))),
+        _ => None,
+    })
+    .await;
+    assert_eq!(visited.shown.expect("it is shown").request.path(), "/login");
+}
+
+#[tokio::test]
 async fn a_lock_that_gives_nothing_away_is_not_claimed() {
     let visited = visited(|request| match (request.method.as_str(), request.path()) {
         ("GET", "/login") => Some(Reply::html(

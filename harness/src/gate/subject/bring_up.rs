@@ -238,7 +238,7 @@ impl Gate<'_> {
         };
         self.drawn = Some((installed.clone(), map.clone()));
         self.clock.add(Phase::Install, mapping.elapsed());
-        let routes = self.clock.measure(Phase::Probe, self.routes(&client, &keys, first)).await;
+        let routes = self.clock.measure(Phase::Probe, self.routes(&client, &keys, first)).await?;
         Ok(BroughtUp::Installed(Box::new(Installation {
             deployment,
             client,
@@ -255,8 +255,8 @@ impl Gate<'_> {
     }
 
     /// The routes to probe: the known ones, and those that the server's pages request.
-    pub(super) async fn routes(&self, client: &Client, keys: &Keys, first: bool) -> Vec<Route> {
-        let discovered = discover(client, &self.subject.lock.scheme, keys).await;
+    pub(super) async fn routes(&self, client: &Client, keys: &Keys, first: bool) -> Result<Vec<Route>> {
+        let discovered = discover(client, &self.subject.lock.scheme, keys).await?;
         if first && !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!(
@@ -268,7 +268,7 @@ impl Gate<'_> {
         let mut routes: Vec<Route> =
             Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect();
         add(&mut routes, &self.listed);
-        routes
+        Ok(routes)
     }
 }
 
