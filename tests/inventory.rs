@@ -11,17 +11,18 @@ use crate::{
 };
 
 /// A custom node whose routes no page and no script mentions.
-fn custom_node(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/custom-nodes").join(name);
-    path.canonicalize().expect("the custom node is there")
-}
+const NODE: &str = "quiet-gallery";
 
 #[rstest]
-#[case::behind_the_lock("quiet-gallery", Verdict::Locked)]
-#[case::past_the_lock("quiet-gallery-exempt", Verdict::Leaky)]
-fn a_route_that_nothing_links_to_is_probed(suite: Suite, #[case] node: &str, #[case] expected: Verdict) {
-    let subject =
-        suite.subject("quiet").mount(Source::Bind(custom_node(node)), format!("{}/{node}", suite.custom_nodes()));
+#[case::behind_the_lock("locked", Verdict::Locked)]
+#[case::past_the_lock("exempt", Verdict::Leaky)]
+fn a_route_that_nothing_links_to_is_probed(suite: Suite, #[case] mode: &str, #[case] expected: Verdict) {
+    let node = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/custom-nodes").join(NODE);
+    let node = node.canonicalize().expect("the custom node is there");
+    let subject = suite
+        .subject("quiet")
+        .env("QUIET_GALLERY", mode)
+        .mount(Source::Bind(node), format!("{}/{NODE}", suite.custom_nodes()));
     let outcome = Gate::of(subject).run();
     let routes = outcome.subject().routes.as_ref().expect("the routes are reported");
     assert_eq!(routes.not_listed, None);
@@ -35,7 +36,7 @@ fn a_route_that_nothing_links_to_is_probed(suite: Suite, #[case] node: &str, #[c
         let findings = outcome.findings(Rule::LockUnprotectedRoute);
         let evidence: Vec<_> = findings.iter().flat_map(|f| &f.evidence).collect();
         let named =
-            evidence.iter().any(|line| line.contains("/quiet-gallery/list is answered by") && line.contains(node));
+            evidence.iter().any(|line| line.contains("/quiet-gallery/list is answered by") && line.contains(NODE));
         assert!(named, "{evidence:#?}");
     }
 }

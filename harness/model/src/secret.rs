@@ -4,7 +4,9 @@
 //! printed, reported or logged. Encoded forms of a secret (percent-encoded, as a cookie) are
 //! registered with it.
 
-use std::sync::{OnceLock, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The replacement of a secret.
 pub const PLACEHOLDER: &str = "<redacted>";
@@ -32,16 +34,16 @@ pub fn register_as(secret: &str, placeholder: &str) {
     if secret.len() < SHORTEST {
         return;
     }
-    if let Ok(mut secrets) = registry().write() {
-        for form in spellings(secret) {
-            // The secret itself keeps its own placeholder.
-            if !secrets.iter().any(|(known, _)| *known == form) {
-                secrets.push((form, placeholder.to_owned()));
-            }
+    // A panic elsewhere must not keep a secret from being redacted.
+    let mut secrets = registry().write().unwrap_or_else(PoisonError::into_inner);
+    for form in spellings(secret) {
+        // The secret itself keeps its own placeholder.
+        if !secrets.iter().any(|(known, _)| *known == form) {
+            secrets.push((form, placeholder.to_owned()));
         }
-        // The longest first, so that a secret that contains another one is replaced as a whole.
-        secrets.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
     }
+    // The longest first, so that a secret that contains another one is replaced as a whole.
+    secrets.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
 }
 
 /// A secret as it is, and percent-encoded in the variants of RFC 3986 and other encoders.
@@ -84,15 +86,8 @@ pub fn replace(text: &str, stand_in: impl Fn(&str) -> String) -> String {
 
 /// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
 pub fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 3);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// `length` random letters and digits, for run ids, passwords and nonces.

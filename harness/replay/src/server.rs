@@ -202,7 +202,7 @@ impl Server {
 }
 
 /// Whether a list of `GET /queue` contains a prompt: an entry is `[number, id, …]`.
-pub(super) fn holds(list: &Value, prompt: &str) -> bool {
+pub fn holds(list: &Value, prompt: &str) -> bool {
     list.as_array().into_iter().flatten().any(|entry| entry.get(1).and_then(Value::as_str) == Some(prompt))
 }
 

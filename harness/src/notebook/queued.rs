@@ -10,6 +10,7 @@ use lockproof_probe::{
     client::Client,
     message::{Fault, Request},
 };
+use lockproof_replay::server::holds;
 
 /// The time limit for cancelling all prompts.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -131,11 +132,6 @@ impl Queued {
     fn request(&self, request: Request) -> Request {
         self.credentials.iter().fold(request, |request, (name, value)| request.header(name, value))
     }
-}
-
-/// Whether a list of the queue contains a prompt; an entry is `[number, id, …]`.
-fn holds(list: &Value, prompt: &str) -> bool {
-    list.as_array().into_iter().flatten().any(|entry| entry.get(1).and_then(Value::as_str) == Some(prompt))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Values in an answer that could be credentials: cookies, header values, and strings in JSON, pages and
 //! redirects.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use regex::Regex;
 use serde_json::Value;
 
+use super::pattern::pattern;
 use crate::message::Answer;
 
 /// The maximum number of candidates per answer.
@@ -152,20 +153,18 @@ fn strings(json: &Value, name: &str, each: &mut impl FnMut(&str, &str)) {
 
 /// Words of a page, a script or a plain text.
 fn in_text(text: &str, each: &mut impl FnMut(&str, &str)) {
-    static NAMED: OnceLock<Option<Regex>> = OnceLock::new();
-    static WORD: OnceLock<Option<Regex>> = OnceLock::new();
-    let named = r#"(?i)([\w-]*(?:token|key|secret|jwt|passw)[\w-]*)["']?\s*[:=]\s*["']?([A-Za-z0-9._~+/=$-]{6,512})"#;
-    let hidden = r#"(?i)name=["']([\w-]+)["'][^>]*\bvalue=["']([^"']{6,512})["']"#;
-    if let Some(named) = NAMED.get_or_init(|| Regex::new(&format!("{named}|{hidden}")).ok()) {
-        for found in named.captures_iter(text) {
-            let group =
-                |one: usize, other: usize| found.get(one).or_else(|| found.get(other)).map_or("", |m| m.as_str());
-            each(group(1, 3), group(2, 4));
-        }
+    static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+        let named =
+            r#"(?i)([\w-]*(?:token|key|secret|jwt|passw)[\w-]*)["']?\s*[:=]\s*["']?([A-Za-z0-9._~+/=$-]{6,512})"#;
+        let hidden = r#"(?i)name=["']([\w-]+)["'][^>]*\bvalue=["']([^"']{6,512})["']"#;
+        pattern(&format!("{named}|{hidden}"))
+    });
+    static WORD: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9._~+=$-]{16,512}"));
+    for found in NAMED.captures_iter(text) {
+        let group = |one: usize, other: usize| found.get(one).or_else(|| found.get(other)).map_or("", |m| m.as_str());
+        each(group(1, 3), group(2, 4));
     }
-    if let Some(word) = WORD.get_or_init(|| Regex::new(r"[A-Za-z0-9._~+=$-]{16,512}").ok()) {
-        word.find_iter(text).for_each(|found| each("", found.as_str()));
-    }
+    WORD.find_iter(text).for_each(|found| each("", found.as_str()));
 }
 
 fn is_name_of_a_key(name: &str) -> bool {
@@ -195,22 +194,7 @@ fn is_jwt(value: &str) -> bool {
 }
 
 fn percent_decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match (first, code) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

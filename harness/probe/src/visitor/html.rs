@@ -1,10 +1,11 @@
 //! Reads a page: its forms, its scripts, and its links to other pages.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::form::{Encoding, Field, Form};
+use super::pattern::pattern;
 
 /// The contents of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +21,11 @@ pub(super) struct Page {
 impl Page {
     /// Reads the page at `path`.
     pub(super) fn parse(html: &str, path: &str) -> Self {
-        let (Some(form), Some(linked)) = (form_pattern(), link_pattern()) else { return Self::default() };
+        static FORM: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)<form\b([^>]*)>(.*?)</form>"));
+        static LINK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?is)<(a|script)\b([^>]*)>"));
         let mut page = Self::default();
         let mut outside = html.to_owned();
-        for found in form.captures_iter(html) {
+        for found in FORM.captures_iter(html) {
             let head = attributes(&found[1]);
             let action = value_of(&head, "action").unwrap_or_default();
             if let Some(target) = on_this_server(&action, path) {
@@ -38,7 +40,7 @@ impl Page {
         if fields.iter().any(Field::is_password) {
             page.forms.push(Form::new(path, "", fields, buttons, Encoding::Form));
         }
-        for found in linked.captures_iter(html) {
+        for found in LINK.captures_iter(html) {
             let reads = attributes(&found[2]);
             let list = if found[1].eq_ignore_ascii_case("script") { &mut page.scripts } else { &mut page.links };
             let name = if found[1].eq_ignore_ascii_case("script") { "src" } else { "href" };
@@ -73,13 +75,10 @@ pub(super) fn on_this_server(reference: &str, path: &str) -> Option<String> {
 
 /// The fields and named buttons of a part of a page.
 fn controls(html: &str) -> (Vec<Field>, Vec<(String, String)>) {
-    static CONTROL: OnceLock<Option<Regex>> = OnceLock::new();
+    static CONTROL: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?is)<(input|select|textarea|button)\b((?:[^>'\x22]|'[^']*'|\x22[^\x22]*\x22)*)>"));
     let (mut fields, mut buttons) = (Vec::new(), Vec::new());
-    let control = CONTROL.get_or_init(|| {
-        Regex::new(r"(?is)<(input|select|textarea|button)\b((?:[^>'\x22]|'[^']*'|\x22[^\x22]*\x22)*)>").ok()
-    });
-    let Some(control) = control else { return (fields, buttons) };
-    for found in control.captures_iter(html) {
+    for found in CONTROL.captures_iter(html) {
         let reads = attributes(&found[2]);
         let kind = value_of(&reads, "type").unwrap_or_default().to_ascii_lowercase();
         let value = value_of(&reads, "value").unwrap_or_default();
@@ -97,10 +96,9 @@ fn controls(html: &str) -> (Vec<Field>, Vec<(String, String)>) {
 }
 
 fn attributes(text: &str) -> Vec<(String, String)> {
-    static ATTRIBUTE: OnceLock<Option<Regex>> = OnceLock::new();
-    let pattern = r#"([A-Za-z_:@][-A-Za-z0-9_:.@]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))"#;
-    let Some(attribute) = ATTRIBUTE.get_or_init(|| Regex::new(pattern).ok()) else { return Vec::new() };
-    attribute
+    static ATTRIBUTE: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r#"([A-Za-z_:@][-A-Za-z0-9_:.@]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))"#));
+    ATTRIBUTE
         .captures_iter(text)
         .map(|found| {
             let value = [2, 3, 4].iter().find_map(|group| found.get(*group)).map_or("", |value| value.as_str());
@@ -116,16 +114,6 @@ fn value_of(attributes: &[(String, String)], name: &str) -> Option<String> {
 fn decoded(text: &str) -> String {
     let quotes = text.replace("&quot;", "\"").replace("&#34;", "\"").replace("&#39;", "'").replace("&#x27;", "'");
     quotes.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-}
-
-fn form_pattern() -> Option<&'static Regex> {
-    static FORM: OnceLock<Option<Regex>> = OnceLock::new();
-    FORM.get_or_init(|| Regex::new(r"(?is)<form\b([^>]*)>(.*?)</form>").ok()).as_ref()
-}
-
-fn link_pattern() -> Option<&'static Regex> {
-    static LINK: OnceLock<Option<Regex>> = OnceLock::new();
-    LINK.get_or_init(|| Regex::new(r"(?is)<(a|script)\b([^>]*)>").ok()).as_ref()
 }
 
 #[cfg(test)]

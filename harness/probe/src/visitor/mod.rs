@@ -11,6 +11,7 @@ mod crawl;
 mod form;
 mod html;
 mod oracle;
+mod pattern;
 mod scene;
 mod script;
 mod tries;

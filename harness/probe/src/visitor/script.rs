@@ -1,16 +1,23 @@
 //! Reads the requests of scripts: their paths and the names of their fields.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::form::{Encoding, Field, Form, Purpose};
+use super::pattern::pattern;
 
 /// The searched length before a call for its body's fields, and after it for its options, in bytes.
 const BEFORE: usize = 1200;
 const BEHIND: usize = 700;
 /// The maximum number of calls per script.
 const CALLS: usize = 24;
+
+static CALL: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"((?:fetchApi|\bfetch|axios(?:\.[a-z]+)?|\$\.[a-zA-Z]+|\.open)\(\s*(?:\{[^{}]*?url\s*:\s*|["'`](?:GET|POST|PUT|get|post|put)["'`]\s*,\s*|[a-zA-Z_.]*URL\(\s*)?)["'`](/[^"'`\s]*)["'`]?\)?"#,
+    )
+});
 
 /// The requests of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +34,7 @@ impl Calls {
     /// The calls of a script that concern a lock, detected by their paths or field names.
     pub(super) fn parse(script: &str) -> Self {
         let mut calls = Self::default();
-        let Some(pattern) = call_pattern() else { return calls };
-        let found: Vec<_> = pattern.captures_iter(script).collect();
+        let found: Vec<_> = CALL.captures_iter(script).collect();
         for (index, call) in found.iter().enumerate() {
             let (Some(all), Some(path)) = (call.get(0), call.get(2)) else { continue };
             let path = path.as_str().split(['$', '#']).next().unwrap_or_default();
@@ -68,29 +74,20 @@ fn slice(text: &str, from: usize, to: usize) -> &str {
 
 /// The method in the options of a call.
 fn method(behind: &str) -> String {
-    static METHOD: OnceLock<Option<Regex>> = OnceLock::new();
-    METHOD
-        .get_or_init(|| Regex::new(r#"\b(?:method|type)\s*:\s*["'`]([A-Za-z]+)["'`]"#).ok())
-        .as_ref()
-        .and_then(|method| method.captures(behind))
-        .map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
+    static METHOD: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\b(?:method|type)\s*:\s*["'`]([A-Za-z]+)["'`]"#));
+    METHOD.captures(behind).map_or_else(|| "GET".to_owned(), |found| found[1].to_ascii_uppercase())
 }
 
 /// The fields of a call's body, with literal values, and whether they are sent as JSON.
 fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
-    static APPENDED: OnceLock<Option<Regex>> = OnceLock::new();
-    static LITERAL: OnceLock<Option<Regex>> = OnceLock::new();
-    static MEMBER: OnceLock<Option<Regex>> = OnceLock::new();
-    let appended = r#"\.(?:append|set)\(\s*["'`]([A-Za-z][\w-]*)["'`]\s*,\s*(?:["'`]([^"'`]*)["'`])?"#;
-    let literal = r"(JSON\.stringify\(|URLSearchParams\(|(?:body|data)\s*[:=]\s*|^\s*,\s*)\{([^{}]*)\}";
-    let member = r#"["']?([A-Za-z][\w-]*)["']?\s*(?::\s*(?:["'`]([^"'`]*)["'`]|(true|false|\d+)\b|[^,]+))?(?:,|$)"#;
-    let (Some(appended), Some(literal), Some(member)) = (
-        APPENDED.get_or_init(|| Regex::new(appended).ok()),
-        LITERAL.get_or_init(|| Regex::new(literal).ok()),
-        MEMBER.get_or_init(|| Regex::new(member).ok()),
-    ) else {
-        return (Vec::new(), false);
-    };
+    static APPENDED: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r#"\.(?:append|set)\(\s*["'`]([A-Za-z][\w-]*)["'`]\s*,\s*(?:["'`]([^"'`]*)["'`])?"#));
+    static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r"(JSON\.stringify\(|URLSearchParams\(|(?:body|data)\s*[:=]\s*|^\s*,\s*)\{([^{}]*)\}")
+    });
+    static MEMBER: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r#"["']?([A-Za-z][\w-]*)["']?\s*(?::\s*(?:["'`]([^"'`]*)["'`]|(true|false|\d+)\b|[^,]+))?(?:,|$)"#)
+    });
     let mut fields: Vec<Field> = Vec::new();
     let mut add = |name: &str, value: &str| {
         let options = ["method", "headers", "credentials", "body", "mode", "cache", "redirect"];
@@ -99,7 +96,7 @@ fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
         }
     };
     for text in [before, behind] {
-        for found in appended.captures_iter(text) {
+        for found in APPENDED.captures_iter(text) {
             // `append` is used for headers too.
             if !found[1].contains("Content-Type") && !found[1].eq_ignore_ascii_case("Accept") {
                 add(&found[1], found.get(2).map_or("", |value| value.as_str()));
@@ -108,22 +105,16 @@ fn fields(before: &str, behind: &str) -> (Vec<Field>, bool) {
     }
     let mut json = false;
     for text in [behind, before] {
-        for found in literal.captures_iter(text) {
+        for found in LITERAL.captures_iter(text) {
             // The second argument of `axios.post` is the body, that of `fetch` its options.
             json |= found[1].starts_with("JSON") || found[1].trim() == "," && !found[2].contains("method");
-            for part in member.captures_iter(found[2].trim()) {
+            for part in MEMBER.captures_iter(found[2].trim()) {
                 let value = part.get(2).or_else(|| part.get(3)).map_or("", |value| value.as_str());
                 add(&part[1], value);
             }
         }
     }
     (fields, json || behind.contains("application/json") || behind.contains("JSON.stringify"))
-}
-
-fn call_pattern() -> Option<&'static Regex> {
-    static CALL: OnceLock<Option<Regex>> = OnceLock::new();
-    let call = r#"((?:fetchApi|\bfetch|axios(?:\.[a-z]+)?|\$\.[a-zA-Z]+|\.open)\(\s*(?:\{[^{}]*?url\s*:\s*|["'`](?:GET|POST|PUT|get|post|put)["'`]\s*,\s*|[a-zA-Z_.]*URL\(\s*)?)["'`](/[^"'`\s]*)["'`]?\)?"#;
-    CALL.get_or_init(|| Regex::new(call).ok()).as_ref()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::work::{BroughtUp, Gate, Installation};
+use super::work::{BroughtUp, Gate, Installation, Work};
 use crate::state_map::{Origin, StateMap};
 use lockproof_deploy::{
     deployment::{
@@ -15,6 +15,7 @@ use lockproof_deploy::{
     install::{self, Installed},
     layout::{self, Layout},
     mint,
+    subject::{PluginSource, Subject},
 };
 use lockproof_model::{
     error::{Error, Result},
@@ -44,11 +45,11 @@ impl Gate<'_> {
     /// Waits until the server behind a proxy is up, or the time limit has passed: the proxy answers
     /// earlier.
     pub(super) async fn await_upstream(&self, client: &Client, keys: &Keys) {
-        let scheme = &self.subject.lock.scheme;
+        let scheme = &self.work.subject.lock.scheme;
         if !scheme.in_front() {
             return;
         }
-        let deadline = Instant::now() + self.subject.ready_timeout;
+        let deadline = Instant::now() + self.work.subject.ready_timeout;
         let question = keys::authorised(Request::get("/system_stats"), scheme, keys.token());
         while Instant::now() < deadline {
             let answer = client.send(&question).await;
@@ -77,7 +78,7 @@ impl Gate<'_> {
     /// Starts the subject and installs its lock: before the first start if the result is the same,
     /// else in the running container, which is then restarted.
     pub(super) async fn bring_up(&mut self) -> Result<BroughtUp> {
-        if self.ahead && self.subject.lock.install.is_some() {
+        if self.ahead && self.work.subject.lock.install.is_some() {
             match Box::pin(self.bring_up_ahead()).await? {
                 Some(brought) => return Ok(brought),
                 // The reason against an early installation will remain.
@@ -94,20 +95,20 @@ impl Gate<'_> {
         let installing = Instant::now();
         let layout = layout::detect(&deployment, &client).await?;
         self.layout = layout_known.or_else(|| Some(layout.clone()));
-        let name = &self.subject.name;
+        let name = &self.work.subject.name;
         let mut checks = Vec::new();
-        if self.subject.lock.install.is_some() {
-            self.listener.step(name, "installing the lock");
+        if self.work.subject.lock.install.is_some() {
+            self.work.listener.step(name, "installing the lock");
             checks = self.check(&deployment, &layout).await?;
         }
         let installed = match Box::pin(install::install(&deployment, &layout)).await {
-            Err(why) if self.subject.lock.install.is_none() => {
+            Err(why) if self.work.subject.lock.install.is_none() => {
                 return self.unlocked_or(deployment, client, layout, ready, why).await;
             }
             done => done?,
         };
         self.clock.add(Phase::Install, installing.elapsed());
-        if self.subject.lock.install.is_some() {
+        if self.work.subject.lock.install.is_some() {
             let begun = Instant::now();
             deployment.restart_at_once().await?;
             (client, ready) = match self.wait_ready(&deployment, begun).await? {
@@ -125,23 +126,13 @@ impl Gate<'_> {
     /// Installs the lock before the first start. Returns `None`, and leaves nothing behind, if this
     /// is not possible or the result may differ from a normal installation.
     async fn bring_up_ahead(&mut self) -> Result<Option<BroughtUp>> {
-        let lock = &self.subject.lock;
-        let Some(install) = lock.install.as_ref().filter(|install| install.script.is_none()) else { return Ok(None) };
-        let Some(from) = install.from.as_ref().filter(|_| self.subject.compose.is_none()) else { return Ok(None) };
+        if source_ahead(self.work.subject).is_none() {
+            return Ok(None);
+        }
         let mut deployment = self.create().await?;
         let installing = Instant::now();
-        self.listener.step(&self.subject.name, "installing the lock");
-        let ahead = async {
-            let layout = match &self.layout {
-                Some(layout) => Some(layout.clone()),
-                None => layout::foresee(&deployment).await?,
-            };
-            let Some(layout) = layout else { return Ok(None) };
-            let plugin = self.shared.plugin(from, &lock.scheme).await?;
-            let installed = install::ahead::install(&deployment, &layout, &self.shared.carrier, &plugin).await?;
-            Ok(installed.map(|installed| (layout, installed)))
-        };
-        let ahead: Result<_> = ahead.await;
+        self.work.listener.step(&self.work.subject.name, "installing the lock");
+        let ahead = install_ahead(self.work, &deployment, self.layout.as_ref()).await;
         self.clock.add(Phase::Install, installing.elapsed());
         let (layout, installed) = match ahead {
             Ok(Some(ahead)) => ahead,
@@ -172,7 +163,7 @@ impl Gate<'_> {
     }
 
     async fn not_ahead(&self, deployment: Deployment, why: &str) -> Result<Option<BroughtUp>> {
-        tracing::debug!("{}: not installed before the first start: {why}", self.subject.name);
+        tracing::debug!("{}: not installed before the first start: {why}", self.work.subject.name);
         self.take_down(deployment).await?;
         Ok(None)
     }
@@ -180,17 +171,17 @@ impl Gate<'_> {
     /// Creates the subject's container and everything that it needs.
     async fn create(&mut self) -> Result<Deployment> {
         self.times_up += 1;
-        let key = format!("s{}u{}", self.index, self.times_up);
-        self.listener.step(&self.subject.name, "starting");
-        let created = Deployment::create(self.engine, self.run, &key, self.subject);
+        let key = format!("s{}u{}", self.work.index, self.times_up);
+        self.work.listener.step(&self.work.subject.name, "starting");
+        let created = Deployment::create(self.work.engine, self.work.run, &key, self.work.subject);
         let mut deployment = self.clock.measure(Phase::Create, created).await?;
-        deployment.share(&self.shared.places);
+        deployment.share(&self.work.shared.places);
         Ok(deployment)
     }
 
     /// Waits for the first answer; `begun` is when the start was requested.
     async fn wait_ready(&self, deployment: &Deployment, begun: Instant) -> Result<Readiness> {
-        self.listener.step(&self.subject.name, "waiting for the server");
+        self.work.listener.step(&self.work.subject.name, "waiting for the server");
         let readiness = deployment.wait_ready().await;
         self.clock.add(Phase::Start, begun.elapsed().saturating_sub(deployment.admission().waited()));
         readiness
@@ -203,13 +194,13 @@ impl Gate<'_> {
         }
         let checks = install::check::check(deployment, layout).await?;
         // If the installation fails, they explain why.
-        self.ledger.open().findings.extend(checks.iter().cloned());
+        self.work.ledger.open().findings.extend(checks.iter().cloned());
         Ok(checks)
     }
 
     /// The credentials, and whether they were just created.
     async fn mint(&self, up: &Up) -> Result<(Keys, bool)> {
-        self.listener.step(&self.subject.name, "minting a token");
+        self.work.listener.step(&self.work.subject.name, "minting a token");
         let had_token = mint::read(&up.deployment, &up.layout, &up.installed).await?.is_some();
         Ok((mint::mint(&up.deployment, &up.client, &up.layout, &up.installed).await?, !had_token))
     }
@@ -219,10 +210,10 @@ impl Gate<'_> {
         let Up { deployment, client, ready, layout, installed, checks } = up;
         let mapping = Instant::now();
         let first = self.drawn.is_none();
-        if first && self.subject.lock.scheme.login.is_some() && keys.session().is_none() {
+        if first && self.work.subject.lock.scheme.login.is_some() && keys.session().is_none() {
             tracing::info!(
                 "{}: could not open a session, so tampered sessions are not probed{}",
-                self.subject.name,
+                self.work.subject.name,
                 if keys.password().is_some() {
                     ""
                 } else {
@@ -231,7 +222,7 @@ impl Gate<'_> {
             );
         }
         self.await_upstream(&client, &keys).await;
-        let origin = Origin { by_us: self.subject.lock.install.is_some(), minted };
+        let origin = Origin { by_us: self.work.subject.lock.install.is_some(), minted };
         let map = match &self.drawn {
             Some((drawn_for, map)) if *drawn_for == installed => map.renew(&deployment, &layout, &installed).await?,
             _ => Box::pin(StateMap::draw(&deployment, &layout, &installed, origin)).await?,
@@ -256,20 +247,44 @@ impl Gate<'_> {
 
     /// The routes to probe: the known ones, and those that the server's pages request.
     pub(super) async fn routes(&self, client: &Client, keys: &Keys, first: bool) -> Result<Vec<Route>> {
-        let discovered = discover(client, &self.subject.lock.scheme, keys).await?;
+        let discovered = discover(client, &self.work.subject.lock.scheme, keys).await?;
         if first && !discovered.is_empty() {
             let listed = discovered.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             tracing::info!(
                 "{}: also probed, as protected routes outside the known inventory: {listed}",
-                self.subject.name
+                self.work.subject.name
             );
         }
-        let given = self.plan.routes.iter().cloned();
+        let given = self.work.plan.routes.iter().cloned();
         let mut routes: Vec<Route> =
             Route::all().iter().cloned().chain(given).chain(discovered.iter().map(Route::from)).collect();
         add(&mut routes, &self.listed);
         Ok(routes)
     }
+}
+
+/// The plugin, if it can be installed before the first start: by a copy, and not in a Compose project, whose
+/// container exists only once it runs.
+fn source_ahead(subject: &Subject) -> Option<&PluginSource> {
+    let install = subject.lock.install.as_ref().filter(|install| install.script.is_none())?;
+    install.from.as_ref().filter(|_| subject.compose.is_none())
+}
+
+/// Installs the lock in a container that was not started. `None`: it must be installed in the running one.
+pub(super) async fn install_ahead(
+    work: Work<'_>,
+    deployment: &Deployment,
+    known: Option<&Layout>,
+) -> Result<Option<(Layout, Installed)>> {
+    let Some(from) = source_ahead(work.subject) else { return Ok(None) };
+    let layout = match known {
+        Some(layout) => Some(layout.clone()),
+        None => layout::foresee(deployment).await?,
+    };
+    let Some(layout) = layout else { return Ok(None) };
+    let plugin = work.shared.plugin(from, &work.subject.lock.scheme).await?;
+    let installed = install::ahead::install(deployment, &layout, &work.shared.carrier, &plugin).await?;
+    Ok(installed.map(|installed| (layout, installed)))
 }
 
 /// Adds missing routes.

@@ -37,12 +37,12 @@ pub(super) async fn list(work: Work<'_>) -> Listed {
 impl Gate<'_> {
     /// Adds the server's routes to the probed ones, and reports the sources of all routes.
     pub(super) fn take_in(&mut self, installation: &mut Installation, listed: Listed) {
-        let name = &self.subject.name;
+        let name = &self.work.subject.name;
         let mut report =
-            RouteReport { built_in: Route::all().len(), given: self.plan.routes.len(), ..Default::default() };
+            RouteReport { built_in: Route::all().len(), given: self.work.plan.routes.len(), ..Default::default() };
         match listed {
             Ok(inventory) => {
-                self.listed = beyond(&inventory, &self.subject.lock.scheme);
+                self.listed = beyond(&inventory, &self.work.subject.lock.scheme);
                 if !self.listed.is_empty() {
                     let paths: Vec<_> = self.listed.iter().map(|r| format!("{} {}", r.method(), r.path)).collect();
                     tracing::info!(
@@ -61,7 +61,7 @@ impl Gate<'_> {
         report.beyond = self.listed.iter().map(|route| format!("{} {}", route.method(), route.path)).collect();
         report.linked = installation.routes.len().saturating_sub(report.built_in + report.given);
         bring_up::add(&mut installation.routes, &self.listed);
-        self.ledger.open().report.routes = Some(report);
+        self.work.ledger.open().report.routes = Some(report);
     }
 }
 
@@ -106,20 +106,19 @@ async fn listed_by(deployment: &mut Deployment, work: Work<'_>) -> Result<Invent
 
 /// Installs the lock before the first start. `None`: it must be installed in the running container.
 async fn ahead(deployment: &Deployment, work: Work<'_>) -> Result<Option<layout::Layout>> {
+    if work.subject.lock.install.is_some() {
+        let installed = Box::pin(bring_up::install_ahead(work, deployment, None)).await?;
+        return Ok(installed.map(|(layout, _)| layout));
+    }
     if work.subject.compose.is_some() {
         return Ok(None);
     }
     let Some(layout) = layout::foresee(deployment).await? else { return Ok(None) };
-    let Some(custom_nodes) = layout.custom_nodes.first() else { return Ok(None) };
-    if !deployment.exists(custom_nodes).await? {
-        return Ok(None);
-    }
-    let lock = &work.subject.lock;
-    let Some(install) = &lock.install else { return Ok(Some(layout)) };
-    let Some(from) = install.from.as_ref().filter(|_| install.script.is_none()) else { return Ok(None) };
-    let plugin = work.shared.plugin(from, &lock.scheme).await?;
-    let installed = Box::pin(install::ahead::install(deployment, &layout, &work.shared.carrier, &plugin)).await?;
-    Ok(installed.map(|_| layout))
+    let there = match layout.custom_nodes.first() {
+        Some(custom_nodes) => deployment.exists(custom_nodes).await?,
+        None => false,
+    };
+    Ok(there.then_some(layout))
 }
 
 /// The listed routes that are neither built in nor public in the scheme.

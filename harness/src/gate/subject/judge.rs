@@ -109,7 +109,7 @@ impl Gate<'_> {
     pub(super) fn examiner<'s>(&'s self, current: &'s Installation, event: Event) -> Examiner<'s> {
         Examiner {
             client: &current.client,
-            scheme: &self.subject.lock.scheme,
+            scheme: &self.work.subject.lock.scheme,
             keys: Some(&current.keys),
             routes: &current.routes,
             mutating: true,
@@ -127,7 +127,7 @@ impl Gate<'_> {
         thorough: bool,
         before: Option<(&Baseline, &Keys)>,
     ) -> Result<Examined> {
-        let scheme = &self.subject.lock.scheme;
+        let scheme = &self.work.subject.lock.scheme;
         let (seen, counts) = (early.look.clone(), early.counts);
         let lost = if event == Event::Installed { Vec::new() } else { self.observe(current, event).await? };
         let scene = self.scene(event);
@@ -152,13 +152,13 @@ impl Gate<'_> {
         let map = Some((&current.map, &current.layout, &current.installed));
         let known = Known { old, map, lost: &lost, further, changed_token };
         let Judged { mut findings, verdict } = examine::judged(scene, &early, &claimed, known, |findings| {
-            expect::mark_accepted(findings, &self.plan.accept, today());
+            expect::mark_accepted(findings, &self.work.plan.accept, today());
         });
         self.examiner(current, event).assess(verdict.as_ref().ok().copied(), &claimed, &mut findings).await;
         let holds = matches!(verdict, Ok(Verdict::Locked | Verdict::Leaky)) && !disturbed;
         current.last = holds.then(|| (seen.clone(), event));
         let as_it_must_be = verdict.as_ref().is_ok_and(|verdict| {
-            verdict.is_as_it_must_be(event, expect::expected(self.subject, event, Some(*verdict)))
+            verdict.is_as_it_must_be(event, expect::expected(self.work.subject, event, Some(*verdict)))
         });
         // `wipe` removes the volumes as requested.
         if event != Event::Wipe || !as_it_must_be {
@@ -171,13 +171,13 @@ impl Gate<'_> {
     /// Returns whether this changed the lock.
     pub(super) async fn wear(&self, current: &mut Installation) -> bool {
         let Some((before, event)) = current.last.take() else { return false };
-        self.listener.step(&self.subject.name, "sending hundreds of refused requests");
-        let scheme = &self.subject.lock.scheme;
+        self.work.listener.step(&self.work.subject.name, "sending hundreds of refused requests");
+        let scheme = &self.work.subject.lock.scheme;
         let known = before.reference();
         let Some(worn) = wear_out(&current.client, scheme, &current.keys, &before, &known).await else { return false };
         let mut findings = vec![diagnose::worn(self.scene(event), &worn)];
-        expect::mark_accepted(&mut findings, &self.plan.accept, today());
-        let mut ledger = self.ledger.open();
+        expect::mark_accepted(&mut findings, &self.work.plan.accept, today());
+        let mut ledger = self.work.ledger.open();
         // The lock wears out in the same way after every event: report it once.
         if !ledger.findings.iter().any(|f| f.rule == findings[0].rule && f.message == findings[0].message) {
             ledger.findings.append(&mut findings);
@@ -187,13 +187,13 @@ impl Gate<'_> {
 
     /// Whether the container's log contains the token.
     pub(super) async fn log_holds_token(&self, current: &Installation) -> Result<bool> {
-        let lines = self.engine.last_lines(&current.deployment.container_id(), LOG_LINES).await?;
+        let lines = self.work.engine.last_lines(&current.deployment.container_id(), LOG_LINES).await?;
         Ok(leak::holds_text(&lines.join("\n"), &current.keys))
     }
 
     /// Whether the credential file contains a new token that works.
     pub(super) async fn credential_changed(&self, current: &Installation) -> Result<bool> {
-        let scheme = &self.subject.lock.scheme;
+        let scheme = &self.work.subject.lock.scheme;
         let now = mint::read(&current.deployment, &current.layout, &current.installed).await?;
         let Some(token) = now.filter(|token| token != current.keys.token()) else { return Ok(false) };
         let keys = Keys::new(token, None, None);
@@ -206,7 +206,7 @@ impl Gate<'_> {
     pub(super) async fn observe(&self, current: &Installation, event: Event) -> Result<Vec<State>> {
         let kept: BTreeMap<State, bool> =
             current.map.observe(&current.deployment, &current.layout, &current.installed).await?;
-        let mut ledger = self.ledger.open();
+        let mut ledger = self.work.ledger.open();
         let mut lost = Vec::new();
         for (state, kept) in kept {
             // A rotation changes the credential: this is not a loss.

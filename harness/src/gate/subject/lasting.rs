@@ -15,11 +15,11 @@ impl Gate<'_> {
         if current.canaries.is_some() {
             return Ok(());
         }
-        let access = current.access(&self.subject.lock.scheme);
+        let access = current.access(&self.work.subject.lock.scheme);
         let canaries = Canaries::plant(access, &current.deployment, &current.layout).await?;
-        let mut ledger = self.ledger.open();
+        let mut ledger = self.work.ledger.open();
         if !canaries.is_empty() && !ledger.report.states.iter().any(|s| s.state == State::Data) {
-            ledger.report.states.push(canary::state::report(&canaries, &self.plan.events));
+            ledger.report.states.push(canary::state::report(&canaries, &self.work.plan.events));
         }
         current.canaries = Some(canaries);
         Ok(())
@@ -28,12 +28,12 @@ impl Gate<'_> {
     /// Checks the user data, records the result, and reports losses.
     pub(super) async fn data(&self, current: &mut Installation, event: Event) -> Result<Option<Finding>> {
         let Some(canaries) = current.canaries.as_ref().filter(|canaries| !canaries.is_empty()) else { return Ok(None) };
-        let seen = canaries.losses(current.access(&self.subject.lock.scheme), &current.deployment).await?;
-        let mut ledger = self.ledger.open();
+        let seen = canaries.losses(current.access(&self.work.subject.lock.scheme), &current.deployment).await?;
+        let mut ledger = self.work.ledger.open();
         if let Some(state) = ledger.report.states.iter_mut().find(|s| s.state == State::Data) {
             state.survives.entry(event).or_default().observed = seen.lasted();
         }
-        let found = canary::state::finding(&seen.losses, self.subject, event, &current.layout, &current.installed);
+        let found = canary::state::finding(&seen.losses, self.work.subject, event, &current.layout, &current.installed);
         if found.is_some() {
             // They are created again, which restores this state.
             current.canaries = None;
@@ -46,17 +46,17 @@ impl Gate<'_> {
         let network = Some(current.deployment.network().to_owned());
         let behind = Behind {
             client: &current.client,
-            scheme: &self.subject.lock.scheme,
+            scheme: &self.work.subject.lock.scheme,
             keys: &current.keys,
-            runner: &Runner::Container { engine: self.engine.clone(), run: self.run.clone(), network },
+            runner: &Runner::Container { engine: self.work.engine.clone(), run: self.work.run.clone(), network },
             lets_in: look.all_through() || look.token != Works::No,
         };
-        let step = |step: &str| self.listener.step(&self.subject.name, step);
+        let step = |step: &str| self.work.listener.step(&self.work.subject.name, step);
         let mut replayed = self.replays.run(self.scene(event), behind, &step).await?;
-        let mut ledger = self.ledger.open();
+        let mut ledger = self.work.ledger.open();
         ledger.report.replays.append(&mut replayed.reports);
         if let Some(error) = replayed.error {
-            tracing::error!("{}: {error}", self.subject.name);
+            tracing::error!("{}: {error}", self.work.subject.name);
             ledger.report.error.get_or_insert(error.one_line());
             ledger.error.get_or_insert(error);
         }

@@ -97,12 +97,12 @@ impl Gate<'_> {
         let mut brought = Box::pin(self.bring_up()).await?;
         if let BroughtUp::Installed(installation) = &mut brought {
             // Not in parallel: a subject that does not start would use two start permits.
-            let work = self.work();
+            let work = self.work;
             let listed = self.clock.measure(Phase::Inventory, Box::pin(inventory::list(work))).await;
             self.take_in(installation, listed);
         }
         let (waiting, up_after) = (Instant::now(), begun.elapsed());
-        let shared = self.shared;
+        let shared = self.work.shared;
         let _turn = shared.turns.acquire().await;
         self.clock.add(Phase::Queue, waiting.elapsed());
         // Other subjects' starts are not part of this time.
@@ -125,17 +125,17 @@ impl Gate<'_> {
             }
             Err(e) => return Err(e),
         };
-        for (position, event) in self.plan.events.iter().copied().enumerate() {
+        for (position, event) in self.work.plan.events.iter().copied().enumerate() {
             if dirty || (event.new_container() && self.wear(&mut current).await) {
-                self.listener.step(&self.subject.name, "restoring the installed state");
+                self.work.listener.step(&self.work.subject.name, "restoring the installed state");
                 self.take_down(current.deployment).await?;
                 current = Box::pin(self.put_back()).await?;
             }
             dirty = Box::pin(self.event(&mut current, &baseline, event)).await?;
-            dirty &= position + 1 < self.plan.events.len();
+            dirty &= position + 1 < self.work.plan.events.len();
         }
         self.wear(&mut current).await;
-        self.listener.step(&self.subject.name, "removing the deployment");
+        self.work.listener.step(&self.work.subject.name, "removing the deployment");
         self.take_down(current.deployment).await
     }
 
@@ -143,7 +143,7 @@ impl Gate<'_> {
     /// restored.
     async fn first_look(&mut self, current: &mut Installation, begun: Instant) -> Result<Option<(Baseline, bool)>> {
         let event = Event::Installed;
-        self.listener.step(&self.subject.name, "probing the installed lock");
+        self.work.listener.step(&self.work.subject.name, "probing the installed lock");
         let seen = self.examine(current, event, &Reference::default(), true, None).await?;
         let mut report = EventReport::new(event, Verdict::Locked);
         report.ready_ms = Some(millis(current.ready));
@@ -165,8 +165,8 @@ impl Gate<'_> {
     async fn event(&mut self, current: &mut Installation, baseline: &Baseline, event: Event) -> Result<bool> {
         self.clock.measure(Phase::Compare, self.plant(current)).await?;
         let begun = Instant::now();
-        self.listener.step(&self.subject.name, event.name());
-        let predicted = current.map.predict(&self.subject.lock.scheme, baseline.verdict, event);
+        self.work.listener.step(&self.work.subject.name, event.name());
+        let predicted = current.map.predict(&self.work.subject.lock.scheme, baseline.verdict, event);
         let old_keys = current.keys.clone();
         if event == Event::Rotate {
             match mint::rotate(&current.deployment, &current.layout, &current.installed).await {
@@ -190,7 +190,7 @@ impl Gate<'_> {
             Ok(Performed::Done) => {}
             Ok(Performed::Skipped(why)) => {
                 watch.end().await;
-                let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+                let mut report = EventReport::new(event, expect::expected(self.work.subject, event, None));
                 report.predicted = predicted;
                 report.skipped = Some(why);
                 report.duration_ms = millis(begun.elapsed());
@@ -278,6 +278,6 @@ impl Gate<'_> {
     }
 
     fn scene(&self, event: Event) -> Scene<'_> {
-        Scene { subject: &self.subject.name, event, base: URL }
+        Scene { subject: &self.work.subject.name, event, base: URL }
     }
 }

@@ -18,7 +18,7 @@ use lockproof_probe::watch::Exposure;
 impl Gate<'_> {
     /// Records what is known after the installation.
     pub(super) fn enter(&self, current: &Installation) {
-        let mut ledger = self.ledger.open();
+        let mut ledger = self.work.ledger.open();
         ledger.report.layout = super::work::layout_report(&current.layout);
         ledger.report.image = current.deployment.subject.image.clone();
         ledger.report.states = current
@@ -30,6 +30,7 @@ impl Gate<'_> {
                 paths: entry.paths.clone(),
                 owner: entry.owner,
                 survives: self
+                    .work
                     .plan
                     .events
                     .iter()
@@ -44,7 +45,7 @@ impl Gate<'_> {
             tracing::warn!("{}: copied, because it cannot be mounted copy-on-write", path.display());
         }
         for check in &current.checks {
-            tracing::debug!("{}: {}", self.subject.name, check.message);
+            tracing::debug!("{}: {}", self.work.subject.name, check.message);
         }
     }
 
@@ -57,19 +58,19 @@ impl Gate<'_> {
     ) {
         match verdict {
             Ok(verdict) => {
-                report.expected = expect::expected(self.subject, report.event, Some(verdict));
+                report.expected = expect::expected(self.work.subject, report.event, Some(verdict));
                 report.verdict = Some(verdict);
                 if report.event == Event::Installed {
                     report.predicted = None;
                 }
             }
             Err(why) => {
-                report.expected = expect::expected(self.subject, report.event, None);
+                report.expected = expect::expected(self.work.subject, report.event, None);
                 report.undecided = Some(why);
             }
         }
         report.duration_ms = millis(begun.elapsed());
-        self.ledger.open().findings.extend(findings);
+        self.work.ledger.open().findings.extend(findings);
         self.push(report);
     }
 
@@ -82,7 +83,7 @@ impl Gate<'_> {
         known: Option<(&Installation, &[State], Option<&Exposure>)>,
     ) {
         let scene = self.scene(event);
-        let mut report = EventReport::new(event, expect::expected(self.subject, event, Some(Verdict::Down)));
+        let mut report = EventReport::new(event, expect::expected(self.work.subject, event, Some(Verdict::Down)));
         report.verdict = Some(Verdict::Down);
         report.predicted = predicted;
         report.duration_ms = millis(begun.elapsed());
@@ -92,12 +93,12 @@ impl Gate<'_> {
             findings.extend(exposure.and_then(|exposure| diagnose::exposure(scene, exposure, Verdict::Down)));
             findings.extend(diagnose::losses(scene, &current.map, lost, &current.layout, &current.installed));
         }
-        self.ledger.open().findings.extend(findings);
+        self.work.ledger.open().findings.extend(findings);
         self.push(report);
     }
 
     pub(super) fn record_undecided(&self, event: Event, error: &Error, predicted: Option<Verdict>, begun: Instant) {
-        let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+        let mut report = EventReport::new(event, expect::expected(self.work.subject, event, None));
         report.predicted = predicted;
         report.undecided = Some(error.one_line());
         report.duration_ms = millis(begun.elapsed());
@@ -105,15 +106,15 @@ impl Gate<'_> {
     }
 
     pub(super) fn undecide_rest(&self, why: &str) {
-        for event in self.plan.events.clone() {
-            let mut report = EventReport::new(event, expect::expected(self.subject, event, None));
+        for event in self.work.plan.events.clone() {
+            let mut report = EventReport::new(event, expect::expected(self.work.subject, event, None));
             report.undecided = Some(why.to_owned());
             self.push(report);
         }
     }
 
     pub(super) fn push(&self, report: EventReport) {
-        self.listener.event(&self.subject.name, &report);
-        self.ledger.open().report.events.push(report);
+        self.work.listener.event(&self.work.subject.name, &report);
+        self.work.ledger.open().report.events.push(report);
     }
 }

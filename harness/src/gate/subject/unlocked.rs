@@ -75,7 +75,7 @@ impl Gate<'_> {
         why: Error,
     ) -> Result<BroughtUp> {
         if why.kind() == ErrorKind::Undecided
-            && let Some(entry) = way_in(&client, &self.subject.lock.scheme).await
+            && let Some(entry) = way_in(&client, &self.work.subject.lock.scheme).await
         {
             return Ok(BroughtUp::Unlocked(Box::new(Unlocked { deployment, client, layout, ready, entry, why })));
         }
@@ -85,12 +85,12 @@ impl Gate<'_> {
     /// Runs the events of a subject whose lock did not take effect: without a token, only anonymous
     /// access is checked.
     pub(super) async fn run_unlocked(&mut self, mut current: Unlocked, begun: Instant) -> Result<()> {
-        self.ledger.open().report.layout = layout_report(&current.layout);
+        self.work.ledger.open().report.layout = layout_report(&current.layout);
         let mut report = EventReport::new(Event::Installed, Verdict::Locked);
         report.ready_ms = Some(millis(current.ready));
         let predicted = current.entry.verdict();
         let mut findings = current.entry.assessed(&current.client, self.scene(Event::Installed)).await;
-        let log = self.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
+        let log = self.work.engine.last_lines(&current.deployment.container_id(), 400).await.unwrap_or_default();
         for finding in &mut findings {
             finding.evidence.push(current.why.one_line());
             let failed = log.iter().filter(|line| line.contains("IMPORT FAILED") || line.contains("Cannot import"));
@@ -98,9 +98,9 @@ impl Gate<'_> {
         }
         findings.extend(self.forgotten_at_once(&current));
         self.record(report, Ok(predicted), findings, begun);
-        for event in self.plan.events.iter().copied() {
+        for event in self.work.plan.events.iter().copied() {
             let begun = Instant::now();
-            self.listener.step(&self.subject.name, event.name());
+            self.work.listener.step(&self.work.subject.name, event.name());
             let mut report = EventReport::new(event, Verdict::Locked);
             // It is unknown what events remove from a lock that never worked.
             let predicted = Some(predicted).filter(|p| *p == Verdict::Open);
@@ -112,7 +112,7 @@ impl Gate<'_> {
             match current.deployment.perform(event).await {
                 Ok(Performed::Done) => {}
                 Ok(Performed::Skipped(why)) => {
-                    report.expected = expect::expected(self.subject, event, None);
+                    report.expected = expect::expected(self.work.subject, event, None);
                     report.skipped = Some(why);
                     self.push(report);
                     continue;
@@ -128,7 +128,7 @@ impl Gate<'_> {
                 Readiness::Ready { client, after } => {
                     report.ready_ms = Some(millis(after));
                     current.client = client;
-                    match way_in(&current.client, &self.subject.lock.scheme).await {
+                    match way_in(&current.client, &self.work.subject.lock.scheme).await {
                         Some(entry) => {
                             let findings = entry.assessed(&current.client, self.scene(event)).await;
                             self.record(report, Ok(entry.verdict()), findings, begun);
@@ -141,7 +141,7 @@ impl Gate<'_> {
                 }
             }
         }
-        self.listener.step(&self.subject.name, "removing the deployment");
+        self.work.listener.step(&self.work.subject.name, "removing the deployment");
         self.take_down(current.deployment).await
     }
 
@@ -152,7 +152,7 @@ impl Gate<'_> {
         let mount = nearest.max_by_key(|m| m.target.len()).filter(|m| m.owner == Owner::Tmpfs)?;
         let message = format!("{} is a tmpfs: a plugin installed there never takes effect", mount.target);
         Some(
-            Finding::new(Rule::PersistTmpfs, &self.subject.name, Some(Event::Installed), message)
+            Finding::new(Rule::PersistTmpfs, &self.work.subject.name, Some(Event::Installed), message)
                 .evidence(format!("ComfyUI loads custom nodes from {directory}"))
                 .remedy(format!(
                     "mount a named volume instead of the tmpfs:\n  mounts:\n    - {{ volume: custom-nodes, target: {} }}",

@@ -113,15 +113,8 @@ pub(super) enum Entry {
 
 /// The gate of one subject, with its results so far.
 pub(super) struct Gate<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) run: &'a Run,
-    pub(super) plan: &'a Plan,
-    pub(super) index: usize,
-    pub(super) subject: &'a Subject,
-    pub(super) ledger: &'a SharedLedger,
-    pub(super) listener: &'a dyn Listener,
+    pub(super) work: Work<'a>,
     pub(super) times_up: u32,
-    pub(super) shared: &'a Shared,
     pub(super) clock: Clock,
     /// The state map of the first installation.
     pub(super) drawn: Option<(Installed, StateMap)>,
@@ -138,17 +131,9 @@ pub(super) struct Gate<'a> {
 
 impl<'a> Gate<'a> {
     pub(super) fn new(work: Work<'a>, replays: Replays) -> Self {
-        let Work { engine, run, plan, index, subject, ledger, listener, shared } = work;
         Self {
-            engine,
-            run,
-            plan,
-            index,
-            subject,
-            ledger,
-            listener,
+            work,
             times_up: 0,
-            shared,
             clock: Clock::default(),
             drawn: None,
             layout: None,
@@ -157,11 +142,6 @@ impl<'a> Gate<'a> {
             checked: AtomicBool::new(false),
             replays,
         }
-    }
-
-    pub(super) fn work(&self) -> Work<'a> {
-        let Self { engine, run, plan, index, subject, ledger, listener, shared, .. } = *self;
-        Work { engine, run, plan, index, subject, ledger, listener, shared }
     }
 
     /// Removes a deployment and counts its starts.
